@@ -1,0 +1,11 @@
+"""PPA: post-pretraining alignment of multilingual BERT, as a fairseq plugin (`--user-dir ppa_fairseq`).
+
+fairseq imports `tasks` and `models` by itself when it is given this folder; importing the package alone stays light.
+"""
+
+from ppa_fairseq import compat, errors
+
+__version__ = "0.1.0"
+
+compat.apply()
+errors.install_excepthook()

@@ -1,0 +1,50 @@
+"""The `ppa` command: what stands before and after `fairseq-train`."""
+
+import argparse
+import importlib
+import sys
+
+from ppa_fairseq.errors import InputError
+
+COMMANDS = {
+    "import-hf": "ppa_fairseq.commands.import_hf",
+    "export-hf": "ppa_fairseq.commands.export_hf",
+    "prepare-bitext": "ppa_fairseq.commands.prepare_bitext",
+    "binarize": "ppa_fairseq.commands.binarize",
+    "retrieve": "ppa_fairseq.commands.retrieve",
+    "embed": "ppa_fairseq.commands.embed",
+    "launch": "ppa_fairseq.commands.launch",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 1 bad input, 2 bad usage, 130 interrupted)."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="ppa", description=__doc__, epilog="`ppa COMMAND --help` shows its flags.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    # Only the command that runs is imported: fairseq alone takes seconds.
+    wanted = argv[0] if argv and argv[0] in COMMANDS else None
+    for name in COMMANDS if wanted is None else [wanted]:
+        module = importlib.import_module(COMMANDS[name])
+        command = commands.add_parser(
+            name,
+            help=module.__doc__.splitlines()[0],
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    try:
+        args.run(args)
+    except (InputError, OSError) as error:
+        print(f"ppa {args.command}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"ppa {args.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
