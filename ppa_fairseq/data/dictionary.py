@@ -1,0 +1,105 @@
+"""A BERT vocabulary as a fairseq dictionary: ids are the vocabulary's own."""
+
+import re
+from collections.abc import Iterable
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.tokenizer import tokenize_line
+
+from ppa_fairseq.errors import InputError
+
+WRITTEN_BY = "give the dict.txt that `ppa import-hf` writes"
+UNUSED = re.compile(r"\[unused\d+\]")
+
+
+class WordPieceDictionary(Dictionary):
+    """fairseq's `Dictionary` without its own specials: a symbol's id is its line in dict.txt, counted from 0.
+
+    bos is [CLS], pad [PAD], eos [SEP], unk [UNK], and there is `mask()`. The vocabulary is closed. A symbol that
+    stands twice is found at its later line, as in Hugging Face's readers.
+    Raises InputError if one of the five specials is missing; `source` names the vocabulary in the message.
+    """
+
+    def __init__(self, symbols: Iterable[str], counts: Iterable[int] | None = None, source="vocabulary"):
+        super().__init__(bos="[CLS]", pad="[PAD]", eos="[SEP]", unk="[UNK]", add_special_symbols=False)
+        self.mask_word = "[MASK]"
+        self.nspecial = 0  # fairseq leaves the first `nspecial` symbols out of dict.txt
+        self.symbols = list(symbols)
+        self.count = [1] * len(self.symbols) if counts is None else list(counts)
+        self.indices = {symbol: index for index, symbol in enumerate(self.symbols)}
+        for name in ("bos", "pad", "eos", "unk", "mask"):
+            word = getattr(self, f"{name}_word")
+            if word not in self.indices:
+                raise InputError(
+                    f"{source}: no {word} among its {len(self)} symbols, so this is no BERT vocabulary; {WRITTEN_BY}"
+                )
+            setattr(self, f"{name}_index", self.indices[word])
+
+    @classmethod
+    def load(cls, f, add_special_symbols: bool = False) -> "WordPieceDictionary":
+        """Read dict.txt (a path or an open text file): one `symbol count` a line.
+
+        `add_special_symbols` is fairseq's and changes nothing. Raises InputError on a missing or foreign file.
+        """
+        source = f if isinstance(f, str) else getattr(f, "name", "dictionary")
+        try:
+            if isinstance(f, str):
+                with open(f, encoding="utf-8", newline="\n") as file:
+                    text = file.read()
+            else:
+                text = f.read()
+        except (FileNotFoundError, IsADirectoryError):
+            raise InputError(f"{source}: no such file; {WRITTEN_BY}") from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"{source}: not UTF-8 ({error}); {WRITTEN_BY}") from None
+        # Only \n ends a line: splitlines() and rstrip() would cut symbols at \r and at odd Unicode spaces.
+        lines = text.split("\n")
+        if lines[-1] == "":
+            lines.pop()
+        symbols, counts = [], []
+        for number, line in enumerate(lines, start=1):
+            symbol, space, count = line.rpartition(" ")
+            if not space or not count.isdecimal():
+                raise InputError(f"{source}:{number}: expected `symbol count`, found {line[:80]!r}; {WRITTEN_BY}")
+            symbols.append(symbol)
+            counts.append(int(count))
+        return cls(symbols, counts, source)
+
+    def mask(self) -> int:
+        """Index of [MASK]."""
+        return self.mask_index
+
+    def special_ids(self) -> list[int]:
+        """Ids never masked, ascending: [PAD], [CLS], [SEP], [MASK], every [unusedN] (method.md, word level)."""
+        special = {self.pad_index, self.bos_index, self.eos_index, self.mask_index}
+        special.update(index for index, symbol in enumerate(self.symbols) if UNUSED.fullmatch(symbol))
+        return sorted(special)
+
+    def random_ids(self) -> list[int]:
+        """Ids that TLM may draw as the random item, ascending: all but `special_ids()` and [UNK]."""
+        excluded = {self.unk_index, *self.special_ids()}
+        return [index for index in range(len(self)) if index not in excluded]
+
+    def encode_line(
+        self,
+        line,
+        line_tokenizer=tokenize_line,
+        add_if_not_exist=True,
+        consumer=None,
+        append_eos=True,
+        reverse_order=False,
+    ) -> torch.IntTensor:
+        """Ids of a line of symbols, (symbols [+ 1],) int32. An unknown symbol is [UNK] and never added."""
+        # str.split() cuts where tokenize_line's \s does, at a fraction of its time.
+        words = line.split() if line_tokenizer is tokenize_line else line_tokenizer(line)
+        if reverse_order:
+            words = words[::-1]
+        lookup, unk = self.indices.get, self.unk_index
+        ids = [lookup(word, unk) for word in words]
+        if consumer is not None:
+            for word, index in zip(words, ids, strict=True):
+                consumer(word, index)
+        if append_eos:
+            ids.append(self.eos_index)
+        return torch.tensor(ids, dtype=torch.int32)
