@@ -1,0 +1,22 @@
+"""How many pairs of each language an epoch takes, and which."""
+
+import numpy as np
+
+
+def epoch_counts(sizes: list[int], exponent: float) -> np.ndarray:
+    """Pairs to take from corpora of *sizes*, in proportion to size ** exponent, about sum(sizes) together.
+
+    1 takes every pair once; 0 takes the same number from each corpus; between, small corpora are seen more often.
+    """
+    sizes = np.asarray(sizes, dtype=np.float64)
+    if exponent == 1.0:
+        return sizes.astype(np.int64)
+    share = sizes**exponent
+    return np.maximum(1, np.round(sizes.sum() * share / share.sum())).astype(np.int64)
+
+
+def epoch_rows(size: int, count: int, seed: int, epoch: int, corpus: int) -> np.ndarray:
+    """*count* rows of a corpus of *size*: whole passes first, then a part that changes with the epoch; (count,)."""
+    passes, rest = divmod(count, size)
+    part = np.random.default_rng((seed, epoch, corpus)).permutation(size)[:rest]
+    return np.concatenate([np.tile(np.arange(size), passes), np.sort(part)])
