@@ -16,8 +16,8 @@ UNUSED = re.compile(r"\[unused\d+\]")
 class WordPieceDictionary(Dictionary):
     """fairseq's `Dictionary` without its own specials: a symbol's id is its line in dict.txt, counted from 0.
 
-    bos is [CLS], pad [PAD], eos [SEP], unk [UNK], and there is `mask()`. The vocabulary is closed. A symbol that
-    stands twice is found at its later line, as in Hugging Face's readers.
+    bos is [CLS], pad [PAD], eos [SEP], unk [UNK], and there is `mask()`. The vocabulary is closed. A symbol
+    that stands twice is found at its later line, as in Hugging Face's readers.
     Raises InputError if one of the five specials is missing; `source` names the vocabulary in the message.
     """
 
@@ -32,7 +32,7 @@ class WordPieceDictionary(Dictionary):
             word = getattr(self, f"{name}_word")
             if word not in self.indices:
                 raise InputError(
-                    f"{source}: no {word} among its {len(self)} symbols, so this is no BERT vocabulary; {WRITTEN_BY}"
+                    f"{source}: no {word} among its {len(self)} symbols: no BERT vocabulary; {WRITTEN_BY}"
                 )
             setattr(self, f"{name}_index", self.indices[word])
 
@@ -40,7 +40,7 @@ class WordPieceDictionary(Dictionary):
     def load(cls, f, add_special_symbols: bool = False) -> "WordPieceDictionary":
         """Read dict.txt (a path or an open text file): one `symbol count` a line.
 
-        `add_special_symbols` is fairseq's and changes nothing. Raises InputError on a missing or foreign file.
+        `add_special_symbols` is fairseq's and unused. Raises InputError on a missing or foreign file.
         """
         source = f if isinstance(f, str) else getattr(f, "name", "dictionary")
         try:
@@ -61,7 +61,7 @@ class WordPieceDictionary(Dictionary):
         for number, line in enumerate(lines, start=1):
             symbol, space, count = line.rpartition(" ")
             if not space or not count.isdecimal():
-                raise InputError(f"{source}:{number}: expected `symbol count`, found {line[:80]!r}; {WRITTEN_BY}")
+                raise InputError(f"{source}:{number}: no `symbol count` but {line[:80]!r}; {WRITTEN_BY}")
             symbols.append(symbol)
             counts.append(int(count))
         return cls(symbols, counts, source)
@@ -71,7 +71,7 @@ class WordPieceDictionary(Dictionary):
         return self.mask_index
 
     def special_ids(self) -> list[int]:
-        """Ids never masked, ascending: [PAD], [CLS], [SEP], [MASK], every [unusedN] (method.md, word level)."""
+        """Ids never masked, ascending: [PAD], [CLS], [SEP], [MASK], every [unusedN] (method.md)."""
         special = {self.pad_index, self.bos_index, self.eos_index, self.mask_index}
         special.update(index for index, symbol in enumerate(self.symbols) if UNUSED.fullmatch(symbol))
         return sorted(special)
