@@ -1,0 +1,64 @@
+"""Fetch a pinned wheel from the Python package registry, with pip, and check its bytes."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Wheel:
+    requirement: str  # name==version
+    sha256: str
+
+
+class RegistryError(Exception):
+    """The package can't be had, or is not the one that was pinned; the message says which."""
+
+
+def fetch(wheel: Wheel, cache: Path) -> Path:
+    """Path of the wheel in `cache`, downloaded once. The wheel is only read as a zip: it is never installed,
+    so one built for Linux serves on any machine. Raises RegistryError."""
+    folder = cache / wheel.requirement.replace("==", "-")
+    for path in folder.glob("*.whl"):
+        if digest(path) == wheel.sha256:
+            return path
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as part:
+        print(f"downloading {wheel.requirement}", flush=True)
+        download(wheel.requirement, part)
+        (path,) = Path(part).glob("*.whl")
+        if digest(path) != wheel.sha256:
+            raise RegistryError(f"{path.name}: sha256 is {digest(path)}, pinned is {wheel.sha256}")
+        folder.mkdir(exist_ok=True)
+        os.replace(path, folder / path.name)
+    return folder / path.name
+
+
+def download(requirement: str, folder: str) -> None:
+    arguments = ["download", "--no-deps", "--only-binary=:all:", "--platform", "manylinux2014_x86_64",
+                 "--python-version", "3.12", "--disable-pip-version-check", "--dest", folder, requirement]
+    if subprocess.run([*pip(), *arguments]).returncode:
+        raise RegistryError(f"pip could not download {requirement} (its message is above)")
+
+
+def pip() -> list[str]:
+    """The command that runs pip: an environment made by uv has none of its own."""
+    own = [sys.executable, "-m", "pip"]
+    if subprocess.run([*own, "--version"], capture_output=True).returncode == 0:
+        return own
+    if shutil.which("uv"):
+        return ["uv", "tool", "run", "pip"]
+    raise RegistryError("no pip here: install it with python -m ensurepip")
+
+
+def digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        state = hashlib.sha256()
+        while block := file.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
