@@ -1,0 +1,87 @@
+"""Attention within the sequences of a packed batch: planned once a forward, then run by every layer.
+
+CUDA in half precision reads the packed tensors as they are (torch's variable-length attention). Everywhere
+else the sequences are laid into padded groups of nearly equal length, attended, and packed again.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# On the CPU, where padding costs time and a call little, lengths within a group differ by less than this.
+CPU_GROUP_WIDTH = 8
+
+
+def plan_attention(cu_seqlens: Tensor, lengths: list[int], max_length: int, dtype: torch.dtype, p: float):
+    """The attention of one packed batch: a callable from query, key and value, (T, 3, H, D), to (T, H, D).
+
+    `dtype` is the one in which the layers will compute; `p` is the dropout on attention probabilities.
+    """
+    device = cu_seqlens.device
+    # torch's variable-length attention has no dropout.
+    if device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and p == 0:
+        return VarlenAttention(cu_seqlens, max_length)
+    width = CPU_GROUP_WIDTH if device.type == "cpu" else max_length
+    return PaddedAttention(lengths, width, p, device)
+
+
+class VarlenAttention:
+    """No padding at all: the kernel takes `cu_seqlens`."""
+
+    def __init__(self, cu_seqlens: Tensor, max_length: int):
+        self.cu_seqlens = cu_seqlens
+        self.max_length = max_length
+
+    def __call__(self, qkv: Tensor) -> Tensor:
+        from torch.nn.attention.varlen import varlen_attn
+
+        starts, longest = self.cu_seqlens, self.max_length
+        return varlen_attn(*qkv.unbind(1), starts, starts, longest, longest)
+
+
+class PaddedAttention:
+    """Sequences padded to the next multiple of `width`, and one group for each padded length."""
+
+    def __init__(self, lengths: list[int], width: int, dropout: float, device: torch.device):
+        self.dropout = dropout
+        true = torch.tensor(lengths)
+        padded = (true + width - 1).div(width, rounding_mode="floor") * width
+        order = padded.argsort(stable=True)
+        group_lengths, counts = padded.unique(return_counts=True)
+        self.shapes = list(zip(counts.tolist(), group_lengths.tolist(), strict=True))
+        # Where each sequence starts in the padded layout, and from there where each token goes.
+        starts = torch.empty_like(true)
+        starts[order] = padded[order].cumsum(0) - padded[order]
+        shifts = starts - (true.cumsum(0) - true)
+        slots = torch.arange(int(true.sum())) + torch.repeat_interleave(shifts, true)  # (T,)
+        self.padded_total = int(padded.sum())
+        real = torch.zeros(self.padded_total, dtype=torch.bool)
+        real[slots] = True
+        self.slots = slots.to(device, non_blocking=True)
+        self.masks = [
+            None if bool(mask.all()) else mask.view(count, 1, 1, length).to(device, non_blocking=True)
+            for mask, (count, length) in zip(real.split(self._sizes()), self.shapes, strict=True)
+        ]
+
+    def _sizes(self) -> list[int]:
+        return [count * length for count, length in self.shapes]
+
+    def __call__(self, qkv: Tensor) -> Tensor:
+        padded = qkv.new_zeros(self.padded_total, *qkv.shape[1:]).index_copy(0, self.slots, qkv)
+        outputs = []
+        for group, shape, mask in zip(padded.split(self._sizes()), self.shapes, self.masks, strict=True):
+            query, key, value = group.unflatten(0, shape).permute(2, 0, 3, 1, 4)  # each (N, H, L, D)
+            attended = attend(query, key, value, mask, self.dropout)
+            outputs.append(attended.transpose(1, 2).flatten(0, 1))  # (N * L, H, D)
+        return torch.cat(outputs).index_select(0, self.slots)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """softmax(query keyᵀ / √D) value, each (N, H, L, D); `mask` (N, 1, 1, L) is True at real keys."""
+    if dropout == 0 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    # With dropout, SDPA on the CPU falls back to a path slower than writing it out.
+    scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)  # (N, H, L, L)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return F.dropout(scores.softmax(-1), dropout) @ value

@@ -1,0 +1,55 @@
+"""Packed batches: the real tokens of all sequences one after another, no padding anywhere.
+
+A packed batch is a plain dict, which fairseq moves to the device as it is:
+
+    tokens, positions, token_types  (T,) int64    T = tokens of all B sequences
+    cu_seqlens                      (B + 1,) int32, where each sequence starts; the last entry is T
+    lengths                         list of B int, on the host: planning the attention waits for no device
+    max_length                      int
+"""
+
+import torch
+from torch import Tensor
+
+
+def pack(
+    sequences: list[Tensor], token_types: list[Tensor] | None = None, positions: list[Tensor] | None = None
+) -> dict:
+    """Lay B sequences of token ids, each (L_b,) int64 with its [CLS] and [SEP], end to end.
+
+    Token types default to 0; positions to 0 … L_b - 1. Both, if given, are lists shaped like `sequences`.
+    Raises ValueError for no sequence or an empty one: neither has a [CLS] to stand for it.
+    """
+    lengths = [len(sequence) for sequence in sequences]
+    if not lengths or min(lengths) == 0:
+        raise ValueError(f"cannot pack {'an empty sequence' if lengths else 'no sequences'}")
+    tokens = torch.cat(sequences)  # (T,)
+    ends = torch.tensor(lengths).cumsum(0)
+    cu_seqlens = torch.cat([ends.new_zeros(1), ends])
+    if positions is None:
+        starts = torch.repeat_interleave(cu_seqlens[:-1], torch.tensor(lengths))
+        flat_positions = torch.arange(len(tokens)) - starts
+    else:
+        flat_positions = torch.cat(positions)
+    return {
+        "tokens": tokens,
+        "positions": flat_positions,
+        "token_types": torch.zeros_like(tokens) if token_types is None else torch.cat(token_types),
+        "cu_seqlens": cu_seqlens.int(),
+        "lengths": lengths,
+        "max_length": max(lengths),
+    }
+
+
+def pool(hidden: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
+    """One vector a sequence from packed hidden states: (T, C), (B + 1,) -> (B, C).
+
+    `cls` takes each sequence's first token; `mean` averages all its tokens, [CLS] and [SEP] included (as
+    sentence-transformers pools by attention mask), summed in fp32 whatever the precision of `hidden`.
+    """
+    if mode == "cls":
+        return hidden.index_select(0, cu_seqlens[:-1].long())
+    if mode == "mean":
+        means = torch.segment_reduce(hidden.float(), "mean", offsets=cu_seqlens.long(), axis=0)
+        return means.to(hidden.dtype)
+    raise ValueError(f"pooling is 'cls' or 'mean', not {mode!r}")
