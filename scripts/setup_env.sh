@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Makes .venv with everything pinned:  scripts/setup_env.sh [test]     (`test` adds what the tests need)
+#
+# Run it as often as you like: a finished .venv is found at once, an interrupted one is made anew. `uv` does the work
+# where it is installed, else pip. PYTHON=/path/to/python3 picks the interpreter, PPA_VENV=folder another place.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+wanted=${1:-base}
+venv=${PPA_VENV:-.venv}
+state=$venv/ppa-state # "installing", or "<key of the inputs> base|test"; written last, so it is never too early
+
+say() { echo "setup: $*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+case $wanted in base | test) ;; *) die "unknown set '$wanted'; choose base or test" ;; esac
+
+# What the environment depends on: the pins, the interpreter, this folder (an editable install points at it).
+key_of() {
+  "$1" - setup.py constraints.txt requirements-fairseq.txt scripts/setup_env.sh <<'PY'
+import hashlib, os, sys
+inputs = b"".join(open(path, "rb").read() for path in sys.argv[1:])
+print(hashlib.sha256(inputs + sys.version.encode() + os.getcwd().encode()).hexdigest()[:16])
+PY
+}
+
+upstream_is_in_the_way() {
+  "$venv/bin/python" -c 'from importlib.metadata import distribution; distribution("fairseq")' 2>/dev/null
+}
+
+found=none
+if [ -e "$venv" ]; then
+  found=$(cat "$state" 2>/dev/null) || die "$venv exists, but this script did not make it; move it away or set PPA_VENV"
+  if [ "$found" != installing ] && upstream_is_in_the_way; then
+    die "upstream 'fairseq' is installed in $venv and owns the same folder as the fairseq used here;" \
+      "run: rm -r $venv && scripts/setup_env.sh"
+  fi
+  key=$(key_of "$venv/bin/python" 2>/dev/null) || key=none
+  if [ "$found" = "$key test" ] || [ "$found" = "$key $wanted" ]; then exit 0; fi
+fi
+
+has_wheel='import sys, platform as p
+sys.exit(not (sys.version_info[:2] in ((3, 11), (3, 12)) and (p.system(), p.machine()) == ("Linux", "x86_64")))'
+is_new_enough='import sys, ssl; sys.exit(sys.version_info < (3, 10))'
+
+# The first Python that fairseq has a wheel for, else the first that can compile it.
+find_python() {
+  local test name
+  for test in "$has_wheel" "$is_new_enough"; do
+    for name in ${PYTHON:-python3 python3.12 python3.11 python3.13 python3.10 python}; do
+      if "$name" -c "$test" >/dev/null 2>&1; then "$name" -c 'import sys; print(sys.executable)' && return; fi
+    done
+  done
+  return 1
+}
+
+# uv does not read pip's settings (environment or pip.conf): an index, a folder of wheels or a certificate that pip
+# was given is handed on, unless uv has its own.
+pip_setting() { # NAME: its value, words on one line; a setting of pip's [install] section goes before [global]
+  local variable=PIP_${1^^}
+  variable=${variable//-/_}
+  if [ -n "${!variable:-}" ]; then
+    echo ${!variable}
+  else
+    "$python" -m pip config list 2>/dev/null | "$python" -c '
+import ast, sys
+lines = dict(line.strip().split("=", 1) for line in sys.stdin if "=" in line)
+value = lines.get(f"install.{sys.argv[1]}") or lines.get(f"global.{sys.argv[1]}")
+print(*ast.literal_eval(value).split() if value else "")' "$1"
+  fi
+}
+
+hand_pip_settings_to_uv() {
+  local index extra links cert
+  index=$(pip_setting index-url) extra=$(pip_setting extra-index-url)
+  links=$(pip_setting find-links) cert=$(pip_setting cert)
+  if [ -n "$index" ]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}; fi
+  if [ -n "$links" ]; then export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}; fi
+  if [ -n "$cert" ]; then export SSL_CERT_FILE=${SSL_CERT_FILE:-$cert}; fi
+  if [ -n "$extra" ]; then # pip takes the best of all indexes, uv by itself the first that knows the name
+    export UV_INDEX=${UV_INDEX:-$extra} UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
+  fi
+}
+
+if command -v uv >/dev/null; then
+  make_venv() { uv venv --quiet --allow-existing --python "$python" "$venv"; }
+  install_packages() { uv pip install --python "$venv/bin/python" "$@"; }
+else
+  make_venv() {
+    if "$python" -c 'import ensurepip' 2>/dev/null; then
+      "$python" -m venv "$venv"
+    else # Debian keeps ensurepip in a package of its own; the pip that is there can install a pip
+      local pip
+      pip=$("$python" -c 'import os, pip; print(os.path.dirname(pip.__file__))' 2>/dev/null) ||
+        die "$python has neither pip nor ensurepip; install python3-venv (Debian, Ubuntu) or uv"
+      "$python" -m venv --without-pip "$venv"
+      "$venv/bin/python" "$pip" install --quiet pip
+    fi
+  }
+  install_packages() { "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
+fi
+
+python=$(find_python) || die "no Python >= 3.10 found${PYTHON:+ at PYTHON=$PYTHON}; install one, or set PYTHON"
+if command -v uv >/dev/null; then hand_pip_settings_to_uv; fi
+
+if [ "$found" != "${key:-none} base" ]; then # nothing yet, an interrupted start, or other pins: from the beginning
+  say "making $venv with $("$python" -V) and $(command -v uv >/dev/null && uv --version || echo pip)"
+  rm -rf "$venv"
+  mkdir -p "$venv"
+  echo installing >"$state"
+  make_venv
+  python=$venv/bin/python
+
+  say "1/3 torch and the build tools"
+  install_packages -c constraints.txt setuptools wheel cython numpy torch
+  if "$python" -c "$has_wheel"; then
+    say "2/3 fairseq (wheel)"
+    install_packages --no-deps --require-hashes -r requirements-fairseq.txt
+  else
+    say "2/3 fairseq (compiled: about 3 minutes, no output meanwhile)"
+    command -v c++ >/dev/null || die "fairseq must be compiled on this Python, and there is no C++ compiler;" \
+      "install one (g++), or use Python 3.11 or 3.12 on Linux x86-64, where a wheel is used"
+    install_packages -c constraints.txt --no-build-isolation fairseq-fixed==0.12.3.1
+  fi
+  say "3/3 ppa_fairseq and the rest"
+else
+  python=$venv/bin/python
+  say "adding what the tests need"
+  echo installing >"$state"
+fi
+
+package=.
+if [ "$wanted" = test ]; then package=".[test]"; fi
+install_packages -c constraints.txt --no-build-isolation -e "$package"
+if upstream_is_in_the_way; then die "upstream 'fairseq' came in as a dependency and owns the same folder"; fi
+key=$(key_of "$python")
+echo "$key $wanted" >"$state.new"
+mv "$state.new" "$state"
+say "$venv is ready; activate it with: . $venv/bin/activate"

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Set-up, then the tests:  scripts/test.sh [pytest arguments]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+scripts/setup_env.sh test
+. "${PPA_VENV:-.venv}/bin/activate"
+
+# Two pytest workers of one thread each: more threads only fight over the cores of a small machine.
+export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+
+echo "ruff check"
+ruff check --select E,F,I,B,UP --line-length 110 ppa_fairseq scripts tests setup.py
+echo "pytest"
+python -m pytest -n 2 --dist loadfile --durations 10 "${@:-tests}"
