@@ -41,6 +41,14 @@ def pack(
     }
 
 
+def first_sequences(packed: dict, count: int) -> dict:
+    """The first *count* sequences of a packed batch, as a packed batch of views."""
+    lengths = packed["lengths"][:count]
+    total = sum(lengths)
+    part = {name: packed[name][:total] for name in ("tokens", "positions", "token_types")}
+    return {**part, "cu_seqlens": packed["cu_seqlens"][: count + 1], "lengths": lengths, "max_length": max(lengths)}
+
+
 def pool(hidden: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
     """One vector a sequence from packed hidden states: (T, C), (B + 1,) -> (B, C).
 

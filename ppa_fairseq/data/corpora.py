@@ -1,0 +1,74 @@
+"""The binarized language pairs of a data-bin folder."""
+
+import re
+from pathlib import Path
+
+from fairseq.data import indexed_dataset
+
+from ppa_fairseq.data.alignment_dataset import ParallelCorpus
+from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.errors import InputError
+
+HOW_TO_BINARIZE = "binarize with `ppa binarize` or `fairseq-preprocess --user-dir ppa_fairseq --task ppa_alignment`"
+
+
+def find_pairs(folder: str, split: str) -> list[str]:
+    """Names of the language pairs that *folder* holds for *split*, sorted: ``["ar-en", "de-en", …]``."""
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder; {HOW_TO_BINARIZE}")
+    pattern = re.compile(re.escape(split) + r"\.([^.-]+-[^.-]+)\.[^.]+\.idx")
+    return sorted({m[1] for m in map(pattern.fullmatch, (p.name for p in Path(folder).iterdir())) if m})
+
+
+def load_corpora(folder: str, split: str, pairs: list[str], all_needed: bool) -> list[ParallelCorpus]:
+    """Open ``{split}.{src}-{tgt}.{lang}`` of each of *pairs* (unless *all_needed*, of those there), memory-mapped.
+
+    Raises:
+        InputError: a file is missing or damaged, the two sides differ in length, or nothing is in them.
+    """
+    corpora, present = [], find_pairs(folder, split)
+    for number, pair in enumerate(pairs):
+        if not all_needed and pair not in present:
+            continue
+        source_lang, target_lang = pair.split("-")
+        prefix = f"{folder}/{split}.{pair}."
+        source, target = (_open(prefix + language) for language in (source_lang, target_lang))
+        if len(source) != len(target):
+            raise InputError(
+                f"{prefix}{source_lang} has {len(source)} sentences but {prefix}{target_lang} has {len(target)}: "
+                "they must be translations line by line; binarize the pair again"
+            )
+        if len(source):
+            corpora.append(ParallelCorpus(number, source_lang, target_lang, source, target))
+    if not corpora:
+        raise InputError(f"{folder}: the {split} split of {', '.join(pairs)} is empty or not there; {HOW_TO_BINARIZE}")
+    return corpora
+
+
+def _open(path: str) -> indexed_dataset.MMapIndexedDataset:
+    if not indexed_dataset.MMapIndexedDataset.exists(path):
+        raise InputError(f"{path}.bin and .idx: no such files; {HOW_TO_BINARIZE}")
+    try:
+        dataset = indexed_dataset.MMapIndexedDataset(path)
+        if len(dataset):
+            dataset[len(dataset) - 1]  # a truncated .bin shows at its end
+        return dataset
+    except (AssertionError, ValueError, OSError) as error:
+        message = f"{path}.bin and .idx: damaged, or not in fairseq's mmap format ({error}); binarize again"
+        raise InputError(message) from error
+
+
+def load_dictionary(folder: str, pairs: list[str]) -> WordPieceDictionary:
+    """The one dictionary of all *pairs*.
+
+    Raises:
+        InputError: a dict file is missing, or two languages were binarized with different ones.
+    """
+    languages = sorted({language for pair in pairs for language in pair.split("-")})
+    paths = [Path(folder) / f"dict.{language}.txt" for language in languages]
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; {HOW_TO_BINARIZE}")
+        if path.read_bytes() != paths[0].read_bytes():
+            raise InputError(f"{path} differs from {paths[0]}: binarize all languages with one --srcdict")
+    return WordPieceDictionary.load(str(paths[0]))

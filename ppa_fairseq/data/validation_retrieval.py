@@ -1,0 +1,53 @@
+"""Retrieval over a whole validation split, collected batch by batch."""
+
+import numpy as np
+import torch
+
+from ppa_fairseq.models.key_queue import gather_rows
+from ppa_fairseq.retrieval import retrieval_accuracy
+
+
+class ValidationRetrieval:
+    """Sentence vectors of a validation split, and how well each side finds the other in them.
+
+    Args:
+        names: the task's language pairs; a batch names its own by their numbers.
+    """
+
+    def __init__(self, names: list[str]):
+        self.names = names
+        self.reset()
+
+    def reset(self) -> None:
+        self._batches: list[list[torch.Tensor]] = []
+        self._accuracy: dict[str, float] | None = None
+        self._seen: set[int] = set()
+
+    def add(self, index: torch.Tensor, pair: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Add a batch of all ranks: *index* and *pair* (N,), vectors of both sides (N, C)."""
+        rows = (index, pair, source.float(), target.float())
+        self._batches.append([gather_rows(part).cpu() for part in rows])
+        self._seen.update(self._batches[-1][1].tolist())
+        self._accuracy = None
+
+    def __len__(self) -> int:
+        """Batches collected."""
+        return len(self._batches)
+
+    def directions(self) -> list[str]:
+        """The directions that :meth:`accuracy` knows: ``de-en``, ``en-de``, … of the pairs seen so far."""
+        names = [self.names[number].split("-") for number in sorted(self._seen)]
+        return ["-".join(name) for pair in names for name in (pair, pair[::-1])]
+
+    def accuracy(self) -> dict[str, float]:
+        """Percent found at rank 1 by name: each of :meth:`directions`, and their ``mean``."""
+        if self._accuracy is None:
+            index, pair, source, target = (torch.cat(parts) for parts in zip(*self._batches, strict=True))
+            # A rank that ran out of data repeats a batch, so a pair may be here twice.
+            rows = torch.from_numpy(np.unique(index.numpy(), return_index=True)[1])
+            pair, source, target = pair[rows], source[rows], target[rows]
+            found = [retrieval_accuracy(source[pair == n], target[pair == n]) for n in sorted(self._seen)]
+            percent = [value for both in found for value in both]
+            self._accuracy = dict(zip(self.directions(), percent, strict=True))
+            self._accuracy["mean"] = sum(percent) / len(percent)
+        return self._accuracy

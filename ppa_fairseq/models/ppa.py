@@ -1,0 +1,174 @@
+"""The model of PPA: query encoder, projection head, MLM head, momentum twin, queue of keys."""
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Optional
+
+import torch
+import torch.nn as nn
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
+from omegaconf import II
+
+from ppa_fairseq import checkpoint
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
+from ppa_fairseq.models.key_queue import KeyQueue
+from ppa_fairseq.models.momentum_twin import MomentumTwin
+from ppa_fairseq.models.packing import pool
+from ppa_fairseq.models.projection import ProjectionHead
+
+
+@dataclass
+class PPAModelConfig(FairseqDataclass):
+    """Sizes left out are taken from --pretrained."""
+
+    pretrained: Optional[str] = field(
+        default=None, metadata={"help": "folder of `ppa import-hf`, or a checkpoint whose query encoder to start from"}
+    )
+    encoder_layers: Optional[int] = field(default=None, metadata={"help": "number of transformer layers"})
+    encoder_embed_dim: Optional[int] = field(default=None, metadata={"help": "width of the encoder"})
+    encoder_ffn_embed_dim: Optional[int] = field(default=None, metadata={"help": "width inside the feed-forward part"})
+    encoder_attention_heads: Optional[int] = field(default=None, metadata={"help": "attention heads a layer"})
+    max_positions: Optional[int] = field(default=None, metadata={"help": "rows of the position table"})
+    token_types: Optional[int] = field(default=None, metadata={"help": "rows of the token type table"})
+    layer_norm_eps: Optional[float] = field(default=None, metadata={"help": "epsilon of the layer norms"})
+    position_offset: Optional[int] = field(default=None, metadata={"help": "row of the first position"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout of embeddings and sublayers"})
+    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention probabilities"})
+    pooling: ChoiceEnum(["cls", "mean"]) = field(
+        default="cls", metadata={"help": "a sentence's vector: [CLS] of the last layer, or the mean of its tokens"}
+    )
+    projection_dim: int = field(default=128, metadata={"help": "width of a key"})
+    queue_size: int = field(default=32000, metadata={"help": "number of earlier keys kept as negatives"})
+    momentum: float = field(default=0.999, metadata={"help": "share of itself that the twin keeps at every update"})
+    contrastive_weight: float = II("criterion.contrastive_weight")
+    tlm_weight: float = II("criterion.tlm_weight")
+    tlm_language_embeddings: bool = II("task.tlm_language_embeddings")
+
+
+SHAPE_FIELDS = (
+    "encoder_layers encoder_embed_dim encoder_ffn_embed_dim encoder_attention_heads "
+    "max_positions token_types layer_norm_eps position_offset"
+).split()
+
+
+@register_model("ppa_bert", dataclass=PPAModelConfig)
+class PPAModel(BaseFairseqModel):
+    """One packed forward of the query encoder takes queries and TLM sequences together; the twin encodes the keys."""
+
+    def __init__(self, cfg: PPAModelConfig, shape: BertShape, dictionary, num_languages: int):
+        super().__init__()
+        self.cfg = cfg
+        self.encoder = BertEncoder(dictionary, shape)
+        self.lm_head = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
+        self.projection = ProjectionHead(shape.dim, cfg.projection_dim)
+        self.queue = KeyQueue(cfg.queue_size, cfg.projection_dim)
+        self.language_embeddings = None
+        if cfg.tlm_language_embeddings:
+            # Row 0 stands for "no language" and stays zero: sentences outside TLM see the base model's input.
+            self.language_embeddings = nn.Embedding(1 + num_languages, shape.dim, padding_idx=0)
+            nn.init.zeros_(self.language_embeddings.weight)
+        # DistributedDataParallel waits for the gradient of every weight that asks for one.
+        self.lm_head.requires_grad_(cfg.tlm_weight > 0)
+        self.projection.requires_grad_(cfg.contrastive_weight > 0)
+
+    @classmethod
+    def build_model(cls, cfg: PPAModelConfig, task) -> "PPAModel":
+        """Build the model; with --pretrained its encoder (and MLM head) start from there, the twin equal to it."""
+        missing = [name for name in SHAPE_FIELDS if getattr(cfg, name) is None]
+        if missing:
+            flags = " ".join("--" + name.replace("_", "-") for name in missing)
+            raise InputError(f"--arch {cfg._name} takes its sizes from --pretrained; give it, or {flags}")
+        model = cls(cfg, shape_of(cfg, len(task.dictionary)), task.dictionary, len(task.languages))
+        if cfg.pretrained:
+            model.load_pretrained(checkpoint.read(cfg.pretrained))
+        model.twin = MomentumTwin(model.encoder, model.projection)
+        return model
+
+    def load_pretrained(self, pretrained: "checkpoint.Checkpoint") -> None:
+        """Take the query encoder and the MLM head from *pretrained*, and nothing else of it."""
+        for name, module in (("encoder", self.encoder), ("lm_head", self.lm_head)):
+            prefix = name + "."
+            state = {k.removeprefix(prefix): v for k, v in pretrained.state.items() if k.startswith(prefix)}
+            module.load_state_dict(state)
+
+    def max_positions(self) -> int:
+        return self.encoder.max_positions()
+
+    def forward(self, query_input: dict, masked: torch.Tensor, key_input: dict | None = None) -> dict:
+        """Encode a batch of N pairs with M masked tokens.
+
+        Args:
+            query_input: N queries (none without *key_input*), then the TLM sequences, packed.
+            masked: (M,) places of the masked tokens in the packed query input.
+            key_input: N keys, packed.
+
+        Returns:
+            ``logits`` (M, V); with *key_input* also ``query`` and ``key`` (N, D), of unit length.
+        """
+        hidden = self.encode(query_input)  # (T, C)
+        # The MLM head runs on the masked places only: over all of them it would be most of the step.
+        output = {"logits": self.lm_head(hidden[masked], self.encoder.embed_tokens.weight)}
+        if key_input is not None:
+            count = len(key_input["lengths"])
+            length = sum(query_input["lengths"][:count])
+            sentence = pool(hidden[:length], query_input["cu_seqlens"][: count + 1], self.cfg.pooling)  # (N, C)
+            output["query"] = self.projection(sentence)
+            output["key"] = self.encode_keys(key_input)
+        return output
+
+    def encode(self, packed: dict) -> torch.Tensor:
+        """Last hidden states of the query encoder, (T, C)."""
+        packed = dict(packed)
+        languages = packed.pop("languages", None)
+        if languages is not None:
+            packed["added_embedding"] = self.language_embeddings(languages)  # (T, C)
+        return self.encoder(**packed)["hidden"]
+
+    @torch.no_grad()
+    def encode_keys(self, packed: dict) -> torch.Tensor:
+        """Keys of the twin (N, D). Its fp32 masters are cast to the training precision for the forward alone."""
+        precision = self.projection.fc1.weight.dtype
+        cast = contextlib.nullcontext()
+        if precision != torch.float32:
+            cast = torch.autocast(packed["tokens"].device.type, dtype=precision)
+        with cast:
+            hidden = self.twin.encoder(**packed)["hidden"]  # (T, C)
+            return self.twin.projection(pool(hidden, packed["cu_seqlens"], self.cfg.pooling))
+
+    @torch.no_grad()
+    def embed(self, packed: dict) -> torch.Tensor:
+        """Sentence vectors as they serve after alignment: the query encoder's, without the head; (B, C)."""
+        return pool(self.encoder(**packed)["hidden"], packed["cu_seqlens"], self.cfg.pooling)
+
+    def update_succeeded(self) -> None:
+        """The twin takes its step and the staged keys enter the queue."""
+        self.twin.follow(self.encoder, self.projection, self.cfg.momentum)
+        self.queue.commit()
+
+
+def shape_of(cfg: PPAModelConfig, vocab_size: int) -> BertShape:
+    """The encoder's shape as *cfg* names it."""
+    return BertShape(
+        vocab_size=vocab_size,
+        layers=cfg.encoder_layers,
+        dim=cfg.encoder_embed_dim,
+        ffn_dim=cfg.encoder_ffn_embed_dim,
+        heads=cfg.encoder_attention_heads,
+        max_positions=cfg.max_positions,
+        token_types=cfg.token_types,
+        layer_norm_eps=cfg.layer_norm_eps,
+        position_offset=cfg.position_offset,
+        dropout=cfg.dropout,
+        attention_dropout=cfg.attention_dropout,
+    )
+
+
+@register_model_architecture("ppa_bert", "ppa_mbert_base")
+def ppa_mbert_base(cfg: PPAModelConfig) -> None:
+    """bert-base-multilingual-cased: 12 layers of 768, 178 million parameters."""
+    sizes = dict(zip(SHAPE_FIELDS, (12, 768, 3072, 12, 512, 2, 1e-12, 0), strict=True))
+    for name, size in sizes.items():
+        if getattr(cfg, name, None) is None:
+            setattr(cfg, name, size)
