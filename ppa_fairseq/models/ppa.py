@@ -1,6 +1,7 @@
 """The model of PPA: query encoder, projection head, MLM head, momentum twin, queue of keys."""
 
 import contextlib
+import logging
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -17,6 +18,8 @@ from ppa_fairseq.models.key_queue import KeyQueue
 from ppa_fairseq.models.momentum_twin import MomentumTwin
 from ppa_fairseq.models.packing import pool
 from ppa_fairseq.models.projection import ProjectionHead
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -47,10 +50,8 @@ class PPAModelConfig(FairseqDataclass):
     tlm_language_embeddings: bool = II("task.tlm_language_embeddings")
 
 
-SHAPE_FIELDS = (
-    "encoder_layers encoder_embed_dim encoder_ffn_embed_dim encoder_attention_heads "
-    "max_positions token_types layer_norm_eps position_offset"
-).split()
+# The sizes an encoder's weights fix; dropout is the training's own.
+SHAPE_FIELDS = [name for name in checkpoint.SIZE_NAMES.values() if not name.endswith("dropout")]
 
 
 @register_model("ppa_bert", dataclass=PPAModelConfig)
@@ -88,10 +89,12 @@ class PPAModel(BaseFairseqModel):
 
     def load_pretrained(self, pretrained: "checkpoint.Checkpoint") -> None:
         """Take the query encoder and the MLM head from *pretrained*, and nothing else of it."""
-        for name, module in (("encoder", self.encoder), ("lm_head", self.lm_head)):
-            prefix = name + "."
-            state = {k.removeprefix(prefix): v for k, v in pretrained.state.items() if k.startswith(prefix)}
-            module.load_state_dict(state)
+        self.encoder.load_state_dict(checkpoint.part(pretrained.state, "encoder."))
+        head = checkpoint.part(pretrained.state, "lm_head.")
+        if head:
+            self.lm_head.load_state_dict(head)
+        else:
+            logger.warning("the pretrained checkpoint has no MLM head: it starts from random weights")
 
     def max_positions(self) -> int:
         return self.encoder.max_positions()
@@ -150,25 +153,14 @@ class PPAModel(BaseFairseqModel):
 
 def shape_of(cfg: PPAModelConfig, vocab_size: int) -> BertShape:
     """The encoder's shape as *cfg* names it."""
-    return BertShape(
-        vocab_size=vocab_size,
-        layers=cfg.encoder_layers,
-        dim=cfg.encoder_embed_dim,
-        ffn_dim=cfg.encoder_ffn_embed_dim,
-        heads=cfg.encoder_attention_heads,
-        max_positions=cfg.max_positions,
-        token_types=cfg.token_types,
-        layer_norm_eps=cfg.layer_norm_eps,
-        position_offset=cfg.position_offset,
-        dropout=cfg.dropout,
-        attention_dropout=cfg.attention_dropout,
-    )
+    sizes = {ours: getattr(cfg, name) for ours, name in checkpoint.SIZE_NAMES.items()}
+    return BertShape(vocab_size=vocab_size, **sizes)
 
 
 @register_model_architecture("ppa_bert", "ppa_mbert_base")
 def ppa_mbert_base(cfg: PPAModelConfig) -> None:
     """bert-base-multilingual-cased: 12 layers of 768, 178 million parameters."""
-    sizes = dict(zip(SHAPE_FIELDS, (12, 768, 3072, 12, 512, 2, 1e-12, 0), strict=True))
-    for name, size in sizes.items():
+    sizes = checkpoint.sizes_in_cfg(BertShape())
+    for name in SHAPE_FIELDS:
         if getattr(cfg, name, None) is None:
-            setattr(cfg, name, size)
+            setattr(cfg, name, sizes[name])

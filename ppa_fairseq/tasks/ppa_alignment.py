@@ -198,9 +198,10 @@ class PPAAlignmentTask(FairseqTask):
                 )
             self.state.merge_state_dict({"tokenizer": pretrained.tokenizer})
             with open_dict(cfg) if OmegaConf.is_config(cfg) else contextlib.nullcontext():
-                for name, size in checkpoint.shape_to_cfg(pretrained.shape).items():
-                    if name in SHAPE_FIELDS and getattr(cfg, name) is None:
-                        setattr(cfg, name, size)
+                sizes = checkpoint.sizes_in_cfg(pretrained.shape)
+                for name in SHAPE_FIELDS:
+                    if getattr(cfg, name) is None:
+                        setattr(cfg, name, sizes[name])
         return super().build_model(cfg, from_checkpoint)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
