@@ -89,7 +89,7 @@ class PPAAlignmentTask(FairseqTask):
 
     @classmethod
     def build_dictionary(cls, filenames, **kwargs):
-        raise InputError("the vocabulary is the base model's: give `--srcdict IMPORTED/dict.txt --joined-dictionary`")
+        raise InputError("the vocabulary is the base model's: give `--srcdict IMPORTED/dict.txt --tgtdict IMPORTED/dict.txt`")
 
     @property
     def source_dictionary(self) -> WordPieceDictionary:
@@ -145,7 +145,6 @@ class PPAAlignmentTask(FairseqTask):
         max_sentences=None,
         max_positions=None,
         ignore_invalid_inputs=False,
-        required_batch_size_multiple=1,
         seed=1,
         num_shards=1,
         shard_id=0,
@@ -163,12 +162,9 @@ class PPAAlignmentTask(FairseqTask):
             with data_utils.numpy_seed(seed + epoch):
                 indices = dataset.ordered_indices()
             indices = self.filter_indices_by_size(indices, dataset, max_positions, ignore_invalid_inputs)
-            return dataset.batch_by_size(
-                indices,
-                max_tokens=max_tokens,
-                max_sentences=max_sentences,
-                required_batch_size_multiple=required_batch_size_multiple,
-            )
+            # No --required-batch-size-multiple: fairseq drops the pairs that are over a multiple at the end, and
+            # packed batches gain nothing from it.
+            return dataset.batch_by_size(indices, max_tokens=max_tokens, max_sentences=max_sentences)
 
         return UpdateBatchIterator(
             dataset=dataset,
