@@ -1,0 +1,105 @@
+"""Checkpoints of this plugin: complete in themselves, with weights, sizes and the tokenizer's files.
+
+What `ppa import-hf` writes and what `fairseq-train` writes have the same places, so every reader takes both.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from ppa_fairseq import huggingface
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import atomic_path
+from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
+from ppa_fairseq.tokenizer import build_tokenizer
+from ppa_fairseq.weights import Checkpoint, check_state, load_pickle, part
+
+MODEL_FILE = "model.pt"
+
+# Name of a size in BertShape -> its name in cfg["model"], as fairseq's models call it.
+SIZE_NAMES = {
+    "layers": "encoder_layers",
+    "dim": "encoder_embed_dim",
+    "ffn_dim": "encoder_ffn_embed_dim",
+    "heads": "encoder_attention_heads",
+    "max_positions": "max_positions",
+    "token_types": "token_types",
+    "layer_norm_eps": "layer_norm_eps",
+    "position_offset": "position_offset",
+    "dropout": "dropout",
+    "attention_dropout": "attention_dropout",
+}
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Read a fairseq checkpoint, a folder of `ppa import-hf` or a Hugging Face folder.
+
+    Of a training checkpoint only the query encoder and the MLM head are read. Raises InputError if it is
+    missing, truncated, foreign or holds code, or if a tensor is missing or has the wrong shape.
+    """
+    path = Path(path)
+    if (path / MODEL_FILE).is_file():
+        path = path / MODEL_FILE
+    if path.is_dir():
+        return huggingface.read(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; give a checkpoint file or a folder of `ppa import-hf`")
+    content = load_pickle(path)
+    try:
+        weights, cfg = content["model"], content["cfg"]
+        model_cfg = _as_dict(cfg["model"])
+        shape = BertShape(
+            vocab_size=len(weights["encoder.embed_tokens.weight"]),
+            **{size: model_cfg[name] for size, name in SIZE_NAMES.items()},
+        )
+        # Copied, so that the file may be overwritten while the weights are in use.
+        wanted = [name for name in weights if name.startswith(("encoder.", "lm_head."))]
+        state = {name: weights[name].clone() for name in wanted}
+        tokenizer = dict(content["task_state"]["tokenizer"])
+        pooling = model_cfg.get("pooling") or _as_dict(cfg.get("criterion")).get("pooling")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{path}: no checkpoint of this plugin ({type(error).__name__}: {error}); "
+            "give one that `ppa import-hf` or `fairseq-train --task ppa_alignment` wrote"
+        ) from error
+    check_state(state, shape, str(path))
+    return Checkpoint(shape, state, tokenizer, pooling)
+
+
+def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:
+    """The encoder, in fp32 and eval mode, and its tokenizer; `path` as for `read`. Raises InputError."""
+    checkpoint = read(path)
+    tokenizer = build_tokenizer(checkpoint.tokenizer, str(path))
+    with torch.device("meta"):  # spends no time on initial weights
+        encoder = BertEncoder(None, checkpoint.shape)
+    encoder.load_state_dict(part(checkpoint.state, "encoder."), assign=True)
+    return encoder.float().eval(), tokenizer
+
+
+def write(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint without optimizer state, as fairseq reads it; whole or not at all."""
+    content = {
+        "args": None,
+        "cfg": {
+            "model": {"_name": "ppa_bert", **sizes_in_cfg(checkpoint.shape)},
+            "task": {"_name": "ppa_alignment"},
+        },
+        "model": checkpoint.state,
+        "optimizer_history": [{"optimizer_name": None, "lr_scheduler_state": {}, "num_updates": 0}],
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
+        "task_state": {"tokenizer": checkpoint.tokenizer},
+    }
+    with atomic_path(path) as beside:
+        torch.save(content, beside)
+
+
+def sizes_in_cfg(shape: BertShape) -> dict:
+    """The sizes of *shape* under fairseq's names."""
+    return {name: getattr(shape, size) for size, name in SIZE_NAMES.items()}
+
+
+def _as_dict(cfg) -> dict:
+    """fairseq keeps a part of its configuration as a dict, a Namespace or None."""
+    return vars(cfg) if isinstance(cfg, argparse.Namespace) else dict(cfg or {})

@@ -1,0 +1,53 @@
+"""Turn a Hugging Face BERT folder into a fairseq checkpoint, a dictionary and a tokenizer.
+
+DIR holds config.json, model.safetensors or pytorch_model.bin (sharded or not; no pickled code is run), and
+vocab.txt or tokenizer.json. OUT gets model.pt (complete in itself: weights, sizes, the tokenizer again), dict.txt
+for `fairseq-preprocess --srcdict` (ids are the vocabulary's own) and the tokenizer's files.
+"""
+
+import argparse
+from pathlib import Path
+
+from ppa_fairseq import checkpoint, huggingface, tokenizer
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import atomic_folder
+
+DICTIONARY_FILE = "dict.txt"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", metavar="DIR", type=Path, help="Hugging Face BERT folder")
+    parser.add_argument("out", metavar="OUT", type=Path, help="new folder (an earlier import is replaced)")
+
+
+def run(args: argparse.Namespace) -> None:
+    if not args.dir.is_dir():
+        raise InputError(f"{args.dir}: no such folder; give a Hugging Face BERT folder")
+    with atomic_folder(args.out, is_import, "import") as folder:
+        imported = huggingface.read(args.dir)
+        texts = imported.tokenizer
+        symbols = tokenizer.symbols(texts, tokenizer.build_tokenizer(texts, str(args.dir)), str(args.dir))
+        lines = "".join(f"{symbol} 1\n" for symbol in symbols)
+        (folder / DICTIONARY_FILE).write_text(lines, encoding="utf-8", newline="\n")
+        tokenizer.write_files(texts, folder)
+        checkpoint.write(folder / checkpoint.MODEL_FILE, imported)
+    shape = imported.shape
+    weights = sum(tensor.numel() for tensor in imported.state.values())
+    print(f"{args.out}: a BERT of {shape.layers} layers x {shape.dim}, {weights / 1e6:.1f} M weights")
+    print(f"  {shape.vocab_size} word pieces, {describe_case(texts, args.dir)}")
+    for note in imported.notes:
+        print(f"  {note}")
+
+
+def describe_case(texts: dict[str, str], source: Path) -> str:
+    """Whether the tokenizer lower-cases: a cased vocabulary that is lower-cased is a silent fault."""
+    normalizer = tokenizer.build_tokenizer(texts, str(source)).normalizer
+    lowers = normalizer is not None and normalizer.normalize_str("A") == "a"
+    return "text is lower-cased" if lowers else "text keeps its case"
+
+
+def is_import(folder: Path) -> bool:
+    """Whether an earlier import wrote all of this folder."""
+    names = {path.name for path in folder.iterdir()}
+    own = {checkpoint.MODEL_FILE, DICTIONARY_FILE}
+    return own <= names <= own | set(tokenizer.FILES)

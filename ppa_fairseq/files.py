@@ -1,0 +1,59 @@
+"""Output that is whole or absent: written beside its place, then moved there in one step."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ppa_fairseq.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a free path beside `path` to write a file or a folder to; when the block ends it becomes `path`.
+
+    If the block raises (a full disk, Ctrl-C), what it wrote is removed and `path` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        yield beside
+        if path.is_dir():  # os.replace moves no folder onto a full one
+            os.replace(path, replaced)
+        try:
+            os.replace(beside, path)
+        except BaseException:
+            if replaced.exists():
+                os.replace(replaced, path)
+            raise
+    finally:
+        _remove(beside)
+        _remove(replaced)
+
+
+@contextmanager
+def atomic_folder(path: str | Path, is_earlier: Callable[[Path], bool], what: str) -> Iterator[Path]:
+    """`atomic_path` for a new folder, made before the block runs.
+
+    A folder that already stands there is replaced only if it is empty or `is_earlier` says that an earlier
+    run wrote it (`what`, for the message). Raises InputError otherwise, before anything is written.
+    """
+    path = Path(path)
+    if path.exists():
+        if not path.is_dir():
+            raise InputError(f"{path}: is a file; name a new folder")
+        if any(path.iterdir()) and not is_earlier(path):
+            raise InputError(f"{path}: holds files that are no earlier {what}; name a new or an empty folder")
+    with atomic_path(path) as folder:
+        folder.mkdir()
+        yield folder
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

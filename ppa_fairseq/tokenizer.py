@@ -1,0 +1,119 @@
+"""WordPiece tokenizers, as files, as one object and as a list of symbols.
+
+A tokenizer travels as the texts of its files, {name: text}: it fits in a checkpoint and comes out unchanged.
+"""
+
+import json
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from ppa_fairseq.errors import InputError
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of an imported or a Hugging Face folder. Raises InputError if there is none."""
+    return build_tokenizer(read_files(folder), str(folder))
+
+
+def read_files(folder: str | Path) -> dict[str, str]:
+    """Texts of the tokenizer's files in `folder`, to the byte. Raises InputError if there is none."""
+    texts = {}
+    for name in FILES:
+        path = Path(folder) / name
+        if path.is_file():
+            try:
+                texts[name] = path.read_bytes().decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path}: not UTF-8 ({error}); fetch the file again") from None
+    if "tokenizer.json" not in texts and "vocab.txt" not in texts:
+        raise InputError(f"{folder}: no tokenizer.json and no vocab.txt; put the model's there")
+    return texts
+
+
+def write_files(texts: dict[str, str], folder: str | Path) -> None:
+    """The reverse of `read_files`; names that are no tokenizer's file are left out."""
+    for name in FILES:
+        if name in texts:
+            (Path(folder) / name).write_bytes(texts[name].encode("utf-8"))
+
+
+def build_tokenizer(texts: dict[str, str], source: str) -> Tokenizer:
+    """The tokenizer that `texts` describe, neither cutting nor padding; `source` names it in messages.
+
+    Takes tokenizer.json, else builds from vocab.txt what transformers' BertTokenizer builds.
+    Raises InputError if a file is broken or one of the five BERT specials is missing.
+    """
+    if "tokenizer.json" in texts:
+        try:
+            tokenizer = Tokenizer.from_str(texts["tokenizer.json"])
+        except Exception as error:  # tokenizers raises bare Exception
+            raise InputError(f"{source}/tokenizer.json: cannot be read ({error}); fetch it again") from None
+    else:
+        tokenizer = _build_from_vocabulary(texts, source)
+    missing = [special for special in SPECIALS if tokenizer.token_to_id(special) is None]
+    if missing:
+        raise InputError(f"{source}: the vocabulary has no {' '.join(missing)}; a BERT vocabulary is needed")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _build_from_vocabulary(texts: dict[str, str], source: str) -> Tokenizer:
+    vocabulary = {symbol: index for index, symbol in enumerate(_lines(texts["vocab.txt"]))}
+    missing = [special for special in SPECIALS if special not in vocabulary]
+    if missing:
+        raise InputError(f"{source}/vocab.txt: no line {' '.join(missing)}; a BERT vocabulary is needed")
+    try:
+        config = json.loads(texts.get("tokenizer_config.json", "{}"))
+        normalizer = normalizers.BertNormalizer(
+            lowercase=config.get("do_lower_case", True),
+            strip_accents=config.get("strip_accents"),
+            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{source}/tokenizer_config.json: not as transformers writes it ({error})") from None
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(special, vocabulary[special]) for special in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer
+
+
+def symbols(texts: dict[str, str], tokenizer: Tokenizer, source: str) -> list[str]:
+    """The vocabulary in id order, added tokens included.
+
+    Raises InputError if vocab.txt and tokenizer.json disagree or an id has no symbol.
+    """
+    listed = dict(enumerate(_lines(texts.get("vocab.txt", ""))))
+    for symbol, index in tokenizer.get_vocab(with_added_tokens=True).items():
+        if listed.setdefault(index, symbol) != symbol:
+            raise InputError(
+                f"{source}/vocab.txt:{index + 1}: {listed[index]!r}, but tokenizer.json has {symbol!r} here; "
+                "take both files from the same model"
+            )
+    gap = next((index for index in range(len(listed)) if index not in listed), None)
+    if gap is not None:
+        raise InputError(f"{source}: no symbol has the id {gap}; add the model's vocab.txt")
+    return [listed[index] for index in range(len(listed))]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as Python's text files have them: splitlines() would also cut at odd Unicode separators."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines

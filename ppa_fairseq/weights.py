@@ -1,0 +1,85 @@
+"""Encoder weights at rest: what every reader returns, how files are opened safely, what is checked."""
+
+import argparse
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
+
+
+@dataclass
+class Checkpoint:
+    """An encoder at rest: `state` has `encoder.*` and, if there is an MLM head, `lm_head.*`."""
+
+    shape: BertShape
+    state: dict[str, Tensor]
+    tokenizer: dict[str, str]  # file name -> text
+    pooling: str | None = None  # "cls" or "mean", if training chose one
+    notes: list[str] = field(default_factory=list)  # what the reader left out or added, for the user
+
+
+def load_pickle(path: Path):
+    """`torch.load` to the CPU of a file nobody vouches for: tensors and plain data come out, no code is run.
+
+    Raises InputError if it is truncated, foreign, or holds any other object.
+    """
+    try:
+        # Mapped, a training checkpoint's optimizer state is never read. Files of torch < 1.6 cannot be.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except OSError:
+        raise
+    except Exception as error:  # a hostile pickle can raise anything
+        if unsafe := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise InputError(
+                f"{path}: holds a Python object ({unsafe[1]}) beside its weights, and no file's code is run; "
+                "re-save it as safetensors where you trust it"
+            ) from error
+        raise InputError(f"{path}: truncated, or no PyTorch file; copy it again") from error
+
+
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises InputError if it is truncated or foreign."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path}: truncated, or no safetensors file ({error}); copy it again") from error
+
+
+def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries of `state` under `prefix`, named without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def check_state(state: dict[str, Tensor], shape: BertShape, source: str) -> None:
+    """Raise InputError unless `state` is an encoder of `shape`, finite, with a whole MLM head or none."""
+    with torch.device("meta"):
+        modules = {"encoder.": BertEncoder(None, shape)}
+        if part(state, "lm_head."):
+            modules["lm_head."] = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
+    expected = {
+        prefix + name: tuple(tensor.shape)
+        for prefix, module in modules.items()
+        for name, tensor in module.state_dict().items()
+    }
+    for name, size in expected.items():
+        if name not in state:
+            raise InputError(f"{source}: {name} is missing, so the file is not whole or not this model's")
+        tensor = state[name]
+        if tuple(tensor.shape) != size or not tensor.is_floating_point():
+            raise InputError(
+                f"{source}: {name} is {tuple(tensor.shape)} of {tensor.dtype}, not {size} of floating point; "
+                "the sizes in its configuration belong to another model, or the weights are quantised"
+            )
+        if not tensor.isfinite().all():
+            raise InputError(f"{source}: {name} holds NaN or infinity; take an earlier checkpoint")
+    if surplus := sorted(state.keys() - expected.keys()):
+        raise InputError(f"{source}: {surplus[0]} has no place in an encoder of {shape.layers} layers")
