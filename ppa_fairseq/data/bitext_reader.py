@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 @dataclass
 class LineReader:
-    """Lines of a file as bytes, without their ends. `position` is how far the file itself, packed or not, is read.
+    """Lines of a file as bytes, without their ends. `position`: bytes read of the file itself, packed or not.
 
     A line over MAX_LINE comes cut, still over MAX_LINE. Raises InputError on a missing or damaged file.
     """
@@ -97,9 +97,9 @@ class Bitext:
 
 
 def parse_bitext(text: str) -> Bitext:
-    """`de-en=a.tsv.xz,b.de,b.en`: a name with .tsv in it stands alone, any other is followed by its translation.
+    """`de-en=a.tsv.xz,b.de,b.en`: a TSV stands alone, any other file is followed by its translation.
 
-    Raises InputError on a bad pair name, a file that is missing or packed otherwise, or a file without its other.
+    Raises InputError on a bad pair name, a file that is missing or packed otherwise, or one without its pair.
     """
     pair, _, names = text.partition("=")
     if not names:
@@ -114,7 +114,8 @@ def parse_bitext(text: str) -> Bitext:
         if unpacked.suffix in PACKED_OTHERWISE:
             raise InputError(f"{path}: cannot read {unpacked.suffix}; unpack it, or pack it as .gz or .xz")
         if not path.is_file():
-            raise InputError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; {pair} needs a text file")
+            fault = "is a folder" if path.is_dir() else "no such file"
+            raise InputError(f"{path}: {fault}; {pair} needs a text file")
         if unpacked.suffix == ".tsv" and not waiting:
             parts.append((path,))
         elif waiting and unpacked.suffix != ".tsv":
@@ -122,7 +123,9 @@ def parse_bitext(text: str) -> Bitext:
         else:
             waiting.append(path)
     if waiting:
-        raise InputError(f"{waiting[0]}: {pair} has no second file for it; one file of both languages must be a .tsv")
+        raise InputError(
+            f"{waiting[0]}: {pair} lacks its translation; a file of both languages must end in .tsv"
+        )
     return Bitext(*languages, parts)
 
 
@@ -156,7 +159,7 @@ def _tsv_rows(reader: LineReader, columns: tuple[int, int]) -> Iterator[Row]:
     head = list(islice(lines, 1000))
     if not head:
         return
-    # A stray tab inside a sentence would shift the columns, so every line must have as many as most lines have.
+    # A stray tab in a sentence would shift the columns, so every line must have as many as most lines have.
     tabs = Counter(line.count(b"\t") for line in head).most_common(1)[0][0]
     if tabs < max(columns):
         raise InputError(
