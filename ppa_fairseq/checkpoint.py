@@ -14,7 +14,7 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_path
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
 from ppa_fairseq.tokenizer import build_tokenizer
-from ppa_fairseq.weights import Checkpoint, check_state, load_pickle, part
+from ppa_fairseq.weights import Checkpoint, check_state, load_pickle, no_values, part
 
 MODEL_FILE = "model.pt"
 
@@ -72,7 +72,7 @@ def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:
     """The encoder, in fp32 and eval mode, and its tokenizer; `path` as for `read`. Raises InputError."""
     checkpoint = read(path)
     tokenizer = build_tokenizer(checkpoint.tokenizer, str(path))
-    with torch.device("meta"):  # spends no time on initial weights
+    with no_values():
         encoder = BertEncoder(None, checkpoint.shape)
     encoder.load_state_dict(part(checkpoint.state, "encoder."), assign=True)
     return encoder.float().eval(), tokenizer

@@ -95,8 +95,8 @@ def read(folder: str | Path) -> Checkpoint:
     if not has_head:
         state |= initial_head(shape, state["encoder.embed_tokens.weight"].dtype)
         notes.append(
-            f"no MLM head in {source.name}: initialised a new one, dense layer N(0, 0.02) with seed {HEAD_SEED},"
-            " decoder tied to the word embeddings"
+            f"no MLM head in {source.name}: initialised one, dense layer N(0, 0.02) with seed {HEAD_SEED}, "
+            "decoder tied to the word embeddings"
         )
     check_state(state, shape, str(source))
     used = {name for theirs in table.values() for name in theirs}

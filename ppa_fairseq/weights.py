@@ -3,6 +3,8 @@
 import argparse
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
@@ -54,6 +57,21 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: truncated, or no safetensors file ({error}); copy it again") from error
 
 
+@contextmanager
+def no_values() -> Iterator[None]:
+    """Modules built in this block have names and sizes but neither memory nor initial values."""
+    with torch.device("meta"), _SkipInit():
+        yield
+
+
+class _SkipInit(TorchFunctionMode):
+    # On the meta device torch's normal_() imports its compiler, for seconds.
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries of `state` under `prefix`, named without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
@@ -61,7 +79,7 @@ def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def check_state(state: dict[str, Tensor], shape: BertShape, source: str) -> None:
     """Raise InputError unless `state` is an encoder of `shape`, finite, with a whole MLM head or none."""
-    with torch.device("meta"):
+    with no_values():
         modules = {"encoder.": BertEncoder(None, shape)}
         if part(state, "lm_head."):
             modules["lm_head."] = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
