@@ -97,7 +97,7 @@ def check_state(state: dict[str, Tensor], shape: BertShape, source: str) -> None
                 f"{source}: {name} is {tuple(tensor.shape)} of {tensor.dtype}, not {size} of floating point; "
                 "the sizes in its configuration belong to another model, or the weights are quantised"
             )
-        if not tensor.isfinite().all():
+        if not tensor.sum(dtype=torch.float64).isfinite():
             raise InputError(f"{source}: {name} holds NaN or infinity; take an earlier checkpoint")
     if surplus := sorted(state.keys() - expected.keys()):
         raise InputError(f"{source}: {surplus[0]} has no place in an encoder of {shape.layers} layers")

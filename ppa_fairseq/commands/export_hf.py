@@ -1,0 +1,79 @@
+"""Write the query encoder of a checkpoint as a Hugging Face and sentence-transformers folder.
+
+OUT can be loaded with AutoModel, AutoModelForMaskedLM, AutoTokenizer and SentenceTransformer. CKPT is all that is
+needed: sizes and tokenizer are in it. The twin, the queue and the projection head stay behind.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from ppa_fairseq import __version__, checkpoint, huggingface, tokenizer
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import atomic_folder
+from ppa_fairseq.weights import Checkpoint
+
+WEIGHTS_FILE = "model.safetensors"
+POOLING_FOLDER = "1_Pooling"
+MARK = "exported_by"  # key of config.json by which a later export knows an earlier one
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CKPT", type=Path, help="checkpoint, or folder of `ppa import-hf`")
+    parser.add_argument("out", metavar="OUT", type=Path, help="new folder (an earlier export is replaced)")
+    parser.add_argument(
+        "--pooling",
+        choices=("cls", "mean"),
+        help="sentence vector for sentence-transformers (default: as trained, else mean)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    with atomic_folder(args.out, is_export, "export") as folder:
+        trained = checkpoint.read(args.checkpoint)
+        if not trained.tokenizer:
+            raise InputError(f"{args.checkpoint}: holds no tokenizer; train with --pretrained")
+        pooling = args.pooling or trained.pooling or "mean"
+        config = {**huggingface.to_config(trained), MARK: f"ppa_fairseq {__version__}"}
+        write_json(folder / "config.json", config)
+        save_file(huggingface.to_tensors(trained), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        tokenizer.write_files(trained.tokenizer, folder)
+        write_sentence_transformers(folder, trained, pooling)
+    print(f"{args.out}: {config['architectures'][0]}, {pooling} pooling for sentence-transformers")
+
+
+def write_sentence_transformers(folder: Path, trained: Checkpoint, pooling: str) -> None:
+    """The files by which sentence-transformers knows how to make one vector of a sentence.
+
+    In the form of its releases before 6, which later ones still read.
+    """
+    steps = {"Transformer": "", "Pooling": POOLING_FOLDER}
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(steps.items())
+    ]
+    (folder / POOLING_FOLDER).mkdir()
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": trained.shape.max_positions})
+    write_json(
+        folder / POOLING_FOLDER / "config.json",
+        {
+            "word_embedding_dimension": trained.shape.dim,
+            "pooling_mode_cls_token": pooling == "cls",
+            "pooling_mode_mean_tokens": pooling == "mean",
+        },
+    )
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def is_export(folder: Path) -> bool:
+    """Whether an earlier export wrote this folder."""
+    try:
+        return MARK in json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
