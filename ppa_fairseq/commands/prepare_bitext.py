@@ -62,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=128,
         metavar="N",
-        help="drop pairs of more WordPieces in all, without [CLS] and [SEP] (default: %(default)s, as the paper)",
+        help="drop pairs of more WordPieces in all, without [CLS] and [SEP] "
+        "(default: %(default)s, as the paper)",
     )
     parser.add_argument(
         "--max-train",
@@ -90,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="en",
         metavar="LANG",
         help="hold out by the sentences of this language: none of them is on both sides of the split, in any "
-        "pairs; a pair without it goes by its first language (default: %(default)s)",
+        "pair; pairs without it go by its first language (default: %(default)s)",
     )
     parser.add_argument(
         "--shards",

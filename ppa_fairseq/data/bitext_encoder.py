@@ -26,6 +26,7 @@ class PairEncoder:
 
     def __init__(self, texts: dict[str, str], source: str, limits: LengthLimits, valid_share: float):
         self.tokenizer = tokenizer.build_tokenizer(texts, source)
+        self.symbols = tokenizer.symbols(texts, self.tokenizer, source)
         self.limits = limits
         self.valid_share = valid_share
 
@@ -39,8 +40,12 @@ class PairEncoder:
                 result.dropped[reason] += 1
                 continue
             split = "valid" if is_valid(pair[batch.pivot_side], self.valid_share) else "train"
-            result.splits[split].append((" ".join(first.tokens), " ".join(second.tokens)))
+            result.splits[split].append((self._line(first.ids), self._line(second.ids)))
         return result
+
+    def _line(self, ids: list[int]) -> str:
+        # Not `Encoding.tokens`: the fast encoding leaves them empty.
+        return " ".join(map(self.symbols.__getitem__, ids))
 
 
 _encoder: PairEncoder  # of this worker process
