@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.bert_encoder import BertShape
-from ppa_fairseq.tokenizer import build_tokenizer, read_files, symbols
+from ppa_fairseq.tokenizer import complete, read_files, symbols
 from ppa_fairseq.weights import Checkpoint, check_state, load_pickle, load_safetensors
 
 HEAD_SEED = 0  # draws the MLM head that a folder does not have
@@ -223,11 +223,9 @@ def _untie(tensors: dict[str, Tensor], source: Path) -> None:
 
 
 def _read_tokenizer(folder: Path, shape: BertShape) -> dict[str, str]:
-    """The tokenizer's files, with a tokenizer.json if there was none; one symbol for each word embedding."""
-    texts = read_files(folder)
-    tokenizer = build_tokenizer(texts, str(folder))
-    texts.setdefault("tokenizer.json", tokenizer.to_str())
-    found = len(symbols(texts, tokenizer, str(folder)))
+    """The tokenizer's files, complete, with one symbol for each word embedding."""
+    texts = complete(read_files(folder), str(folder), shape.max_positions)
+    found = len(symbols(texts, str(folder)))
     if found != shape.vocab_size:
         raise InputError(
             f"{folder}: the vocabulary has {found} entries and the word embeddings {shape.vocab_size} rows; "

@@ -18,6 +18,12 @@ FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+# Key of tokenizer_config.json -> the normalizer's name of it, and what transformers takes where it is absent.
+NORMALIZER_OPTIONS = {
+    "do_lower_case": ("lowercase", True),
+    "strip_accents": ("strip_accents", None),
+    "tokenize_chinese_chars": ("handle_chinese_chars", True),
+}
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -73,14 +79,11 @@ def _build_from_vocabulary(texts: dict[str, str], source: str) -> Tokenizer:
     missing = [special for special in SPECIALS if special not in vocabulary]
     if missing:
         raise InputError(f"{source}/vocab.txt: no line {' '.join(missing)}; a BERT vocabulary is needed")
+    config = _read_config(texts, source)
+    options = {name: config.get(key, default) for key, (name, default) in NORMALIZER_OPTIONS.items()}
     try:
-        config = json.loads(texts.get("tokenizer_config.json", "{}"))
-        normalizer = normalizers.BertNormalizer(
-            lowercase=config.get("do_lower_case", True),
-            strip_accents=config.get("strip_accents"),
-            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-        )
-    except (ValueError, TypeError, AttributeError) as error:
+        normalizer = normalizers.BertNormalizer(**options)
+    except TypeError as error:
         raise InputError(f"{source}/tokenizer_config.json: not as transformers writes it ({error})") from None
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizer
@@ -95,13 +98,44 @@ def _build_from_vocabulary(texts: dict[str, str], source: str) -> Tokenizer:
     return tokenizer
 
 
-def symbols(texts: dict[str, str], tokenizer: Tokenizer, source: str) -> list[str]:
+def complete(texts: dict[str, str], source: str, max_length: int) -> dict[str, str]:
+    """`texts` with a tokenizer.json and a tokenizer_config.json, each made from the other files if absent.
+
+    transformers lower-cases as tokenizer_config.json says, and without one always, whatever tokenizer.json says:
+    so a folder needs both, and in agreement. Raises InputError if they differ.
+    """
+    tokenizer = build_tokenizer(texts, source)
+    texts = {"tokenizer.json": tokenizer.to_str(), **texts}
+    config = _read_config(texts, source)
+    is_bert = config.get("tokenizer_class", "BertTokenizer") in ("BertTokenizer", "BertTokenizerFast")
+    if not is_bert or not isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
+        return texts
+    options = {key: getattr(tokenizer.normalizer, name) for key, (name, _) in NORMALIZER_OPTIONS.items()}
+    if "tokenizer_config.json" not in texts:
+        config = {"tokenizer_class": "BertTokenizer", "model_max_length": max_length, **options}
+        return texts | {"tokenizer_config.json": json.dumps(config, indent=2) + "\n"}
+    for key, value in options.items():
+        said = config.get(key, NORMALIZER_OPTIONS[key][1])
+        if said != value:
+            raise InputError(
+                f"{source}/tokenizer_config.json: {key} is {json.dumps(said)} (its default if absent), but "
+                f"tokenizer.json works with {json.dumps(value)}; correct the wrong one"
+            )
+    return texts
+
+
+def lowers_case(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer lower-cases: on a cased vocabulary a silent fault."""
+    return tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str("A") == "a"
+
+
+def symbols(texts: dict[str, str], source: str) -> list[str]:
     """The vocabulary in id order, added tokens included.
 
     Raises InputError if vocab.txt and tokenizer.json disagree or an id has no symbol.
     """
     listed = dict(enumerate(_lines(texts.get("vocab.txt", ""))))
-    for symbol, index in tokenizer.get_vocab(with_added_tokens=True).items():
+    for symbol, index in build_tokenizer(texts, source).get_vocab(with_added_tokens=True).items():
         if listed.setdefault(index, symbol) != symbol:
             raise InputError(
                 f"{source}/vocab.txt:{index + 1}: {listed[index]!r}, but tokenizer.json has {symbol!r} here; "
@@ -111,6 +145,16 @@ def symbols(texts: dict[str, str], tokenizer: Tokenizer, source: str) -> list[st
     if gap is not None:
         raise InputError(f"{source}: no symbol has the id {gap}; add the model's vocab.txt")
     return [listed[index] for index in range(len(listed))]
+
+
+def _read_config(texts: dict[str, str], source: str) -> dict:
+    try:
+        config = json.loads(texts.get("tokenizer_config.json", "{}"))
+    except ValueError as error:
+        raise InputError(f"{source}/tokenizer_config.json: no JSON ({error}); fetch it again") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{source}/tokenizer_config.json: no JSON object; fetch it again")
+    return config
 
 
 def _lines(text: str) -> list[str]:

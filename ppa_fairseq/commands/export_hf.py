@@ -1,7 +1,7 @@
 """Write the query encoder of a checkpoint as a Hugging Face and sentence-transformers folder.
 
-OUT can be loaded with AutoModel, AutoModelForMaskedLM, AutoTokenizer and SentenceTransformer. CKPT is all that is
-needed: sizes and tokenizer are in it. The twin, the queue and the projection head stay behind.
+OUT can be loaded with AutoModel, AutoModelForMaskedLM, AutoTokenizer and SentenceTransformer. CKPT is all
+that is needed: sizes and tokenizer are in it. The twin, the queue and the projection head stay behind.
 """
 
 import argparse
@@ -21,7 +21,7 @@ MARK = "exported_by"  # key of config.json by which a later export knows an earl
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CKPT", type=Path, help="checkpoint, or folder of `ppa import-hf`")
+    parser.add_argument("checkpoint", metavar="CKPT", type=Path, help="checkpoint or imported folder")
     parser.add_argument("out", metavar="OUT", type=Path, help="new folder (an earlier export is replaced)")
     parser.add_argument(
         "--pooling",

@@ -25,25 +25,18 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.dir}: no such folder; give a Hugging Face BERT folder")
     with atomic_folder(args.out, is_import, "import") as folder:
         imported = huggingface.read(args.dir)
-        texts = imported.tokenizer
-        symbols = tokenizer.symbols(texts, tokenizer.build_tokenizer(texts, str(args.dir)), str(args.dir))
-        lines = "".join(f"{symbol} 1\n" for symbol in symbols)
+        texts, source = imported.tokenizer, str(args.dir)
+        lines = "".join(f"{symbol} 1\n" for symbol in tokenizer.symbols(texts, source))
         (folder / DICTIONARY_FILE).write_text(lines, encoding="utf-8", newline="\n")
         tokenizer.write_files(texts, folder)
         checkpoint.write(folder / checkpoint.MODEL_FILE, imported)
     shape = imported.shape
     weights = sum(tensor.numel() for tensor in imported.state.values())
     print(f"{args.out}: a BERT of {shape.layers} layers x {shape.dim}, {weights / 1e6:.1f} M weights")
-    print(f"  {shape.vocab_size} word pieces, {describe_case(texts, args.dir)}")
+    lowers = tokenizer.lowers_case(tokenizer.build_tokenizer(texts, source))
+    print(f"  {shape.vocab_size} word pieces, text {'is lower-cased' if lowers else 'keeps its case'}")
     for note in imported.notes:
         print(f"  {note}")
-
-
-def describe_case(texts: dict[str, str], source: Path) -> str:
-    """Whether the tokenizer lower-cases: a cased vocabulary that is lower-cased is a silent fault."""
-    normalizer = tokenizer.build_tokenizer(texts, str(source)).normalizer
-    lowers = normalizer is not None and normalizer.normalize_str("A") == "a"
-    return "text is lower-cased" if lowers else "text keeps its case"
 
 
 def is_import(folder: Path) -> bool:
