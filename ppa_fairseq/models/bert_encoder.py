@@ -82,8 +82,14 @@ class BertEncoder(FairseqEncoder):
         if added_embedding is not None:
             hidden = hidden + added_embedding
         hidden = self.dropout(self.layernorm_embedding(hidden))
-        attention_dropout = self.cfg.attention_dropout if self.training else 0.0
-        attention = plan_attention(cu_seqlens, lengths, max_length, compute_dtype(hidden), attention_dropout)
+        attention = plan_attention(
+            cu_seqlens,
+            lengths,
+            max_length,
+            dtype=compute_dtype(hidden),
+            head_dim=self.cfg.dim // self.cfg.heads,
+            p=self.cfg.attention_dropout if self.training else 0.0,
+        )
         layers = [hidden]
         for layer in self.layers:
             hidden = layer(hidden, attention)

@@ -8,21 +8,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # torch < 2.10
+    varlen_attn = None
+
 # On the CPU, where padding costs time and a call little, lengths within a group differ by less than this.
 CPU_GROUP_WIDTH = 8
 
 
-def plan_attention(cu_seqlens: Tensor, lengths: list[int], max_length: int, dtype: torch.dtype, p: float):
+def plan_attention(
+    cu_seqlens: Tensor, lengths: list[int], max_length: int, dtype: torch.dtype, head_dim: int, p: float
+):
     """The attention of one packed batch: a callable from query, key and value, (T, 3, H, D), to (T, H, D).
 
     `dtype` is the one in which the layers will compute; `p` is the dropout on attention probabilities.
     """
     device = cu_seqlens.device
-    # torch's variable-length attention has no dropout.
-    if device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and p == 0:
+    if p == 0 and varlen_runs(device, dtype, head_dim):
         return VarlenAttention(cu_seqlens, max_length)
     width = CPU_GROUP_WIDTH if device.type == "cpu" else max_length
     return PaddedAttention(lengths, width, p, device)
+
+
+def varlen_runs(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether torch's variable-length attention takes this: it is FlashAttention, and has no dropout."""
+    return (
+        varlen_attn is not None
+        and device.type == "cuda"
+        and dtype in (torch.float16, torch.bfloat16)
+        and head_dim % 8 == 0
+        and head_dim <= 256
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
 
 
 class VarlenAttention:
@@ -33,8 +51,6 @@ class VarlenAttention:
         self.max_length = max_length
 
     def __call__(self, qkv: Tensor) -> Tensor:
-        from torch.nn.attention.varlen import varlen_attn
-
         starts, longest = self.cu_seqlens, self.max_length
         return varlen_attn(*qkv.unbind(1), starts, starts, longest, longest)
 
