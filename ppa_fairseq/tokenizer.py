@@ -101,8 +101,8 @@ def _build_from_vocabulary(texts: dict[str, str], source: str) -> Tokenizer:
 def complete(texts: dict[str, str], source: str, max_length: int) -> dict[str, str]:
     """`texts` with a tokenizer.json and a tokenizer_config.json, each made from the other files if absent.
 
-    transformers lower-cases as tokenizer_config.json says, without one always, and heeds no tokenizer.json. So
-    a folder needs both, in agreement. Raises InputError if they differ.
+    transformers lower-cases as tokenizer_config.json says, without one always, and heeds no tokenizer.json.
+    So a folder needs both, in agreement. Raises InputError if they differ.
     """
     tokenizer = build_tokenizer(texts, source)
     texts = {"tokenizer.json": tokenizer.to_str(), **texts}
