@@ -199,14 +199,13 @@ def _check_names(bitexts: list[Bitext]) -> None:
 
 def _symbols(texts: dict[str, str], source: str) -> list[str]:
     """The vocabulary in id order. Raises InputError if a symbol, among others joined by spaces, is cut."""
-    built = tokenizer.build_tokenizer(texts, source)
-    for added in built.get_added_tokens_decoder().values():
+    for added in tokenizer.build_tokenizer(texts, source).get_added_tokens_decoder().values():
         if len(added.content.split()) != 1:
             raise InputError(
                 f"{source}: the added token {added.content!r} has white space, where fairseq would cut it; "
                 "take a tokenizer without it"
             )
-    return tokenizer.symbols(texts, built, source)
+    return tokenizer.symbols(texts, source)
 
 
 def _report(all_counts: dict[str, PairCounts]) -> None:

@@ -26,7 +26,7 @@ class PairEncoder:
 
     def __init__(self, texts: dict[str, str], source: str, limits: LengthLimits, valid_share: float):
         self.tokenizer = tokenizer.build_tokenizer(texts, source)
-        self.symbols = tokenizer.symbols(texts, self.tokenizer, source)
+        self.symbols = tokenizer.symbols(texts, source)
         self.limits = limits
         self.valid_share = valid_share
 
