@@ -18,6 +18,7 @@ from ppa_fairseq.models.key_queue import KeyQueue
 from ppa_fairseq.models.momentum_twin import MomentumTwin
 from ppa_fairseq.models.packing import pool
 from ppa_fairseq.models.projection import ProjectionHead
+from ppa_fairseq.traps import settle_training_args
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class PPAModelConfig(FairseqDataclass):
 SHAPE_FIELDS = [name for name in checkpoint.SIZE_NAMES.values() if not name.endswith("dropout")]
 
 
-@register_model("ppa_bert", dataclass=PPAModelConfig)
+@register_model("ppa", dataclass=PPAModelConfig)
 class PPAModel(BaseFairseqModel):
     """One packed forward of the query encoder takes queries and TLM sequences together; the twin encodes the keys."""
 
@@ -80,7 +81,7 @@ class PPAModel(BaseFairseqModel):
         missing = [name for name in SHAPE_FIELDS if getattr(cfg, name) is None]
         if missing:
             flags = " ".join("--" + name.replace("_", "-") for name in missing)
-            raise InputError(f"--arch {cfg._name} takes its sizes from --pretrained; give it, or {flags}")
+            raise InputError(f"the sizes of the encoder come from --pretrained: give it, or {flags}")
         model = cls(cfg, shape_of(cfg, len(task.dictionary)), task.dictionary, len(task.languages))
         if cfg.pretrained:
             model.load_pretrained(checkpoint.read(cfg.pretrained))
@@ -157,10 +158,17 @@ def shape_of(cfg: PPAModelConfig, vocab_size: int) -> BertShape:
     return BertShape(vocab_size=vocab_size, **sizes)
 
 
-@register_model_architecture("ppa_bert", "ppa_mbert_base")
-def ppa_mbert_base(cfg: PPAModelConfig) -> None:
+@register_model_architecture("ppa", "ppa_bert")
+def ppa_bert(args) -> None:
+    """Whatever --pretrained is."""
+    settle_training_args(args)
+
+
+@register_model_architecture("ppa", "ppa_mbert_base")
+def ppa_mbert_base(args) -> None:
     """bert-base-multilingual-cased: 12 layers of 768, 178 million parameters."""
     sizes = checkpoint.sizes_in_cfg(BertShape())
     for name in SHAPE_FIELDS:
-        if getattr(cfg, name, None) is None:
-            setattr(cfg, name, sizes[name])
+        if getattr(args, name, None) is None:
+            setattr(args, name, sizes[name])
+    settle_training_args(args)

@@ -26,6 +26,8 @@ from ppa_fairseq.data.validation_retrieval import ValidationRetrieval
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.packing import first_sequences
 from ppa_fairseq.models.ppa import SHAPE_FIELDS
+from ppa_fairseq.tokenizer import build_tokenizer
+from ppa_fairseq.traps import refuse_lone_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class PPAAlignmentTask(FairseqTask):
 
     @classmethod
     def setup_task(cls, cfg: PPAAlignmentConfig, **kwargs) -> "PPAAlignmentTask":
+        refuse_lone_ranks()
         folder = utils.split_paths(cfg.data)[0]
         present = find_pairs(folder, "train") or find_pairs(folder, "valid")
         pairs = cfg.lang_pairs.split(",") if cfg.lang_pairs else present
@@ -187,18 +190,28 @@ class PPAAlignmentTask(FairseqTask):
         """Build the model; sizes that --pretrained knows are written into *cfg*, so that a checkpoint stands alone."""
         if cfg.pretrained and not from_checkpoint:
             pretrained = checkpoint.read(cfg.pretrained)
-            if pretrained.shape.vocab_size != len(self.dictionary):
-                raise InputError(
-                    f"--pretrained {cfg.pretrained} has {pretrained.shape.vocab_size:,} WordPieces but the data "
-                    f"{len(self.dictionary):,}: binarize with the dict.txt of the same import"
-                )
+            self._check_vocabulary(cfg.pretrained, pretrained)
             self.state.merge_state_dict({"tokenizer": pretrained.tokenizer})
+            sizes = checkpoint.sizes_in_cfg(pretrained.shape)
             with open_dict(cfg) if OmegaConf.is_config(cfg) else contextlib.nullcontext():
-                sizes = checkpoint.sizes_in_cfg(pretrained.shape)
                 for name in SHAPE_FIELDS:
-                    if getattr(cfg, name) is None:
-                        setattr(cfg, name, sizes[name])
+                    if getattr(cfg, name) not in (None, sizes[name]):
+                        raise InputError(
+                            f"--{name.replace('_', '-')} is {getattr(cfg, name)} (by flag or --arch), but --pretrained "
+                            f"{cfg.pretrained} has {sizes[name]}: --arch ppa_bert takes the sizes from there"
+                        )
+                    setattr(cfg, name, sizes[name])
         return super().build_model(cfg, from_checkpoint)
+
+    def _check_vocabulary(self, path: str, pretrained: checkpoint.Checkpoint) -> None:
+        vocabulary = build_tokenizer(pretrained.tokenizer, path).get_vocab()
+        if pretrained.shape.vocab_size != len(self.dictionary):
+            difference = f"{pretrained.shape.vocab_size:,} WordPieces, but the data {len(self.dictionary):,}"
+        elif other := next((s for s, i in self.dictionary.indices.items() if vocabulary.get(s) != i), None):
+            difference = f"{other!r} at id {vocabulary.get(other)}, but the data at {self.dictionary.index(other)}"
+        else:
+            return
+        raise InputError(f"--pretrained {path} has {difference}: binarize with the dict.txt of the same import")
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
