@@ -2,8 +2,8 @@
 
 from setuptools import find_packages, setup
 
-# Two re-builds of fairseq that import on Python >= 3.11 (upstream 0.12.2 does not). Wheels exist for one platform;
-# the other is compiled, and needs `--no-build-isolation`, so that its build finds the torch that is already here.
+# Two re-builds of fairseq that import on Python >= 3.11 (upstream 0.12.2 does not). One has wheels, for one
+# platform; the other is compiled, and needs `--no-build-isolation` to find the torch that is already here.
 HAS_WHEEL = (
     "(python_version == '3.11' or python_version == '3.12')"
     " and platform_system == 'Linux' and platform_machine == 'x86_64'"
@@ -35,6 +35,7 @@ setup(
         "tqdm",
         "scikit-learn",
         "matplotlib",
+        "tensorboardX",  # for --tensorboard-logdir; fairseq asks for it at every start
     ],
     extras_require={
         "test": [
@@ -42,8 +43,8 @@ setup(
             "pytest-xdist",
             "hypothesis",
             "ruff",
+            "polib",  # reads the catalogues of scripts/make_sample.py
             "sentence-transformers",
-            "tensorboard",
         ],
     },
     entry_points={"console_scripts": ["ppa = ppa_fairseq.cli:main"]},

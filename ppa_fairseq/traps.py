@@ -1,0 +1,82 @@
+"""Ways in which fairseq 0.12 dies, or trains something else than was meant, without saying so.
+
+Architecture functions call `settle_training_args`: fairseq runs them on the parsed command line of
+`fairseq-train`, after its own last changes and before anything is started. The task's `setup_task` calls
+`refuse_lone_ranks`: it is the first point that `fairseq-hydra-train` reaches as well.
+"""
+
+import logging
+import os
+from argparse import Namespace
+
+from ppa_fairseq.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+LAUNCH = "ppa launch --nproc {ranks}{cpu} -- <the arguments of fairseq-train>"
+
+
+def settle_training_args(args: Namespace) -> None:
+    """Set right in `args`, in place, what cannot work where only one thing can be meant; else refuse.
+
+    Raises:
+        InputError: several ranks were asked for, and none would be started.
+    """
+    import torch
+
+    if getattr(args, "bf16", False):
+        args.tpu = False  # fairseq.options takes --bf16 for a wish for a TPU, and then dies without torch_xla
+    if not hasattr(args, "distributed_world_size"):
+        return
+    if started_as_rank() and args.distributed_init_method is None:
+        join_launched_ranks(args)
+    if args.distributed_world_size == 1:
+        return
+    # Else rank 0 loads a checkpoint and sends the others a pickle that torch >= 2.6 refuses: no resume.
+    args.load_checkpoint_on_all_dp_ranks = True
+    if args.cpu or not torch.cuda.is_available():
+        if not args.distributed_no_spawn and torch.cuda.device_count() == 0:
+            # fairseq starts one process a GPU: none, waits for none of them, and exits 0.
+            raise InputError(
+                f"--distributed-world-size {args.distributed_world_size} on CPU would train nothing: "
+                "fairseq starts one rank a GPU, and there is none; run: "
+                + LAUNCH.format(ranks=args.distributed_world_size, cpu=" --cpu")
+            )
+        if args.distributed_backend == "nccl":
+            args.distributed_backend = "gloo"  # nccl is for GPUs
+        if args.ddp_backend in ("pytorch_ddp", "c10d"):
+            logger.info("--ddp-backend legacy_ddp: fairseq's %s needs a GPU", args.ddp_backend)
+            args.ddp_backend = (
+                "legacy_ddp"  # the others pass device_ids, which torch refuses for a model on CPU
+            )
+
+
+def started_as_rank() -> bool:
+    """Whether torchrun (or something that sets the same variables) started this process as one of several."""
+    launched = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+    return launched and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def join_launched_ranks(args: Namespace) -> None:
+    """Make a rank of torchrun join the others; without --distributed-world-size it would train alone."""
+    args.distributed_world_size = int(os.environ["WORLD_SIZE"])
+    args.distributed_rank = int(os.environ["RANK"])
+    args.device_id = int(os.environ.get("LOCAL_RANK", 0))
+    args.distributed_init_method = "env://"
+    args.distributed_no_spawn = True
+
+
+def refuse_lone_ranks() -> None:
+    """Stop a training that was started as one of several ranks and does not know the others.
+
+    Raises:
+        InputError: torchrun or srun started several processes, and each would train by itself.
+    """
+    import torch.distributed
+
+    ranks = os.environ["WORLD_SIZE"] if started_as_rank() else os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if int(ranks) > 1 and not torch.distributed.is_initialized():
+        raise InputError(
+            f"{ranks} processes were started, but this one would train alone, and so would the others; "
+            "run (with --hydra for fairseq-hydra-train): " + LAUNCH.format(ranks=ranks, cpu=" [--cpu]")
+        )

@@ -1,0 +1,248 @@
+"""`ppa launch` with a stub in fairseq's place that tells what it was given, and once with fairseq itself."""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from ppa_fairseq.commands import launch
+from ppa_fairseq.errors import InputError
+
+STUB = """
+    import json, os, sys, time
+    rank = os.environ["RANK"]
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
+    told = {name: os.environ[name] for name in names}
+    print(json.dumps({"argv": sys.argv[1:], "pid": os.getpid(), **told}), flush=True)
+    if "--die" in sys.argv and rank == "1":
+        code = int(sys.argv[sys.argv.index("--die") + 1])
+        os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
+    time.sleep(300 if {"--die", "--wait"} & set(sys.argv) else 0)
+"""
+
+
+@pytest.fixture
+def stub(tmp_path):
+    """Environment in which `python -m fairseq_cli.train` (and hydra_train) is the stub."""
+    package = tmp_path / "fairseq_cli"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name in ("train.py", "hydra_train.py"):
+        (package / name).write_text(textwrap.dedent(STUB))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    return environment | {"PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "ppa_fairseq.cli", "launch", *arguments]
+
+
+def ppa_launch(*arguments, env):
+    return subprocess.run(command(*arguments), env=env, capture_output=True, text=True, timeout=120)
+
+
+def told(output):
+    return sorted((json.loads(line) for line in output.splitlines()), key=lambda rank: int(rank["RANK"]))
+
+
+def is_gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return open(f"/proc/{pid}/stat").read().split()[2] == "Z"
+
+
+def test_every_rank_gets_its_flags_and_the_users(stub):
+    users = ["data bin", "--user-dir", "it's", "--lr", "$HOME"]
+    done = ppa_launch("--nproc", "2", "--cpu", "--", *users, env=stub)
+    assert done.returncode == 0, done.stderr
+    ranks = told(done.stdout)
+    for number, rank in enumerate(ranks):
+        parser = argparse.ArgumentParser()
+        for name in ("world-size", "rank", "init-method", "backend"):
+            parser.add_argument(f"--distributed-{name}")
+        for name in ("--cpu", "--distributed-no-spawn", "--load-checkpoint-on-all-dp-ranks"):
+            parser.add_argument(name, action="store_true", required=True)
+        parser.add_argument("--ddp-backend")
+        parser.add_argument("--device-id", type=int)
+        flags, rest = parser.parse_known_args(rank["argv"])
+        assert rest == users
+        assert (flags.distributed_rank, flags.distributed_world_size) == (str(number), "2")
+        assert (flags.distributed_init_method, flags.distributed_backend) == ("env://", "gloo")
+        assert (flags.ddp_backend, flags.device_id) == ("legacy_ddp", number)
+        assert (rank["RANK"], rank["WORLD_SIZE"], rank["MASTER_PORT"]) == (
+            str(number),
+            "2",
+            ranks[0]["MASTER_PORT"],
+        )
+
+
+def test_hydra_understands_its_overrides(stub):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    done = ppa_launch(
+        "--nproc", "1", "--hydra", "--", "--config-name", "x", "optimization.max_epoch=3", env=stub
+    )
+    (rank,) = told(done.stdout)
+    assert rank["argv"][:3] == ["--config-name", "x", "optimization.max_epoch=3"]
+    overrides = {
+        o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(rank["argv"][2:])
+    }
+    assert overrides["distributed_training.distributed_world_size"] == 1
+    assert overrides["distributed_training.distributed_rank"] == 0
+    assert overrides["distributed_training.distributed_no_spawn"] is True
+    assert overrides["distributed_training.distributed_init_method"] == "env://"
+    assert overrides["common.cpu"] is True
+
+
+@pytest.mark.parametrize("code, status, words", [(7, 7, "exit status 7"), (-9, 137, "SIGKILL")])
+def test_one_rank_dies_and_takes_the_others_along(stub, code, status, words):
+    done = ppa_launch("--nproc", "2", "--cpu", "--", "data", "--die", str(code), env=stub)
+    assert done.returncode == status
+    assert f"ppa launch: error: rank 1 ended with {words}" in done.stderr.splitlines()[-1]
+    assert all(is_gone(rank["pid"]) for rank in told(done.stdout))
+
+
+def test_stopping_the_launcher_stops_the_ranks(stub):
+    launcher = subprocess.Popen(
+        command("--nproc", "2", "--cpu", "--", "data", "--wait"),
+        env=stub, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    ranks = told(launcher.stdout.readline() + launcher.stdout.readline())
+    launcher.send_signal(signal.SIGTERM)
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 128 + signal.SIGTERM
+    assert errors.splitlines()[-1] == "ppa launch: stopped by SIGTERM, and with it all ranks"
+    assert all(is_gone(rank["pid"]) for rank in ranks)
+
+
+def test_two_machines_make_one_group(stub):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    machines = [
+        subprocess.Popen(
+            command("--nproc", "2", "--cpu", "--nnodes", "2", "--node-rank", rank,
+                    "--master-addr", "127.0.0.1", "--master-port", port, "--", "data"),
+            env=stub, stdout=subprocess.PIPE, text=True,
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    ranks = told("".join(machine.communicate(timeout=120)[0] for machine in machines))
+    assert [(rank["RANK"], rank["LOCAL_RANK"], rank["WORLD_SIZE"]) for rank in ranks] == [
+        ("0", "0", "4"), ("1", "1", "4"), ("2", "0", "4"), ("3", "1", "4"),
+    ]  # fmt: skip
+    assert [machine.returncode for machine in machines] == [0, 0]
+
+
+def parse(*flags):
+    parser = argparse.ArgumentParser()
+    launch.add_arguments(parser)
+    return parser.parse_args([*flags, "--", "data"])
+
+
+def test_inside_srun_slurm_tells_the_machines(monkeypatch, tmp_path):
+    (tmp_path / "scontrol").write_text(
+        '#!/bin/sh\n[ "$*" = "show hostnames node[7-8]" ] && printf "node7\\nnode8\\n"\n'
+    )
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    slurm = {"STEP_NUM_NODES": "2", "STEP_NUM_TASKS": "2", "STEP_NODELIST": "node[7-8]", "NODEID": "1"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert launch.find_nodes(parse()) == (2, 1, "node7", 29500)
+    assert launch.find_nodes(parse("--nnodes", "1")) == (1, 0, "localhost", 29500)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "16")
+    with pytest.raises(InputError, match="16 tasks on 2 machine.*--ntasks-per-node 1"):
+        launch.find_nodes(parse())
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--nnodes", "2"], "needs --node-rank and --master-addr"),
+        (["--nnodes", "2", "--node-rank", "2", "--master-addr", "node0"], "from 0 to 1"),
+        (["--node-rank", "1"], "from 0 to 0"),
+    ],
+)
+def test_machines_without_a_place_are_refused(monkeypatch, flags, message):
+    monkeypatch.delenv("SLURM_STEP_NUM_NODES", raising=False)
+    with pytest.raises(InputError, match=message):
+        launch.find_nodes(parse(*flags))
+
+
+def test_ranks_must_fit_the_devices():
+    assert launch.ranks_on_this_machine(None, on_cpu=False, gpus=8) == 8
+    assert launch.ranks_on_this_machine(4, on_cpu=True, gpus=0) == 4
+    for nproc, on_cpu, message in [
+        (None, True, "add --nproc"),
+        (0, True, "at least one"),
+        (9, False, "8 GPU"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            launch.ranks_on_this_machine(nproc, on_cpu, gpus=8)
+
+
+PLUGIN = """
+    from fairseq.models import register_model_architecture
+    from fairseq.models.masked_lm import base_architecture
+
+    import ppa_fairseq.compat
+    from ppa_fairseq import traps
+
+    @register_model_architecture("masked_lm", "tiny")
+    def tiny(args):
+        base_architecture(args)
+        traps.settle_training_args(args)
+"""
+
+
+def test_fairseq_trains_on_two_ranks_quietly_and_resumes(tmp_path):
+    """fairseq's own masked language model with --bf16: training, validation, resume, and no warning."""
+    plugin = tmp_path / "tiny_plugin"
+    plugin.mkdir()
+    (plugin / "__init__.py").write_text(textwrap.dedent(PLUGIN))
+    for split in ("train", "valid"):
+        (tmp_path / split).write_text("".join(f"a b c {i % 7} {i % 5}\n" for i in range(32)))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    prefixes = [f"--{split}pref={tmp_path / split}" for split in ("train", "valid")]
+    binarize = [
+        sys.executable,
+        "-m",
+        "fairseq_cli.preprocess",
+        "--only-source",
+        *prefixes,
+        "--destdir",
+        tmp_path / "bin",
+    ]
+    subprocess.run(binarize, env=environment, capture_output=True, check=True)
+    sizes = "--encoder-layers 1 --encoder-embed-dim 8 --encoder-ffn-embed-dim 8 --encoder-attention-heads 1"
+    flags = f"--user-dir {plugin} --task masked_lm --criterion masked_lm --arch tiny {sizes}"
+    flags += " --max-positions 32 --tokens-per-sample 32 --batch-size 4 --num-workers 0"
+    flags += " --optimizer adam --lr 0.001 --bf16"
+    flags += f" --save-dir {tmp_path}/checkpoints"
+    for epoch in (1, 2):
+        done = ppa_launch(
+            "--nproc",
+            "2",
+            "--cpu",
+            "--",
+            str(tmp_path / "bin"),
+            *flags.split(),
+            "--max-epoch",
+            str(epoch),
+            env=environment,
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output
+        assert "training on 2 devices" in output and f"epoch {epoch:03d} | valid on 'valid'" in output
+        assert "Warning" not in output
+    assert "Loaded checkpoint" in output
