@@ -6,10 +6,11 @@ from torch import Tensor
 
 SCORINGS = ("cosine", "margin")
 
-# A rival this near the true translation is a tie: the noise of fp32 sums must not decide.
-TIE = 1e-6
-# Scores held at once; 64 MiB in fp32, however many sentences there are.
-MAX_SCORES = 2**24
+# Scores are fp64: the [CLS] vectors of an unaligned encoder can have cosines that differ by 1e-6 only.
+# A rival this near the true translation is a tie, which the order of a sum must not decide.
+TIE = 1e-12
+# Scores held at once: 64 MiB, however many sentences there are.
+MAX_SCORES = 2**23
 
 
 @torch.no_grad()
@@ -21,7 +22,7 @@ def retrieval_accuracy(
     Ties count against, so vectors that have collapsed or are not finite score 0.
 
     Args:
-        source, target: (N, C), row i of one translates row i of the other; any float type, scored in fp32.
+        source, target: (N, C), row i of one translates row i of the other; of any float type.
         scoring: "cosine", or "margin": the cosine over the mean cosine of both sentences to their k nearest
             neighbours on the other side (ratio margin; Artetxe and Schwenk 2019, arXiv 1811.01136).
         k: neighbours for the margin.
@@ -37,7 +38,7 @@ def retrieval_accuracy(
         raise ValueError(f"need two (N, C) with N > 0, not {tuple(source.shape)} and {tuple(target.shape)}")
     if scoring not in SCORINGS:
         raise ValueError(f"unknown scoring {scoring!r}: one of {', '.join(SCORINGS)}")
-    source, target = F.normalize(source.float(), dim=1), F.normalize(target.float(), dim=1)
+    source, target = F.normalize(source.double(), dim=1), F.normalize(target.double(), dim=1)
     rows = max(1, max_scores // len(source))
     near_source = near_target = None
     if scoring == "margin":

@@ -87,7 +87,7 @@ def test_directions_are_source_to_target_then_back():
 def test_ties_count_against(scoring):
     source, target = noisy_pairs(6, 8, seed=3, noise=0.01)
     assert retrieval_accuracy(source, target, scoring) == (100, 100)
-    target[1] = 7 * target[0]  # the same direction: sources 0 and 1 can't tell them apart
+    target[1] = 8 * target[0]  # the same direction: sources 0 and 1 can't tell them apart
     forward, _ = retrieval_accuracy(source, target, scoring)
     assert forward == pytest.approx(400 / 6)
 
@@ -100,10 +100,20 @@ def test_collapsed_or_broken_vectors_score_zero(scoring, broken):
 
 
 @pytest.mark.parametrize("scoring", ["cosine", "margin"])
-def test_half_precision_is_scored_in_single(scoring):
+def test_half_precision_is_scored_in_double(scoring):
     source, target = (side.bfloat16() for side in noisy_pairs(200, 16, seed=4))
-    expected = retrieval_accuracy(source.float(), target.float(), scoring)
+    expected = retrieval_accuracy(source.double(), target.double(), scoring)
     assert retrieval_accuracy(source, target, scoring) == expected
+
+
+@pytest.mark.parametrize("scoring", ["cosine", "margin"])
+def test_vectors_that_are_nearly_alike_are_told_apart(scoring):
+    # [CLS] of an unaligned encoder: one large shared direction, cosines of 1 - 1e-7.
+    source, target = (3e-4 * side for side in noisy_pairs(60, 8, seed=6))
+    source[:, 0], target[:, 0] = 1, 1
+    measured = retrieval_accuracy(source, target, scoring)
+    assert 20 < min(measured) < 90
+    assert measured == pytest.approx(accuracy_loop(source, target, scoring, 4))
 
 
 def test_input_stays_as_it_was_and_repeats():

@@ -1,0 +1,96 @@
+"""Write sentence vectors: one fp32 row a line of text, as a NumPy .npy file.
+
+ppa embed --model checkpoints/checkpoint_best.pt --input sentences.txt --output vectors.npy
+python -c 'import numpy; print(numpy.load("vectors.npy", mmap_mode="r").shape)'
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ppa_fairseq.data.bitext_reader import MAX_LINE, LineReader
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import atomic_path
+
+# Lines embedded and written at a time: enough to sort by length, whatever the size of the file.
+WINDOW = 2**14
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", metavar="PATH", type=Path, required=True,
+        help="a fairseq checkpoint, an imported folder or a Hugging Face folder")  # fmt: skip
+    add("--input", metavar="FILE", type=Path, required=True,
+        help="text in UTF-8, one sentence a line; plain, .gz or .xz")  # fmt: skip
+    add("--output", metavar="FILE", type=Path, required=True, help="the .npy file to write, (lines, C)")
+    add("--layer", default="last", help="last (default) or a number; 0 is the embeddings")
+    add("--pooling", choices=("cls", "mean"), default="mean", help="default: mean")
+    add_batching_arguments(parser)
+
+
+def add_batching_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--max-length", metavar="N", type=positive,
+        help="cut sentences to N pieces (default: what the encoder's position table holds)")  # fmt: skip
+    add("--batch-tokens", metavar="N", type=positive, default=4096,
+        help="pieces in a batch; changes speed and memory only (default: 4096)")  # fmt: skip
+    add("--cpu", action="store_true", help="stay off the GPU")
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def run(args: argparse.Namespace) -> None:
+    from ppa_fairseq.checkpoint import load_encoder
+    from ppa_fairseq.embedding import SentenceEmbedder, choose_layers
+
+    lines = sum(1 for _ in text_lines(args.input))
+    encoder, tokenizer = load_encoder(args.model)
+    layers = choose_layers(args.layer, encoder.cfg.layers)
+    if len(layers) > 1:
+        raise InputError("--layer all: a vector is one layer's; give last or a number")
+    embedder = SentenceEmbedder(
+        encoder, tokenizer, layers, [args.pooling], args.max_length, args.batch_tokens, args.cpu
+    )
+    shape = (lines, encoder.cfg.dim)
+    with atomic_path(args.output) as part, open(part, "wb") as out:
+        # Written front to back: a memory map would die by a signal, not an error, on a full disk.
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(out, header)
+        with tqdm(total=lines, desc="embed", unit="sentence", unit_scale=True) as bar:
+            sentences = text_lines(args.input)
+            while window := list(islice(sentences, WINDOW)):
+                vectors = embedder(window, bar.update)[args.pooling][0]  # (N, C)
+                out.write(vectors.numpy().astype("<f4").tobytes())
+        if bar.n != lines:
+            raise InputError(f"{args.input}: {lines} lines, then {bar.n}: the file changed while it was read")
+    if embedder.truncated:
+        note = f"{embedder.truncated} of {lines} sentences cut to {embedder.max_length} pieces"
+        print(note, file=sys.stderr)
+    print(f"{args.output}: {shape[0]} x {shape[1]}, layer {layers[0]}, {args.pooling}")
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file. Raises InputError on an empty file and on a line that is no sentence."""
+    number = 0
+    for number, line in enumerate(LineReader(path), 1):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file") from None
+        if not text.strip():
+            raise InputError(f"{path}:{number}: an empty line; remove it")
+        if len(line) > MAX_LINE:
+            raise InputError(f"{path}:{number}: a line of over {MAX_LINE} bytes; split it into sentences")
+        yield text.removesuffix("\r")
+    if number == 0:
+        raise InputError(f"{path}: the file is empty")

@@ -1,0 +1,161 @@
+"""Measure alignment: does a sentence find its translation, before and after?
+
+Top-1 retrieval accuracy in both directions, for encoders × sets of sentence pairs, as a table; with --output
+also as table.md, retrieval.json and plots. Gains are over the first model.
+
+  ppa retrieve --model before=mbert/ --model after=checkpoint_best.pt --pairs tatoeba/ --output retrieval/
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ppa_fairseq.commands.embed import add_batching_arguments, positive
+from ppa_fairseq.data.bitext_reader import Bitext
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import atomic_path
+from ppa_fairseq.pair_sets import find_pair_sets, read_pairs
+
+Pairs = dict[str, tuple[list[str], list[str]]]  # {"de-en": (German, English)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", dest="models", metavar="NAME=PATH", type=named_path, action="append", required=True,
+        help="an encoder and what to call it: a fairseq checkpoint, an imported folder or a Hugging Face "
+             "folder; once for each encoder")  # fmt: skip
+    add("--pairs", metavar="PATH", type=Path, nargs="+", required=True,
+        help="sets of pairs, or folders of them: xx-yy.xx beside xx-yy.yy, or xx-yy*.tsv with columns xx and "
+             "yy; plain, .gz or .xz (in a folder, *.train.* is passed over)")  # fmt: skip
+    add("--columns", metavar="A,B", type=two_columns, default=(0, 1),
+        help="where a TSV holds the languages of its name, from 1 (default: 1,2)")  # fmt: skip
+    add("--layer", default="last", help="last (default), all, or a number; 0 is the embeddings")
+    add("--pooling", choices=("cls", "mean", "both"), default="mean", help="default: mean")
+    add("--scoring", choices=("cosine", "margin", "both"), default="cosine", help="default: cosine")
+    add("--neighbours", metavar="K", type=positive, default=4,
+        help="nearest neighbours in the margin (default: 4)")  # fmt: skip
+    add("--max-pairs", metavar="N", type=int, default=300,
+        help="the first N pairs of each set; 0 for all (default: 300)")  # fmt: skip
+    add("--output", metavar="DIR", type=Path, help="folder for table.md, retrieval.json and plots")
+    add_batching_arguments(parser)
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH, as in before=mbert/")
+    return name, Path(path)
+
+
+def two_columns(text: str) -> tuple[int, int]:
+    columns = [int(column) - 1 if column.isdecimal() else -1 for column in text.split(",")]
+    if len(columns) != 2 or columns[0] == columns[1] or min(columns) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two different numbers from 1, as in 2,1")
+    return columns[0], columns[1]
+
+
+def run(args: argparse.Namespace) -> None:
+    from ppa_fairseq import retrieval_report as report
+
+    check_models(args.models)
+    if args.output and args.output.exists() and not args.output.is_dir():
+        raise InputError(f"{args.output}: not a folder; give --output another name")
+    sets = find_pair_sets(args.pairs)
+    pairs = {found.name: read_pairs(found, args.max_pairs or None, args.columns) for found in sets}
+    models, results = {}, []
+    for name, path in args.models:
+        try:
+            models[name], measured = measure(name, path, pairs, args)
+        except InputError as error:
+            raise InputError(f"model {name}: {error}") from error
+        results += measured
+    results += report.averages(results)
+    report.add_gains(results, base=args.models[0][0], by_layer=args.layer == "all")
+    columns = report.directions(list(pairs))
+    tables = report.tables(results, args.layer, columns)
+    print(tables)
+    if args.output:
+        write(args.output, args, models, sets, pairs, results, tables)
+        report.plot(results, args.layer, columns, args.output)
+        print(f"{args.output}: table.md, retrieval.json and plots")
+
+
+def check_models(models: list[tuple[str, Path]]) -> None:
+    names = [name for name, _ in models]
+    for name, path in models:
+        if names.count(name) > 1:
+            raise InputError(f"--model {name}=…: two models of this name; name each differently")
+        if not path.exists():
+            raise InputError(f"--model {name}={path}: no such file or folder")
+
+
+def measure(name: str, path: Path, pairs: Pairs, args: argparse.Namespace) -> tuple[dict, list]:
+    """What one encoder is, and its results on all sets at every wanted layer, pooling and scoring."""
+    from ppa_fairseq.checkpoint import load_encoder
+    from ppa_fairseq.embedding import POOLINGS, SentenceEmbedder, choose_layers
+    from ppa_fairseq.retrieval import SCORINGS, retrieval_accuracy
+    from ppa_fairseq.retrieval_report import Result
+
+    encoder, tokenizer = load_encoder(path)
+    layers = choose_layers(args.layer, encoder.cfg.layers)
+    poolings = POOLINGS if args.pooling == "both" else [args.pooling]
+    scorings = SCORINGS if args.scoring == "both" else [args.scoring]
+    embedder = SentenceEmbedder(
+        encoder, tokenizer, layers, poolings, args.max_length, args.batch_tokens, args.cpu
+    )
+    results = []
+    sentences = sum(len(side) for sides in pairs.values() for side in sides)
+    with tqdm(total=sentences, desc=name, unit="sentence") as bar:
+        for pair, sides in pairs.items():
+            source, target = (embedder(side, bar.update) for side in sides)  # {pooling: (layers, N, C)}
+            for (place, layer), pooling, scoring in product(enumerate(layers), poolings, scorings):
+                vectors = (side[pooling][place].to(embedder.device) for side in (source, target))
+                accuracy = retrieval_accuracy(*vectors, scoring, args.neighbours)
+                results.append(Result(name, pair, layer, pooling, scoring, len(sides[0]), *accuracy))
+    if embedder.truncated:
+        note = f"{name}: {embedder.truncated} of {sentences} sentences cut to {embedder.max_length} pieces"
+        print(note, file=sys.stderr)
+    model = {
+        "path": str(path),
+        "layers": encoder.cfg.layers,
+        "dim": encoder.cfg.dim,
+        "max_length": embedder.max_length,
+        "sentences": sentences,
+        "truncated": embedder.truncated,
+        "device": str(embedder.device),
+    }
+    return model, results
+
+
+def write(
+    folder: Path,
+    args: argparse.Namespace,
+    models: dict,
+    sets: list[Bitext],
+    pairs: Pairs,
+    results: list,
+    tables: str,
+) -> None:
+    """table.md and retrieval.json: settings, models, sets, and every result with its gain."""
+    flags = ("layer", "pooling", "scoring", "neighbours", "max_pairs", "batch_tokens")
+    document = {
+        "settings": {flag: getattr(args, flag) for flag in flags},
+        "models": models,
+        "sets": {
+            found.name: {
+                "files": [str(file) for part in found.parts for file in part],
+                "pairs": len(pairs[found.name][0]),
+            }
+            for found in sets
+        },
+        "results": [asdict(result) for result in results],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("table.md", tables), ("retrieval.json", json.dumps(document, indent=1) + "\n")):
+        with atomic_path(folder / name) as part:
+            Path(part).write_text(text, encoding="utf-8")

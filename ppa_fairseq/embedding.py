@@ -1,0 +1,118 @@
+"""Sentences to vectors: batches of like length, packed, with every wanted layer and pooling from one pass."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from tokenizers import Encoding, Tokenizer
+
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.models.bert_encoder import BertEncoder
+from ppa_fairseq.models.packing import pack, pool
+
+POOLINGS = ("cls", "mean")
+
+
+class SentenceEmbedder:
+    """Embeds lists of sentences with one encoder.
+
+    Args:
+        encoder: in eval mode; it is moved to the GPU when there is one (and not `cpu`).
+        tokenizer: as `checkpoint.load_encoder` gives it: adds [CLS] and [SEP], neither pads nor cuts.
+        layers: which hidden states, counted as Hugging Face does: 0 is the embeddings, L the last layer.
+        poolings: of "cls" and "mean" (over all pieces with [CLS] and [SEP]).
+        max_length: longer sentences are cut to it, [SEP] kept; None: what the position table holds.
+        batch_tokens: pieces in one batch; a longer sentence makes a batch of its own.
+
+    Attributes:
+        truncated: sentences that were cut so far.
+
+    Raises:
+        InputError: no such layer, or a length that the position table can't hold.
+    """
+
+    def __init__(
+        self,
+        encoder: BertEncoder,
+        tokenizer: Tokenizer,
+        layers: Sequence[int],
+        poolings: Sequence[str] = ("mean",),
+        max_length: int | None = None,
+        batch_tokens: int = 4096,
+        cpu: bool = False,
+    ):
+        limit = encoder.max_positions()
+        if max_length is not None and not 3 <= max_length <= limit:
+            raise InputError(
+                f"--max-length {max_length}: the encoder has {limit} positions; give 3 to {limit}"
+            )
+        self.device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+        self.encoder = encoder.to(self.device)
+        self.tokenizer = tokenizer
+        self.layers = list(layers)
+        self.poolings = list(poolings)
+        self.max_length = limit if max_length is None else max_length
+        self.batch_tokens = batch_tokens
+        self.truncated = 0
+
+    @torch.inference_mode()
+    def __call__(
+        self, sentences: Sequence[str], progress: Callable[[int], object] = lambda done: None
+    ) -> dict[str, torch.Tensor]:
+        """{pooling: (layers, N, C)} of N sentences, in their order: fp32, on the CPU.
+
+        `progress` is called with the number of sentences done since its last call.
+
+        Raises:
+            InputError: the encoder gives vectors that are not finite.
+        """
+        ids = [self.ids(encoding) for encoding in self.tokenizer.encode_batch(list(sentences))]
+        size = (len(self.layers), len(ids), self.encoder.cfg.dim)
+        vectors = {pooling: torch.empty(size) for pooling in self.poolings}
+        for batch in batches_by_length([len(row) for row in ids], self.batch_tokens):
+            packed = pack([torch.tensor(ids[i]) for i in batch])
+            packed = {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in packed.items()}
+            hidden = self.encoder(**packed, return_layers=True)["layers"]
+            for pooling, rows in vectors.items():
+                wanted = [pool(hidden[layer], packed["cu_seqlens"], pooling) for layer in self.layers]
+                rows[:, batch] = torch.stack(wanted).float().cpu()
+            progress(len(batch))
+        if not all(rows.isfinite().all() for rows in vectors.values()):
+            raise InputError("the encoder gives vectors that are not finite: its weights are NaN or infinite")
+        return vectors
+
+    def ids(self, encoding: Encoding) -> list[int]:
+        if len(encoding.ids) <= self.max_length:
+            return encoding.ids
+        self.truncated += 1
+        return encoding.ids[: self.max_length - 1] + encoding.ids[-1:]
+
+
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, of at most `batch_tokens` together.
+
+    The longest come first, so that a batch that doesn't fit into memory shows at once.
+    """
+    batch, tokens = [], 0
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and tokens + lengths[index] > batch_tokens:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(index)
+        tokens += lengths[index]
+    if batch:
+        yield batch
+
+
+def choose_layers(wanted: str, depth: int) -> list[int]:
+    """The layers that `wanted` ("last", "all" or a number) names in an encoder of `depth` layers.
+
+    Raises:
+        InputError: no such layer.
+    """
+    if wanted == "all":
+        return list(range(depth + 1))
+    if wanted == "last":
+        return [depth]
+    if not wanted.isdecimal() or int(wanted) > depth:
+        raise InputError(f"--layer {wanted}: no such layer; give last, all, or 0 (the embeddings) to {depth}")
+    return [int(wanted)]

@@ -1,0 +1,69 @@
+"""Retrieval accuracy as pictures: bars by language pair, lines by layer."""
+
+import logging
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # draws to files, with or without a display
+# One of fairseq's modules turns on every library's debug log; matplotlib's names hundreds of fonts.
+logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+import matplotlib.pyplot as plt  # noqa: E402 (the backend comes first)
+import numpy as np  # noqa: E402
+
+from ppa_fairseq.files import atomic_path  # noqa: E402
+
+
+def plot_by_pair(path: Path, title: str, panels: dict[str, dict[str, dict[str, float]]]) -> None:
+    """One panel a direction, in it one group of bars a language pair, one bar a model.
+
+    Args:
+        path: the PNG to write.
+        panels: {direction: {model: {pair: percent}}}, the same pairs for every model.
+    """
+    pairs = list(next(iter(next(iter(panels.values())).values())))
+    size = max(6.4, 0.75 * len(pairs)), 3.2 * len(panels)
+    figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, layout="constrained")
+    for axis, (direction, models) in zip(axes[:, 0], panels.items(), strict=True):
+        width = 0.8 / len(models)
+        for place, (model, percents) in enumerate(models.items()):
+            left = np.arange(len(pairs)) + (place - (len(models) - 1) / 2) * width
+            bars = axis.bar(left, [percents[pair] for pair in pairs], width, label=model)
+            axis.bar_label(bars, fmt="%.0f", fontsize=7)
+        axis.set_ylabel(f"{direction}, top-1 %")
+        axis.set_ylim(0, 108)
+        axis.set_xticks(range(len(pairs)), pairs)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    save(figure, title, path)
+
+
+def plot_by_layer(path: Path, title: str, panels: dict[str, dict[str, dict[int, float]]]) -> None:
+    """One panel a direction, in it one line a model.
+
+    Args:
+        path: the PNG to write.
+        panels: {direction: {model: {layer: percent}}}.
+    """
+    size = 4.8 * len(panels), 3.8
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, (direction, models) in zip(axes[0], panels.items(), strict=True):
+        for model, percents in models.items():
+            axis.plot(list(percents), list(percents.values()), marker="o", label=model)
+        axis.set_title(direction)
+        axis.set_xlabel("layer (0: the embeddings)")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("top-1 %")
+    axes[0, 0].set_ylim(bottom=0)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    save(figure, title, path)
+
+
+def save(figure: plt.Figure, title: str, path: Path) -> None:
+    figure.suptitle(title)
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=150)
+    plt.close(figure)
