@@ -119,7 +119,12 @@ def read_shape(path: Path) -> BertShape:
         if type(value) not in (int, kind) or value < (1 if kind is int else 0):
             raise InputError(f"{path}: {key} is {value!r}, which is no size; fetch the file again")
         sizes[size] = kind(value)
-    return BertShape(**sizes)
+    shape = BertShape(**sizes)
+    if shape.dim % shape.heads:
+        raise InputError(
+            f"{path}: hidden_size {shape.dim} is no multiple of its {shape.heads} attention heads"
+        )
+    return shape
 
 
 def read_tensors(folder: Path) -> tuple[dict[str, Tensor], Path]:

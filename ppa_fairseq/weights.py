@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,13 +35,13 @@ def load_pickle(path: Path):
 
     Raises InputError if it is truncated, foreign, or holds any other object.
     """
+    path.open("rb").close()  # what the system refuses is told as it is
     try:
-        # Mapped, a training checkpoint's optimizer state is never read. Files of torch < 1.6 cannot be.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")  # of odd pickle protocols, before the error
+            # Mapped, a training checkpoint's optimizer state is never read. Files of torch < 1.6 cannot be.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
-        raise
-    except Exception as error:  # a hostile pickle can raise anything
+    except Exception as error:  # a broken or hostile file can raise anything
         if unsafe := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise InputError(
                 f"{path}: holds a Python object ({unsafe[1]}) beside its weights, and no file's code is run; "

@@ -15,8 +15,8 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
 from ppa_fairseq.weights import Checkpoint
 
-WEIGHTS_FILE = "model.safetensors"
-POOLING_FOLDER = "1_Pooling"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+MODULES_FILE, LENGTH_FILE, POOLING_FOLDER = "modules.json", "sentence_bert_config.json", "1_Pooling"
 MARK = "exported_by"  # key of config.json by which a later export knows an earlier one
 
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
             raise InputError(f"{args.checkpoint}: holds no tokenizer; train with --pretrained")
         pooling = args.pooling or trained.pooling or "mean"
         config = {**huggingface.to_config(trained), MARK: f"ppa_fairseq {__version__}"}
-        write_json(folder / "config.json", config)
+        write_json(folder / CONFIG_FILE, config)
         save_file(huggingface.to_tensors(trained), folder / WEIGHTS_FILE, metadata={"format": "pt"})
         tokenizer.write_files(trained.tokenizer, folder)
         write_sentence_transformers(folder, trained, pooling)
@@ -55,10 +55,10 @@ def write_sentence_transformers(folder: Path, trained: Checkpoint, pooling: str)
         for i, (kind, path) in enumerate(steps.items())
     ]
     (folder / POOLING_FOLDER).mkdir()
-    write_json(folder / "modules.json", modules)
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": trained.shape.max_positions})
+    write_json(folder / MODULES_FILE, modules)
+    write_json(folder / LENGTH_FILE, {"max_seq_length": trained.shape.max_positions})
     write_json(
-        folder / POOLING_FOLDER / "config.json",
+        folder / POOLING_FOLDER / CONFIG_FILE,
         {
             "word_embedding_dimension": trained.shape.dim,
             "pooling_mode_cls_token": pooling == "cls",
@@ -72,8 +72,10 @@ def write_json(path: Path, content: object) -> None:
 
 
 def is_export(folder: Path) -> bool:
-    """Whether an earlier export wrote this folder."""
+    """Whether an earlier export wrote all of this folder."""
+    own = {CONFIG_FILE, WEIGHTS_FILE, MODULES_FILE, LENGTH_FILE, POOLING_FOLDER, *tokenizer.FILES}
     try:
-        return MARK in json.loads((folder / "config.json").read_text("utf-8"))
+        marked = MARK in json.loads((folder / CONFIG_FILE).read_text("utf-8"))
     except (OSError, ValueError, TypeError):
         return False
+    return marked and {path.name for path in folder.iterdir()} <= own
