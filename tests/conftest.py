@@ -112,3 +112,63 @@ def make_dataset(dictionary):
         return AlignmentDataset(corpora, dictionary, seed=seed, **settings)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def data_bin(tmp_path_factory, dictionary):
+    """A data-bin folder of two pairs, made by fairseq-preprocess: `de` and `fr` are ciphers of `en`."""
+    import random
+    import sys
+    from unittest import mock
+
+    from fairseq_cli import preprocess
+
+    import ppa_fairseq.tasks.ppa_alignment  # noqa: F401  (fairseq does it where the package is not imported yet)
+
+    root, rng = tmp_path_factory.mktemp("data"), random.Random(0)
+    dictionary.save(str(root / "dict.txt"))
+    for pair, sizes in {"de-en": {"train": 75, "valid": 13}, "fr-en": {"train": 40, "valid": 9}}.items():
+        language = pair[:2]
+        for split, count in sizes.items():
+            english = [[rng.randrange(100) for _ in range(rng.randint(3, 9))] for _ in range(count)]
+            sides = {"en": english, language: [[100 + word for word in row] for row in english]}
+            for name, rows in sides.items():
+                text = "".join(" ".join(f"w{word}" for word in row) + "\n" for row in rows)
+                (root / f"{split}.{pair}.{name}").write_text(text)
+        arguments = f"--user-dir ppa_fairseq --task ppa_alignment -s {language} -t en --destdir {root}/bin"
+        dictionaries = f"--srcdict {root}/dict.txt --tgtdict {root}/dict.txt"
+        text = f"--trainpref {root}/train.{pair} --validpref {root}/valid.{pair}"
+        with mock.patch.object(sys, "argv", f"fairseq-preprocess {arguments} {dictionaries} {text}".split()):
+            preprocess.cli_main()
+    return root / "bin"
+
+
+TINY_TRAINING = """
+    --user-dir ppa_fairseq --task ppa_alignment --arch ppa_bert --criterion ppa --cpu
+    --encoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-attention-heads 2
+    --max-positions 64 --token-types 2 --layer-norm-eps 1e-12 --position-offset 0
+    --optimizer adam --lr 1e-2 --batch-size 8 --queue-size 64 --projection-dim 8 --momentum 0.9
+    --log-format simple --log-interval 4 --no-epoch-checkpoints --num-workers 0
+""".split()
+
+
+@pytest.fixture
+def train(data_bin, tmp_path):
+    """``train("--max-update", "6", …)`` runs fairseq-train in this process and returns its last checkpoint."""
+    import sys
+    from unittest import mock
+
+    from fairseq import checkpoint_utils
+    from fairseq.logging import metrics
+    from fairseq_cli.train import cli_main
+
+    def run(*arguments, save_dir="checkpoints", data=data_bin):
+        metrics.reset()
+        vars(checkpoint_utils.save_checkpoint).pop("best", None)  # fairseq keeps it on the function
+        folder = tmp_path / save_dir
+        argv = ["fairseq-train", str(data), *TINY_TRAINING, "--save-dir", str(folder), *arguments]
+        with mock.patch.object(sys, "argv", argv):
+            cli_main()
+        return torch.load(folder / "checkpoint_last.pt", weights_only=True)
+
+    return run

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The paper's alignment of mBERT:  scripts/align_mbert.sh 250k|600k|2M DATA_BIN IMPORTED [fairseq-train arguments]
+#
+# DATA_BIN is what scripts/prepare_bitext.sh made (colons between shards), IMPORTED what `ppa import-hf` wrote for
+# bert-base-multilingual-cased. One process a GPU; several machines: see README. The query encoder ends in
+# runs/mbert-SETTING/checkpoint_best.pt. Values: shared with scripts/config/ppa_*.yaml, the same recipe for hydra.
+set -euo pipefail
+[ $# -ge 3 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+setting=$1 data=$2 imported=$3
+shift 3
+
+# Pairs a language, and epochs (the paper stops earlier on the largest).
+case $setting in
+  250k) epochs=10 ;;
+  600k) epochs=10 ;;
+  2M) epochs=5 ;;
+  *) echo "align_mbert: error: unknown setting '$setting': 250k, 600k or 2M" >&2; exit 2 ;;
+esac
+
+# 128 pairs an update in all, over however many GPUs; 10 % of the updates warm up.
+gpus=$(python -c 'import torch; print(max(torch.cuda.device_count(), 1))')
+per_gpu=$((128 / gpus))
+updates=$(python scripts/count_updates.py "$data" --pairs-per-update $((per_gpu * gpus)) --epochs $epochs)
+
+exec ppa launch -- "$data" --user-dir ppa_fairseq --task ppa_alignment \
+  --arch ppa_mbert_base --pretrained "$imported" --pooling cls --momentum 0.999 --queue-size 32000 \
+  --criterion ppa --temperature 0.05 \
+  --optimizer adam --adam-betas '(0.9, 0.999)' --adam-eps 1e-6 --weight-decay 0.01 --clip-norm 1 \
+  --lr 3e-5 --lr-scheduler polynomial_decay --warmup-updates $((updates / 10)) --total-num-update "$updates" \
+  --batch-size $per_gpu --max-update "$updates" --fp16 --num-workers 2 \
+  --best-checkpoint-metric retrieval --maximize-best-checkpoint-metric \
+  --save-dir "runs/mbert-$setting" --no-epoch-checkpoints --save-interval-updates 5000 --keep-interval-updates 2 \
+  --log-format simple --log-interval 100 "$@"

@@ -1,0 +1,176 @@
+"""fairseq-train with the task: exact resume, what enters the queue, what a rank or a worker changes (nothing)."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import TINY_TRAINING
+
+from ppa_fairseq import checkpoint
+from ppa_fairseq.errors import InputError
+
+NO_VALIDATION = "--disable-validation"
+
+
+def assert_same_training(one, other):
+    """Weights, twin, queue and optimizer state are equal bit for bit."""
+    assert one["model"].keys() == other["model"].keys()
+    for name, tensor in one["model"].items():
+        assert torch.equal(tensor, other["model"][name]), name
+    states = one["last_optimizer_state"]["state"], other["last_optimizer_state"]["state"]
+    for parameter in states[0]:
+        for name, value in states[0][parameter].items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][parameter][name])), name
+    assert one["extra_state"]["train_iterator"] == other["extra_state"]["train_iterator"]
+
+
+@pytest.mark.parametrize("extra", [[], ["--update-freq", "2", "--num-workers", "2"]], ids=["plain", "accumulated"])
+def test_stop_and_go_on_equals_one_run(train, extra):
+    """Stopped in the middle of an epoch, and in the next one; with dropout, accumulation and workers."""
+    settings = [*extra, NO_VALIDATION, "--lr-scheduler", "polynomial_decay", "--total-num-update", "18"]
+    whole = train("--max-update", "18", *settings, save_dir="whole")
+    train("--max-update", "5", *settings, save_dir="parts")
+    train("--max-update", "11", *settings, save_dir="parts")
+    assert_same_training(whole, train("--max-update", "18", *settings, save_dir="parts"))
+
+
+def test_workers_change_nothing(train):
+    """Two epochs: workers must not go on with the masks of the first."""
+    settings = ["--max-epoch", "2", NO_VALIDATION]
+    alone = train(*settings, save_dir="alone")
+    assert_same_training(alone, train(*settings, "--num-workers", "2", save_dir="workers"))
+
+
+def test_queue_holds_the_trained_pairs_and_no_others(train):
+    """An epoch of 115 pairs, the last batch of 3 among them; validation adds nothing."""
+    state = train("--max-epoch", "1", "--queue-size", "200")
+    assert int(state["model"]["queue.filled"]) == int(state["model"]["queue.next_slot"]) == 115
+    norms = state["model"]["queue.keys"][:115].norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones(115))
+
+
+def test_overflow_moves_neither_twin_nor_queue(train, monkeypatch):
+    """fp16 with a loss scale that overflows: only the updates that happened count."""
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq's overflow branch expects a GPU
+    moves = []
+    from ppa_fairseq.models.momentum_twin import MomentumTwin
+
+    follow = MomentumTwin.follow
+    monkeypatch.setattr(MomentumTwin, "follow", lambda *args: (moves.append(1), follow(*args)))
+    fp16 = ["--fp16", "--fp16-no-flatten-grads", "--fp16-init-scale", str(2**24)]
+    state = train("--max-epoch", "1", "--queue-size", "200", *fp16, NO_VALIDATION)
+    updates = state["optimizer_history"][-1]["num_updates"]
+    assert 0 < updates < 15  # 15 batches, the first of them overflowed
+    assert len(moves) == updates
+    assert int(state["model"]["queue.filled"]) in (8 * updates, 8 * updates - 5)  # the last batch has 3 pairs
+    assert state["model"]["twin.projection.fc1.weight"].dtype == torch.float32
+
+
+def test_validation_reports_retrieval_over_the_whole_split(train, data_bin):
+    """The value that chooses the best checkpoint equals a loop over the split's sentences, one by one."""
+    from ppa_fairseq.data.corpora import load_corpora
+    from ppa_fairseq.models.bert_encoder import BertEncoder
+    from ppa_fairseq.models.packing import pack, pool
+
+    metric = ["--best-checkpoint-metric", "retrieval", "--maximize-best-checkpoint-metric"]
+    state = train("--max-epoch", "2", "--pooling", "mean", *metric)
+    weights = {k.removeprefix("encoder."): v for k, v in state["model"].items() if k.startswith("encoder.")}
+    model_cfg = state["cfg"]["model"]
+    sizes = {ours: model_cfg[name] for ours, name in checkpoint.SIZE_NAMES.items()}
+    encoder = BertEncoder(None, checkpoint.BertShape(vocab_size=210, **sizes)).eval()
+    encoder.load_state_dict(weights)
+
+    def vector(tokens):
+        packed = pack([torch.cat([torch.tensor([7]), tokens])])  # 7 is [CLS]
+        return torch.nn.functional.normalize(pool(encoder(**packed)["hidden"], packed["cu_seqlens"], "mean")[0], dim=0)
+
+    accuracies = []
+    with torch.no_grad():
+        for corpus in load_corpora(str(data_bin), "valid", ["de-en", "fr-en"], all_needed=True):
+            source, target = (torch.stack([vector(row) for row in side]) for side in (corpus.source, corpus.target))
+            for scores in (source @ target.T, target @ source.T):
+                found = [int(row.argmax()) == number for number, row in enumerate(scores)]
+                accuracies.append(100 * sum(found) / len(found))
+    assert state["extra_state"]["val_loss"] == pytest.approx(sum(accuracies) / len(accuracies), abs=0.01)
+
+
+@pytest.mark.parametrize("ablation", [["--tlm-weight", "0"], ["--contrastive-weight", "0"]])
+def test_one_objective_alone(train, ablation):
+    state = train("--max-epoch", "1", *ablation)
+    filled = int(state["model"]["queue.filled"])
+    assert filled == (0 if "--contrastive-weight" in ablation else 64)
+
+
+def test_xlm_style_tlm_trains_language_embeddings(train):
+    state = train("--max-update", "3", "--tlm-reset-positions", "--tlm-language-embeddings", NO_VALIDATION)
+    table = state["model"]["language_embeddings.weight"]  # (1 + 3, 16)
+    assert table.shape == (4, 16) and table[0].abs().max() == 0 and (table[1:].abs().max(dim=1).values > 0).all()
+
+
+def test_two_ranks_equal_one_rank_with_the_same_global_batch(data_bin, tmp_path):
+    """Ragged: 15 batches, so that the last update has a dummy on rank 1, and its real batch has 3 pairs."""
+    shared = [str(data_bin), *TINY_TRAINING, "--max-epoch", "2", "--dropout", "0", "--attention-dropout", "0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    states = []
+    for name, start, extra in (
+        ("one", ["-m", "fairseq_cli.train"], ["--update-freq", "2"]),
+        ("two", ["-m", "ppa_fairseq.cli", "launch", "--nproc", "2", "--cpu", "--"], []),
+    ):
+        command = [sys.executable, *start, *shared, *extra, "--save-dir", str(tmp_path / name)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        states.append(torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=True))
+    one, two = states
+    assert one["optimizer_history"][-1]["num_updates"] == two["optimizer_history"][-1]["num_updates"] == 16
+    for name, tensor in one["model"].items():
+        torch.testing.assert_close(two["model"][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_nan_stops_with_the_part_and_the_pairs(train, monkeypatch):
+    from ppa_fairseq.models.bert_encoder import MaskedLMHead
+
+    forward = MaskedLMHead.forward
+    monkeypatch.setattr(MaskedLMHead, "forward", lambda self, *args: forward(self, *args) * float("nan"))
+    with pytest.raises(InputError, match="the tlm loss is not finite, on the pairs with ids"):
+        train("--max-update", "2", NO_VALIDATION)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lang-pairs", "de-en,sv-en"], "no language pair sv-en here; it holds de-en, fr-en"),
+        (["--queue-size", "6"], "--queue-size 6 is smaller than the 8 pairs of one update"),
+        (["--pretrained", "nowhere"], "nowhere: no such checkpoint"),
+        (["--temperature", "0"], "--temperature 0.0 must be positive"),
+        (["--max-positions", "12"], "over the encoder's 12 positions"),
+        (["--valid-subset", "test"], "the test split of de-en, fr-en is empty or not there"),
+    ],
+)
+def test_bad_input_is_one_clear_line(train, arguments, message):
+    with pytest.raises(InputError, match=message):
+        train("--max-update", "1", *arguments)
+
+
+def test_a_missing_or_damaged_file_is_named(train, data_bin, tmp_path):
+    import shutil
+
+    damaged = tmp_path / "bin"
+    shutil.copytree(data_bin, damaged)
+    content = (damaged / "train.fr-en.fr.bin").read_bytes()
+    (damaged / "train.fr-en.fr.bin").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="train.fr-en.fr.bin and .idx: damaged"):
+        train("--max-update", "1", data=damaged)
+    (damaged / "train.fr-en.fr.bin").unlink()
+    with pytest.raises(InputError, match="train.fr-en.fr.bin and .idx: no such files"):
+        train("--max-update", "1", data=damaged)
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        train("--max-update", "1", data=tmp_path / "nowhere")
+    shutil.copy(data_bin / "train.de-en.de.idx", damaged / "train.fr-en.fr.idx")
+    shutil.copy(data_bin / "train.de-en.de.bin", damaged / "train.fr-en.fr.bin")
+    with pytest.raises(InputError, match="has 75 sentences but .* has 40"):
+        train("--max-update", "1", data=damaged)
+    (damaged / "dict.fr.txt").write_text((damaged / "dict.fr.txt").read_text() + "more 1\n")
+    with pytest.raises(InputError, match="dict.fr.txt differs from"):
+        train("--max-update", "1", data=damaged)
