@@ -44,7 +44,7 @@ def command(*arguments):
 
 
 def ppa_launch(*arguments, env):
-    return subprocess.run(command(*arguments), env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command(*arguments), env=env, capture_output=True, text=True, timeout=6000)
 
 
 def told(output):
@@ -117,7 +117,7 @@ def test_stopping_the_launcher_stops_the_ranks(stub):
     )  # fmt: skip
     ranks = told(launcher.stdout.readline() + launcher.stdout.readline())
     launcher.send_signal(signal.SIGTERM)
-    _, errors = launcher.communicate(timeout=60)
+    _, errors = launcher.communicate(timeout=600)
     assert launcher.returncode == 128 + signal.SIGTERM
     assert errors.splitlines()[-1] == "ppa launch: stopped by SIGTERM, and with it all ranks"
     assert all(is_gone(rank["pid"]) for rank in ranks)
@@ -135,7 +135,7 @@ def test_two_machines_make_one_group(stub):
         )
         for rank in ("0", "1")
     ]  # fmt: skip
-    ranks = told("".join(machine.communicate(timeout=120)[0] for machine in machines))
+    ranks = told("".join(machine.communicate(timeout=6000)[0] for machine in machines))
     assert [(rank["RANK"], rank["LOCAL_RANK"], rank["WORLD_SIZE"]) for rank in ranks] == [
         ("0", "0", "4"), ("1", "1", "4"), ("2", "0", "4"), ("3", "1", "4"),
     ]  # fmt: skip
@@ -206,6 +206,9 @@ PLUGIN = """
 
 def test_fairseq_trains_on_two_ranks_quietly_and_resumes(tmp_path):
     """fairseq's own masked language model with --bf16: training, validation, resume, and no warning."""
+    from fairseq import options
+    from fairseq_cli import preprocess
+
     plugin = tmp_path / "tiny_plugin"
     plugin.mkdir()
     (plugin / "__init__.py").write_text(textwrap.dedent(PLUGIN))
@@ -214,16 +217,8 @@ def test_fairseq_trains_on_two_ranks_quietly_and_resumes(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     prefixes = [f"--{split}pref={tmp_path / split}" for split in ("train", "valid")]
-    binarize = [
-        sys.executable,
-        "-m",
-        "fairseq_cli.preprocess",
-        "--only-source",
-        *prefixes,
-        "--destdir",
-        tmp_path / "bin",
-    ]
-    subprocess.run(binarize, env=environment, capture_output=True, check=True)
+    parser = options.get_preprocessing_parser()
+    preprocess.main(parser.parse_args(["--only-source", *prefixes, "--destdir", str(tmp_path / "bin")]))
     sizes = "--encoder-layers 1 --encoder-embed-dim 8 --encoder-ffn-embed-dim 8 --encoder-attention-heads 1"
     flags = f"--user-dir {plugin} --task masked_lm --criterion masked_lm --arch tiny {sizes}"
     flags += " --max-positions 32 --tokens-per-sample 32 --batch-size 4 --num-workers 0"
