@@ -32,7 +32,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def read_files(folder: str | Path) -> dict[str, str]:
-    """Texts of the tokenizer's files in `folder`, to the byte. Raises InputError if there is none."""
+    """Texts of the tokenizer's files in `folder`, to the byte. Raises InputError if one is not UTF-8."""
     texts = {}
     for name in FILES:
         path = Path(folder) / name
@@ -41,8 +41,6 @@ def read_files(folder: str | Path) -> dict[str, str]:
                 texts[name] = path.read_bytes().decode("utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(f"{path}: not UTF-8 ({error}); fetch the file again") from None
-    if "tokenizer.json" not in texts and "vocab.txt" not in texts:
-        raise InputError(f"{folder}: no tokenizer.json and no vocab.txt; put the model's there")
     return texts
 
 
@@ -57,15 +55,17 @@ def build_tokenizer(texts: dict[str, str], source: str) -> Tokenizer:
     """The tokenizer that `texts` describe, neither cutting nor padding; `source` names it in messages.
 
     Takes tokenizer.json, else builds from vocab.txt what transformers' BertTokenizer builds.
-    Raises InputError if a file is broken or one of the five BERT specials is missing.
+    Raises InputError if both are absent, one is broken or one of the five BERT specials is missing.
     """
     if "tokenizer.json" in texts:
         try:
             tokenizer = Tokenizer.from_str(texts["tokenizer.json"])
         except Exception as error:  # tokenizers raises bare Exception
             raise InputError(f"{source}/tokenizer.json: cannot be read ({error}); fetch it again") from None
-    else:
+    elif "vocab.txt" in texts:
         tokenizer = _build_from_vocabulary(texts, source)
+    else:
+        raise InputError(f"{source}: no tokenizer.json and no vocab.txt; a tokenizer belongs to the model")
     missing = [special for special in SPECIALS if tokenizer.token_to_id(special) is None]
     if missing:
         raise InputError(f"{source}: the vocabulary has no {' '.join(missing)}; a BERT vocabulary is needed")

@@ -11,7 +11,6 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from ppa_fairseq import __version__, checkpoint, huggingface, tokenizer
-from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
 from ppa_fairseq.weights import Checkpoint
 
@@ -33,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     with atomic_folder(args.out, is_export, "export") as folder:
         trained = checkpoint.read(args.checkpoint)
-        if not trained.tokenizer:
-            raise InputError(f"{args.checkpoint}: holds no tokenizer; train with --pretrained")
+        tokenizer.build_tokenizer(trained.tokenizer, str(args.checkpoint))  # or tell what is wrong with it
         pooling = args.pooling or trained.pooling or "mean"
         config = {**huggingface.to_config(trained), MARK: f"ppa_fairseq {__version__}"}
         write_json(folder / CONFIG_FILE, config)

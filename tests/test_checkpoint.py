@@ -1,0 +1,230 @@
+"""Checkpoints as fairseq-train writes them: what is read, what is left, what is refused."""
+
+import argparse
+import os
+
+import pytest
+import torch
+
+from ppa_fairseq import checkpoint
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import atomic_folder, atomic_path
+from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
+from ppa_fairseq.models.packing import pack
+from ppa_fairseq.weights import Checkpoint, check_state, no_values
+
+SHAPE = BertShape(20, 2, 8, 16, 2, 12, 2, 1e-6, position_offset=1, dropout=0.2, attention_dropout=0.0)
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"]
+TOKENIZER = {"vocab.txt": "\n".join(VOCABULARY) + "\n", "tokenizer_config.json": '{"do_lower_case": false}'}
+
+
+def random_state():
+    torch.manual_seed(0)
+    encoder, head = BertEncoder(None, SHAPE), MaskedLMHead(8, 20, 1e-6)
+    state = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    return state | {f"lm_head.{name}": tensor for name, tensor in head.state_dict().items()}
+
+
+def trained(**changes):
+    """What fairseq's trainer saves, in its places."""
+    state = random_state()
+    model = {"_name": "ppa_bert", "pooling": "cls", **checkpoint.sizes_in_cfg(SHAPE)}
+    content = {
+        "args": None,
+        "cfg": {"_name": None, "model": argparse.Namespace(**model), "criterion": {"_name": "ppa"}},
+        "model": state
+        | {"twin.0": torch.ones(3), "queue.keys": torch.ones(4, 2), "projection.fc1.bias": torch.ones(2)},
+        "criterion": None,
+        "optimizer_history": [{"num_updates": 7}],
+        "last_optimizer_state": {
+            "state": {0: {"exp_avg": torch.zeros(1000)}},
+            "param_groups": [{"lr": 1e-3}],
+        },
+        "task_state": {"tokenizer": TOKENIZER},
+        "extra_state": {"train_iterator": {"epoch": 1}, "val_loss": 0.5},
+    }
+    return content | changes
+
+
+def save(path, content):
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_query_encoder_and_head_alone_are_read(tmp_path, old_format):
+    torch.save(trained(), tmp_path / "c.pt", _use_new_zipfile_serialization=not old_format)
+    read = checkpoint.read(tmp_path / "c.pt")
+    assert read.shape == SHAPE and read.pooling == "cls" and read.tokenizer == TOKENIZER
+    assert read.state.keys() == random_state().keys()
+    assert all(torch.equal(read.state[name], tensor) for name, tensor in random_state().items())
+
+
+def test_encoder_computes_in_fp32_and_eval_mode_whatever_was_saved(tmp_path):
+    half = {name: tensor.half() for name, tensor in random_state().items()}
+    encoder, tokenizer = checkpoint.load_encoder(save(tmp_path / "c.pt", trained(model=half)))
+    assert not encoder.training and {p.dtype for p in encoder.parameters()} == {torch.float32}
+    assert {p.device.type for p in encoder.parameters()} == {"cpu"}
+    assert tokenizer.encode("a c").ids == [2, 5, 7, 3]
+    expected = BertEncoder(None, SHAPE).eval()
+    with torch.no_grad():
+        for name, parameter in expected.named_parameters():
+            parameter.copy_(half[f"encoder.{name}"])
+        packed = pack([torch.tensor([2, 5, 7, 3]), torch.tensor([2, 3])])
+        assert torch.equal(encoder(**packed)["hidden"], expected(**packed)["hidden"])
+
+
+def test_weights_do_not_change_when_the_file_does(tmp_path):
+    path = save(tmp_path / "c.pt", trained())
+    read = checkpoint.read(path)
+    path.write_bytes(bytes(path.stat().st_size))  # in place, as fairseq copies checkpoint_best.pt
+    assert all(torch.equal(read.state[name], tensor) for name, tensor in random_state().items())
+
+
+def test_written_checkpoints_read_the_same(tmp_path):
+    written = Checkpoint(SHAPE, random_state(), TOKENIZER)
+    (tmp_path / "imported").mkdir()
+    checkpoint.write(tmp_path / "imported" / "model.pt", written)
+    for path in (tmp_path / "imported", tmp_path / "imported" / "model.pt"):
+        read = checkpoint.read(path)
+        assert (read.shape, read.tokenizer, read.pooling) == (SHAPE, TOKENIZER, None)
+        assert all(torch.equal(read.state[name], tensor) for name, tensor in random_state().items())
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def without(name):
+    state = random_state()
+    del state[name]
+    return state
+
+
+def spoilt_model_cfg(**changes):
+    sizes = {"_name": "ppa_bert", **checkpoint.sizes_in_cfg(SHAPE), **changes}
+    return {"model": {name: value for name, value in sizes.items() if value is not None}}
+
+
+FAULTS = {
+    "no plugin's": ({"model": {"decoder.weight": torch.ones(2)}}, "no checkpoint of this plugin"),
+    "no model": ({"model": None}, "no checkpoint of this plugin"),
+    "no configuration": ({"cfg": None}, "no checkpoint of this plugin"),
+    "no size": ({"cfg": spoilt_model_cfg(encoder_layers=None)}, "KeyError: 'encoder_layers'"),
+    "other sizes": ({"cfg": spoilt_model_cfg(encoder_layers=1)}, "has no place in an encoder of 1 layers"),
+    "other width": ({"cfg": spoilt_model_cfg(encoder_embed_dim=16)}, "not (20, 16)"),
+    "no tokenizer's place": ({"task_state": {}}, "KeyError: 'tokenizer'"),
+    "missing tensor": (
+        {"model": without("encoder.layers.0.fc1.bias")},
+        "encoder.layers.0.fc1.bias is missing",
+    ),
+    "half a head": ({"model": without("lm_head.bias")}, "lm_head.bias is missing"),
+    "no tensor": (
+        {"model": {**random_state(), "encoder.layers.0.fc1.bias": 3}},
+        "no checkpoint of this plugin",
+    ),
+    "NaN": (
+        {"model": {**random_state(), "lm_head.bias": torch.full((20,), torch.nan)}},
+        "lm_head.bias holds NaN",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_foreign_checkpoints_get_one_clear_line(tmp_path, fault):
+    changes, message = FAULTS[fault]
+    path = save(tmp_path / "c.pt", trained(**changes))
+    with pytest.raises(InputError) as caught:
+        checkpoint.read(path)
+    assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+@pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.99])
+def test_truncated_checkpoints_get_one_clear_line(tmp_path, old_format, keep):
+    path = tmp_path / "c.pt"
+    torch.save(trained(), path, _use_new_zipfile_serialization=not old_format)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(InputError, match="truncated, or no PyTorch file"):
+        checkpoint.read(path)
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_no_code_of_a_checkpoint_is_run(tmp_path, old_format):
+    path, ran = tmp_path / "c.pt", tmp_path / "ran"
+    torch.save(trained(extra_state=Touch(ran)), path, _use_new_zipfile_serialization=not old_format)
+    with pytest.raises(InputError, match=r"Python object \(posix.mkdir\) .* no file's code is run"):
+        checkpoint.read(path)
+    assert not ran.exists()
+    torch.load(path, weights_only=False)
+    assert ran.exists()  # it would have run
+
+
+def test_missing_files_and_other_objects(tmp_path):
+    with pytest.raises(InputError, match="nothing.pt: no such checkpoint"):
+        checkpoint.read(tmp_path / "nothing.pt")
+    with pytest.raises(InputError, match="config.json: no such file"):
+        checkpoint.read(tmp_path)
+    with pytest.raises(InputError, match="no checkpoint of this plugin"):
+        checkpoint.read(save(tmp_path / "list.pt", [torch.ones(2)]))
+    (tmp_path / "text.pt").write_text("not a checkpoint")
+    with pytest.raises(InputError, match="truncated, or no PyTorch file"):
+        checkpoint.read(tmp_path / "text.pt")
+
+
+def test_an_empty_tokenizer_is_told_when_it_is_needed(tmp_path):
+    path = save(tmp_path / "c.pt", trained(task_state={"tokenizer": {}}))
+    assert checkpoint.read(path).tokenizer == {}
+    with pytest.raises(InputError, match="c.pt: no tokenizer.json and no vocab.txt"):
+        checkpoint.load_encoder(path)
+
+
+def test_modules_without_values_have_every_name_and_size():
+    with no_values():
+        encoder = BertEncoder(None, SHAPE)
+    sizes = {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()}
+    assert sizes == {
+        name: tensor.shape for name, tensor in random_state().items() if name.startswith("encoder.")
+    }
+    assert all(parameter.is_meta for parameter in encoder.parameters())
+    check_state(random_state(), SHAPE, "here")
+
+
+def test_atomic_path_leaves_the_old_file_when_writing_fails(tmp_path):
+    path = tmp_path / "new" / "file"
+    with atomic_path(path) as beside:
+        beside.write_text("first")
+        assert not path.exists()
+    with pytest.raises(KeyboardInterrupt), atomic_path(path) as beside:
+        beside.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "first" and os.listdir(path.parent) == ["file"]
+
+
+def test_atomic_path_replaces_a_folder_whole(tmp_path):
+    for text in ("first", "second"):
+        with atomic_path(tmp_path / "folder") as beside:
+            beside.mkdir()
+            (beside / text).write_text(text)
+    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["second"]
+
+
+def test_atomic_path_puts_the_old_folder_back_when_the_new_one_cannot_come(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "folder"):
+        pass  # nothing was written
+    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["old"]
+
+
+def test_atomic_folder_takes_an_empty_folder(tmp_path):
+    (tmp_path / "out").mkdir()
+    with atomic_folder(tmp_path / "out", lambda folder: False, "import") as folder:
+        (folder / "new").write_text("new")
+    assert os.listdir(tmp_path / "out") == ["new"]
