@@ -180,6 +180,7 @@ def test_machines_without_a_place_are_refused(monkeypatch, flags, message):
 
 def test_ranks_must_fit_the_devices():
     assert launch.ranks_on_this_machine(None, on_cpu=False, gpus=8) == 8
+    assert launch.ranks_on_this_machine(None, on_cpu=True, gpus=8) == 1
     assert launch.ranks_on_this_machine(4, on_cpu=True, gpus=0) == 4
     for nproc, on_cpu, message in [
         (None, True, "add --nproc"),

@@ -36,7 +36,9 @@ class Nodes(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--nproc", type=int, metavar="N", help="ranks on this machine (default: one a GPU)")
+    parser.add_argument(
+        "--nproc", type=int, metavar="N", help="ranks on this machine (default: one a GPU, or one)"
+    )
     parser.add_argument("--cpu", action="store_true", help="train on CPU (default where there is no GPU)")
     parser.add_argument(
         "--hydra", action="store_true", help="run fairseq-hydra-train instead of fairseq-train"
@@ -75,9 +77,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def ranks_on_this_machine(nproc: int | None, on_cpu: bool, gpus: int) -> int:
-    if nproc is None and on_cpu:
-        raise InputError("on CPU the number of ranks must be given; add --nproc N")
-    ranks = gpus if nproc is None else nproc
+    ranks = nproc if nproc is not None else 1 if on_cpu else gpus
     if ranks < 1:
         raise InputError(f"--nproc {ranks}: a machine needs at least one rank")
     if not on_cpu and ranks > gpus:
