@@ -238,6 +238,8 @@ def test_bad_models_and_flags_are_told(models, pairs_folder, tmp_path, capsys):
         (["--model", f"x={tmp_path / 'foreign.pt'}"], "model x: "),
         (["--model", f"x={tmp_path / 'something'}"], "model x: "),
         (["--model", before, "--layer", "3"], "model before: --layer 3: no such layer"),
+        (["--model", before, "--max-pairs", "-1"], "--max-pairs -1: give two pairs or more"),
+        (["--model", before, "--max-pairs", "1"], "--max-pairs 1: give two pairs or more"),
         (["--model", before, "--max-length", "33"], "has 32 positions"),
         (["--model", before, "--pairs", tmp_path / "nothing"], "nothing: no such file or folder"),
         (["--model", before, "--pairs", tmp_path / "file"], "file: the name tells no language pair"),

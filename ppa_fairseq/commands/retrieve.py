@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq import retrieval_report as report
 
     check_models(args.models)
+    if args.max_pairs < 0 or args.max_pairs == 1:
+        raise InputError(f"--max-pairs {args.max_pairs}: give two pairs or more, or 0 for all")
     if args.output and args.output.exists() and not args.output.is_dir():
         raise InputError(f"{args.output}: not a folder; give --output another name")
     sets = find_pair_sets(args.pairs)
