@@ -14,7 +14,7 @@ from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.errors import InputError
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-# Where str.split, str.splitlines, str.rstrip or text files with universal newlines cut; and what fairseq's own
+# Where str.split, str.splitlines, str.rstrip or files with universal newlines cut; and what fairseq's own
 # reader takes for a flag.
 ODD = [
     "\u2028",

@@ -67,8 +67,14 @@ class PairJob:
 
     @property
     def size(self) -> int:
-        """Bytes of its text."""
-        return sum(path.stat().st_size for split in self.splits for path in self.files(split))
+        """Bytes of its text. Raises InputError if a file is missing."""
+        files = [path for split in self.splits for path in self.files(split)]
+        for path in files:
+            if not path.is_file():
+                raise InputError(
+                    f"{path}: no such file, but its translation is there; prepare the pair again"
+                )
+        return sum(path.stat().st_size for path in files)
 
 
 def run(args: argparse.Namespace) -> None:

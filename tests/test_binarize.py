@@ -1,0 +1,219 @@
+"""`ppa binarize` writes, to the byte, what fairseq-preprocess writes; and refuses what it must."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fairseq.data.indexed_dataset import MMapIndexedDataset
+
+from ppa_fairseq import cli
+from ppa_fairseq.commands import binarize
+from ppa_fairseq.data.dictionary import WordPieceDictionary
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SYMBOLS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(60))]
+
+
+def write_pair(folder, name, train=50, valid=5, seed=0):
+    for split, count in (("train", train), ("valid", valid)):
+        for side, language in enumerate(name.split("-")):
+            rows = [
+                " ".join(
+                    f"w{(row * 7 + place * (side + 3) + seed) % 60}" for place in range(1 + (row + side) % 9)
+                )
+                for row in range(count)
+            ]
+            (folder / f"{split}.{name}.{language}").write_text("".join(f"{row}\n" for row in rows))
+
+
+@pytest.fixture
+def text(tmp_path):
+    folder = tmp_path / "text"
+    folder.mkdir()
+    (folder / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in SYMBOLS))
+    (folder / "vocab.txt").write_text("".join(f"{symbol}\n" for symbol in SYMBOLS))
+    write_pair(folder, "de-en")
+    write_pair(folder, "en-fr", train=80, seed=1)
+    return folder
+
+
+@pytest.fixture
+def run(text, tmp_path, capsys):
+    """``run("--workers", "2")``: its output folder and what it printed, or the error with ``status=1``."""
+
+    def binarized(*arguments, out="data-bin", status=0):
+        command = ["binarize", str(text), "--destdir", str(tmp_path / out), "--workers", "1"]
+        found = cli.main([*command, *map(str, arguments)])
+        printed = capsys.readouterr()
+        assert found == status, printed.err
+        return printed.err.splitlines()[-1] if status else (tmp_path / out, printed.out)
+
+    return binarized
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_writes_what_fairseq_preprocess_writes(run, text, tmp_path):
+    by_ppa, _ = run("--lang-pairs", "de-en")
+    by_fairseq = tmp_path / "by_fairseq"
+    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--user-dir", REPOSITORY / "ppa_fairseq"]
+    command += ["--task", "ppa_alignment", "-s", "de", "-t", "en", "--destdir", by_fairseq]
+    command += ["--trainpref", text / "train.de-en", "--validpref", text / "valid.de-en"]
+    command += ["--srcdict", text / "dict.txt", "--tgtdict", text / "dict.txt"]
+    subprocess.run(command, check=True, capture_output=True)
+    expected = tree(by_fairseq)
+    expected.pop("preprocess.log")
+    found = tree(by_ppa)
+    assert found.pop("vocab.txt") == (text / "vocab.txt").read_bytes()
+    assert found == expected
+    assert len(expected) == 8 + 2
+
+
+def test_ids_are_line_numbers_and_rows_end_in_sep(run, text):
+    folder, _ = run()
+    for path in sorted(text.glob("*.*-*.*")):
+        dataset = MMapIndexedDataset(str(folder / path.name))
+        lines = [line.split() for line in path.read_text().splitlines()]
+        assert [row.tolist() for row in dataset] == [
+            [SYMBOLS.index(word) for word in line] + [3] for line in lines
+        ]
+    for language in ("de", "en", "fr"):
+        dictionary = WordPieceDictionary.load(str(folder / f"dict.{language}.txt"))
+        assert dictionary.symbols == SYMBOLS
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_processes_write_what_one_writes(run, workers):
+    one, _ = run()
+    several, _ = run("--workers", workers, out=f"by{workers}")
+    assert tree(one) == tree(several)
+
+
+def test_it_prints_pairs_tokens_and_unknown_share(run, text):
+    train = text / "train.de-en.de"
+    train.write_text(train.read_text().replace("w7", "[UNK]").replace("w8", "nowhere"))
+    words = [
+        w
+        for path in text.glob("*.de-en.*")
+        for line in path.read_text().splitlines()
+        for w in [*line.split(), ""]
+    ]
+    unknown = sum(word in ("[UNK]", "nowhere") for word in words)
+    _, printed = run()
+    assert unknown > 5
+    assert printed.splitlines()[0] == (
+        f"de-en: 50 train, 5 valid pairs, {len(words)} tokens, {unknown / len(words):.2%} of them [UNK]"
+    )
+
+
+def test_some_pairs_alone(run):
+    folder, printed = run("--lang-pairs", "en-fr")
+    assert "de-en" not in printed
+    assert not list(folder.glob("*de*"))
+    assert len(list(folder.glob("*.idx"))) == 4
+
+
+def test_a_pair_without_validation(run, text):
+    for path in text.glob("valid.de-en.*"):
+        path.unlink()
+    folder, printed = run()
+    assert printed.startswith("de-en: 50 train pairs, ")
+    assert not list(folder.glob("valid.de-en.*"))
+
+
+def test_shards_stay_shards(run, text, tmp_path):
+    whole, _ = run("--lang-pairs", "de-en")
+    for path in list(text.glob("*.*-*.*")):
+        path.unlink()
+    for shard, valid in (("shard0", 5), ("shard1", 0), ("shard10", 0), ("shard2", 0)):
+        (text / shard).mkdir()
+        write_pair(text / shard, "de-en", seed=len(shard))
+        if not valid:
+            for path in (text / shard).glob("valid.*"):
+                path.unlink()
+    folder, printed = run(out="shards")
+    parts = ":".join(str(folder / f"shard{number}") for number in (0, 1, 2, 10))
+    assert f"written: {parts}," in printed
+    assert set(tree(folder / "shard0")) | {"vocab.txt"} == set(tree(whole))
+    assert not list((folder / "shard1").glob("valid.*"))
+
+
+def test_another_dictionary(run, text, tmp_path):
+    other = tmp_path / "imported"
+    other.mkdir()
+    (other / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in reversed(SYMBOLS)))
+    folder, _ = run("--srcdict", other / "dict.txt")
+    rows = MMapIndexedDataset(str(folder / "train.de-en.de"))
+    assert rows[0].tolist() == [SYMBOLS[::-1].index("w0"), SYMBOLS[::-1].index("[SEP]")]
+    assert not (folder / "vocab.txt").exists()
+
+
+def test_an_earlier_run_is_replaced_but_nothing_else(run):
+    run()
+    folder, _ = run("--lang-pairs", "en-fr")
+    assert not list(folder.glob("*de*"))
+    (folder / "notes.md").write_text("mine")
+    assert "holds files that are no earlier binarized data" in run(status=1)
+    assert (folder / "notes.md").exists()
+
+
+def test_a_full_disk_leaves_nothing(run, monkeypatch, tmp_path):
+    real = os.replace
+    monkeypatch.setattr(
+        binarize.os, "replace", lambda a, b: no_space() if str(b).endswith(".en.idx") else real(a, b)
+    )
+    assert "No space left on device" in run(status=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def no_space():
+    with open("/dev/full", "w") as file:
+        file.write("x")
+
+
+def append(name, content):
+    def change(text):
+        with open(text / name, "ab") as file:
+            file.write(content)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (
+            append("train.de-en.de", b"w1\n"),
+            [],
+            "train.de-en.de has 51 lines but {text}/train.de-en.en has 50",
+        ),
+        (append("train.de-en.de", b"w1 \xff\n"), [], "train.de-en.de:51: not UTF-8"),
+        (lambda text: (text / "train.en-fr.fr").unlink(), [], "train.en-fr.fr: no such file"),
+        (lambda text: (text / "valid.en-fr.fr").unlink(), [], "valid.en-fr.fr: no such file"),
+        (lambda text: (text / "train.en-fr.fr").write_text(""), [], "train.en-fr.fr: empty"),
+        (lambda text: (text / "dict.txt").unlink(), [], "dict.txt: no such file"),
+        (lambda text: (text / "dict.txt").write_text("[PAD] 1\n"), [], "dict.txt: no [CLS]"),
+        (lambda text: None, ["--srcdict", "none.txt"], "none.txt: no such file"),
+        (
+            lambda text: None,
+            ["--lang-pairs", "de-en,sw-en"],
+            "no train.A-B.LANGUAGE of sw-en in it; it holds de-en, en-fr",
+        ),
+        (lambda text: None, ["--workers", "0"], "--workers 0: must be at least 1"),
+        (
+            lambda text: [path.unlink() for path in text.glob("*-*")],
+            [],
+            "of any language pair in it; it holds no pair",
+        ),
+        (lambda text: text.rename(text.parent / "moved"), [], "text: no such folder"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(run, text, tmp_path, change, arguments, message):
+    change(text)
+    assert message.replace("{text}", str(text)) in run(*arguments, status=1)
+    assert not (tmp_path / "data-bin").exists()
+    assert not list(tmp_path.glob(".data-bin*"))
