@@ -60,9 +60,13 @@ def mbert_vocabulary(blingfire: Path) -> list[str]:
 
 
 def read_lines(path: Path) -> list[str]:
+    """Raises ValueError if the file is truncated, or no UTF-8 text."""
     opener = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)
-    with opener(path, "rt", encoding="utf-8") as file:
-        return file.read().splitlines()
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            return file.read().splitlines()
+    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as text: {error}") from None
 
 
 def cut(vocabulary: list[str], texts: list[Path]) -> list[str]:
@@ -167,7 +171,7 @@ def make(out: Path, texts: list[Path], layers: int, cache: Path) -> None:
     found = sources(pieces, e5)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as part:
-        folder = Path(part) / "base"
+        folder = Path(part) / out.name
         folder.mkdir()
         save_file(weights(found, e5, layers), folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
@@ -198,9 +202,11 @@ def main() -> None:
         parser.error(f"no such file: {', '.join(missing)}")
     try:
         make(args.out, args.texts, args.layers, args.cache or args.out.parent / "downloads")
-    except (RegistryError, ValueError) as error:
+    except RegistryError as error:
         advice = "quickstart.sh --base DIR starts from any Hugging Face BERT folder instead"
         sys.exit(f"make_base: error: {error}\n{advice}")
+    except (OSError, ValueError) as error:
+        sys.exit(f"make_base: error: {error}")
 
 
 if __name__ == "__main__":
