@@ -174,3 +174,15 @@ def test_a_missing_or_damaged_file_is_named(train, data_bin, tmp_path):
     (damaged / "dict.fr.txt").write_text((damaged / "dict.fr.txt").read_text() + "more 1\n")
     with pytest.raises(InputError, match="dict.fr.txt differs from"):
         train("--max-update", "1", data=damaged)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_checkpoint(data_bin, tmp_path):
+    """A limit on the size of files stands for the disk: the checkpoint is larger, the rest is not."""
+    limits = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "
+    run = limits + "sys.argv[0] = 'fairseq-train'; runpy.run_module('fairseq_cli.train', run_name='__main__')"
+    arguments = [str(data_bin), *TINY_TRAINING, "--max-update", "1", NO_VALIDATION, "--save-dir", str(tmp_path)]
+    command = [sys.executable, "-c", run, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "ppa_fairseq: error: [Errno 27] File too large: nothing more can be written" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.glob("*.pt"))
