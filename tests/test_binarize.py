@@ -1,5 +1,7 @@
 """`ppa binarize` writes, to the byte, what fairseq-preprocess writes; and refuses what it must."""
 
+import gzip
+import json
 import os
 import subprocess
 import sys
@@ -20,9 +22,7 @@ def write_pair(folder, name, train=50, valid=5, seed=0):
     for split, count in (("train", train), ("valid", valid)):
         for side, language in enumerate(name.split("-")):
             rows = [
-                " ".join(
-                    f"w{(row * 7 + place * (side + 3) + seed) % 60}" for place in range(1 + (row + side) % 9)
-                )
+                " ".join(f"w{(row * 7 + place * (side + 3) + seed) % 60}" for place in range(1 + (row + side) % 9))
                 for row in range(count)
             ]
             (folder / f"{split}.{name}.{language}").write_text("".join(f"{row}\n" for row in rows))
@@ -78,9 +78,7 @@ def test_ids_are_line_numbers_and_rows_end_in_sep(run, text):
     for path in sorted(text.glob("*.*-*.*")):
         dataset = MMapIndexedDataset(str(folder / path.name))
         lines = [line.split() for line in path.read_text().splitlines()]
-        assert [row.tolist() for row in dataset] == [
-            [SYMBOLS.index(word) for word in line] + [3] for line in lines
-        ]
+        assert [row.tolist() for row in dataset] == [[SYMBOLS.index(word) for word in line] + [3] for line in lines]
     for language in ("de", "en", "fr"):
         dictionary = WordPieceDictionary.load(str(folder / f"dict.{language}.txt"))
         assert dictionary.symbols == SYMBOLS
@@ -97,10 +95,7 @@ def test_it_prints_pairs_tokens_and_unknown_share(run, text):
     train = text / "train.de-en.de"
     train.write_text(train.read_text().replace("w7", "[UNK]").replace("w8", "nowhere"))
     words = [
-        w
-        for path in text.glob("*.de-en.*")
-        for line in path.read_text().splitlines()
-        for w in [*line.split(), ""]
+        w for path in text.glob("*.de-en.*") for line in path.read_text().splitlines() for w in [*line.split(), ""]
     ]
     unknown = sum(word in ("[UNK]", "nowhere") for word in words)
     _, printed = run()
@@ -163,9 +158,7 @@ def test_an_earlier_run_is_replaced_but_nothing_else(run):
 
 def test_a_full_disk_leaves_nothing(run, monkeypatch, tmp_path):
     real = os.replace
-    monkeypatch.setattr(
-        binarize.os, "replace", lambda a, b: no_space() if str(b).endswith(".en.idx") else real(a, b)
-    )
+    monkeypatch.setattr(binarize.os, "replace", lambda a, b: no_space() if str(b).endswith(".en.idx") else real(a, b))
     assert "No space left on device" in run(status=1)
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
@@ -217,3 +210,50 @@ def test_bad_input_is_told_in_one_line(run, text, tmp_path, change, arguments, m
     assert message.replace("{text}", str(text)) in run(*arguments, status=1)
     assert not (tmp_path / "data-bin").exists()
     assert not list(tmp_path.glob(".data-bin*"))
+
+
+@pytest.fixture
+def script(tmp_path):
+    """``script(argument, …)``: run scripts/prepare_bitext.sh in *tmp_path*."""
+    ppa = tmp_path / "bin" / "ppa"
+    ppa.parent.mkdir()
+    ppa.write_text(f'#!/bin/sh\nPYTHONPATH="{REPOSITORY}" exec "{sys.executable}" -m ppa_fairseq.cli "$@"\n')
+    ppa.chmod(0o755)
+
+    def run(*arguments):
+        command = ["bash", REPOSITORY / "scripts" / "prepare_bitext.sh", *arguments]
+        path = f"{ppa.parent}:{os.environ['PATH']}"
+        return subprocess.run(command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+
+    return run
+
+
+def test_the_script_goes_from_raw_text_to_data_bin(script, text, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    rows = [[" ".join(f"w{(row * k) % 60}" for k in range(side, side + 12)) for side in (1, 2)] for row in range(90)]
+    (raw / "tatoeba.de-en.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in rows[:30]))
+    with gzip.open(raw / "news.de-en.en.gz", "wt") as file:
+        file.write("".join(f"{b}\n" for _, b in rows[30:]))
+    (raw / "news.de-en.de").write_text("".join(f"{a}\n" for a, _ in rows[30:]))
+    (raw / "en-fr.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in rows))
+    (raw / "README.md").write_text("not a corpus")
+    done = script(text, raw, "data-bin/x/", "--valid-share", "0.2")
+    assert done.returncode == 0, done.stderr
+    found = {path.name for path in (tmp_path / "data-bin" / "x").glob("*.idx")}
+    names = {"de-en": ("de", "en"), "en-fr": ("en", "fr")}
+    expected = {(s, name, side) for s in ("train", "valid") for name, sides in names.items() for side in sides}
+    assert found == {f"{split}.{name}.{side}.idx" for split, name, side in expected}
+    counts = json.loads((tmp_path / "data-bin" / "x.text" / "statistics.json").read_text())
+    assert {name: count["read"] for name, count in counts.items()} == {"de-en": 90, "en-fr": 90}
+
+
+def test_the_script_tells_what_is_missing(script, text, tmp_path):
+    (tmp_path / "raw").mkdir()
+    assert "raw: no file named like de-en.tsv" in script(text, "raw", "data-bin").stderr
+    assert "none: no such folder" in script(text, "none", "data-bin").stderr
+    (tmp_path / "raw" / "a.de-en.de").write_text("eins\n")
+    assert "raw/a.de-en.de: no de-en.en beside it" in script(text, "raw", "data-bin").stderr
+    usage = script(text)
+    assert usage.returncode == 2
+    assert "IMPORTED RAW DATA_BIN" in usage.stderr
