@@ -94,7 +94,7 @@ else
       pip=$("$python" -c 'import os, pip; print(os.path.dirname(pip.__file__))' 2>/dev/null) ||
         die "$python has neither pip nor ensurepip; install python3-venv (Debian, Ubuntu) or uv"
       "$python" -m venv --without-pip "$venv"
-      "$venv/bin/python" "$pip" install --quiet pip
+      "$venv/bin/python" "$pip" install --quiet --ignore-installed pip
     fi
   }
   install_packages() { "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
