@@ -188,9 +188,7 @@ def make(out: Path, texts: list[Path], layers: int, cache: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the Hugging Face BERT folder to write")
     parser.add_argument("texts", type=Path, nargs="*", help="keep only the WordPieces of these files")
     parser.add_argument("--layers", type=int, default=8, choices=range(1, 13), metavar="N", help="1 to 12")

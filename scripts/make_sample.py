@@ -62,8 +62,8 @@ def natural(english: str, other: str, language: str) -> bool:
         if native < 0.6 * len(letters):
             return False
     else:  # Latin script: what is not translated shares its words
-        shared = {word.casefold() for word in words} & {word.casefold() for word in WORD.findall(other)}
-        if len(shared) > 0.5 * len(words):
+        ours, theirs = ({word.casefold() for word in WORD.findall(side)} for side in (english, other))
+        if len(ours & theirs) > 0.5 * len(ours):
             return False
     length = len(other) * (3 if language == "zh" else 1)
     enough = len(letters) >= 4 if language in UNSPACED else len(WORD.findall(other)) >= 2

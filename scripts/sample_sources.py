@@ -84,9 +84,7 @@ def leaves(tree: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 READERS = {
     "gettext": read_gettext,
     "kolibri": partial(read_json, path=r"kolibri/locale/(\w+)/LC_MESSAGES/.*-messages\.json"),
-    "home assistant": partial(
-        read_json, path=r"homeassistant/components/\w+/translations/(?:\w+\.)?([\w-]+)\.json"
-    ),
+    "home assistant": partial(read_json, path=r"homeassistant/components/\w+/translations/(?:\w+\.)?([\w-]+)\.json"),
 }
 
 SOURCES = [
