@@ -1,4 +1,4 @@
-"""Optimizer updates that some epochs over a data-bin folder take: for --max-update, --total-num-update, --warmup-updates.
+"""Optimizer updates that some epochs over a data-bin folder take, for --max-update and --warmup-updates.
 
     scripts/count_updates.py data-bin/opus --pairs-per-update 128 --epochs 10
 """

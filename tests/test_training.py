@@ -186,3 +186,74 @@ def test_a_full_disk_is_one_line_and_leaves_no_checkpoint(data_bin, tmp_path):
     assert done.returncode == 1
     assert "ppa_fairseq: error: [Errno 27] File too large: nothing more can be written" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.glob("*.pt"))
+
+
+@pytest.fixture
+def imported(tmp_path, dictionary):
+    """What `ppa import-hf` would write for a tiny BERT under the data's vocabulary."""
+    from ppa_fairseq import huggingface
+    from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
+    from ppa_fairseq.weights import Checkpoint
+
+    def write(symbols=tuple(dictionary.symbols), **sizes):
+        shape = BertShape(len(symbols), **(dict(layers=1, dim=16, ffn_dim=32, heads=2, max_positions=64) | sizes))
+        torch.manual_seed(3)
+        state = {f"encoder.{name}": weight for name, weight in BertEncoder(None, shape).state_dict().items()}
+        state |= huggingface.initial_head(shape, torch.float32)
+        texts = {"vocab.txt": "".join(symbol + "\n" for symbol in symbols), "tokenizer_config.json": "{}"}
+        checkpoint.write(tmp_path / "imported" / "model.pt", Checkpoint(shape, state, texts))
+        return tmp_path / "imported"
+
+    return write
+
+
+def without_sizes(settings):
+    start, end = settings.index("--encoder-layers"), settings.index("--optimizer")
+    return settings[:start] + settings[end:]
+
+
+def test_starts_from_the_pretrained_encoder_and_twin(train, imported, monkeypatch):
+    """At learning rate 0 a training ends where the import began; sizes and tokenizer go into its checkpoint."""
+    monkeypatch.setattr("conftest.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    folder = imported()
+    state = train("--pretrained", str(folder), "--max-update", "1", "--lr", "0", NO_VALIDATION)
+    start = checkpoint.read(folder)
+    for name, weight in start.state.items():
+        assert torch.equal(state["model"][name], weight), name
+        if name.startswith("encoder."):
+            assert torch.equal(state["model"][f"twin.{name}"], weight), name
+    assert state["cfg"]["model"]["encoder_embed_dim"] == 16
+    assert state["task_state"]["tokenizer"] == start.tokenizer
+
+
+def test_a_ppa_checkpoint_gives_its_query_encoder_alone(train, imported, monkeypatch, tmp_path):
+    monkeypatch.setattr("conftest.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    first = train("--pretrained", str(imported()), "--max-update", "3", NO_VALIDATION, save_dir="first")
+    last = tmp_path / "first" / "checkpoint_last.pt"
+    second = train("--pretrained", str(last), "--max-update", "1", "--lr", "0", NO_VALIDATION, save_dir="second")
+    weight = "encoder.layers.0.fc1.weight"
+    assert torch.equal(second["model"][weight], first["model"][weight])
+    assert torch.equal(second["model"]["twin." + weight], first["model"][weight])
+    assert not torch.equal(second["model"]["projection.fc1.weight"], first["model"]["projection.fc1.weight"])
+    assert int(second["model"]["queue.filled"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (lambda s: s[:-1], [], "has 209 WordPieces, but the data 210"),
+        (lambda s: [*s[:-2], s[-1], s[-2]], [], "has 'w199' at id 208, but the data 'w198'"),
+        (lambda s: s, ["--encoder-layers", "2"], "--encoder-layers is 2 .* but --pretrained .* has 1"),
+    ],
+)
+def test_a_pretrained_encoder_that_does_not_fit(train, imported, dictionary, monkeypatch, change, arguments, message):
+    monkeypatch.setattr("conftest.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    folder = imported(change(dictionary.symbols))
+    with pytest.raises(InputError, match=message):
+        train("--pretrained", str(folder), "--max-update", "1", *arguments)
+
+
+def test_sizes_must_come_from_somewhere(train, monkeypatch):
+    monkeypatch.setattr("conftest.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    with pytest.raises(InputError, match="come from --pretrained: give it, or --encoder-layers"):
+        train("--max-update", "1")

@@ -8,6 +8,7 @@ from fairseq.data import indexed_dataset
 from ppa_fairseq.data.alignment_dataset import ParallelCorpus
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.tokenizer import symbols
 
 HOW_TO_BINARIZE = "binarize with `ppa binarize` or `fairseq-preprocess --user-dir ppa_fairseq --task ppa_alignment`"
 
@@ -72,3 +73,16 @@ def load_dictionary(folder: str, pairs: list[str]) -> WordPieceDictionary:
         if path.read_bytes() != paths[0].read_bytes():
             raise InputError(f"{path} differs from {paths[0]}: binarize all languages with one --srcdict")
     return WordPieceDictionary.load(str(paths[0]))
+
+
+def check_vocabulary(dictionary: WordPieceDictionary, tokenizer: dict[str, str], source: str) -> None:
+    """Raise InputError unless the data's *dictionary* has the WordPieces of *tokenizer*'s files, at the same ids."""
+    theirs = symbols(tokenizer, source)
+    if len(theirs) != len(dictionary):
+        difference = f"has {len(theirs):,} WordPieces, but the data {len(dictionary):,}"
+    elif theirs != dictionary.symbols:
+        place = next(i for i, pair in enumerate(zip(theirs, dictionary.symbols, strict=True)) if pair[0] != pair[1])
+        difference = f"has {theirs[place]!r} at id {place}, but the data {dictionary.symbols[place]!r}"
+    else:
+        return
+    raise InputError(f"{source} {difference}: binarize with the dict.txt of the same import")

@@ -18,7 +18,7 @@ from omegaconf import II, MISSING, OmegaConf, open_dict
 import ppa_fairseq.criterions.ppa  # noqa: F401  (registers the criterion)
 from ppa_fairseq import checkpoint
 from ppa_fairseq.data.alignment_dataset import AlignmentDataset
-from ppa_fairseq.data.corpora import find_pairs, load_corpora, load_dictionary
+from ppa_fairseq.data.corpora import check_vocabulary, find_pairs, load_corpora, load_dictionary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.masking import MaskingScheme
 from ppa_fairseq.data.update_iterator import UpdateBatchIterator
@@ -26,7 +26,6 @@ from ppa_fairseq.data.validation_retrieval import ValidationRetrieval
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.packing import first_sequences
 from ppa_fairseq.models.ppa import SHAPE_FIELDS
-from ppa_fairseq.tokenizer import build_tokenizer
 from ppa_fairseq.traps import refuse_lone_ranks
 
 logger = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class PPAAlignmentTask(FairseqTask):
 
     @classmethod
     def build_dictionary(cls, filenames, **kwargs):
-        raise InputError("the vocabulary is the base model's: give `--srcdict IMPORTED/dict.txt --tgtdict IMPORTED/dict.txt`")
+        raise InputError("the vocabulary is the base model's: give its dict.txt by --srcdict and --tgtdict")
 
     @property
     def source_dictionary(self) -> WordPieceDictionary:
@@ -190,7 +189,7 @@ class PPAAlignmentTask(FairseqTask):
         """Build the model; sizes that --pretrained knows are written into *cfg*, so that a checkpoint stands alone."""
         if cfg.pretrained and not from_checkpoint:
             pretrained = checkpoint.read(cfg.pretrained)
-            self._check_vocabulary(cfg.pretrained, pretrained)
+            check_vocabulary(self.dictionary, pretrained.tokenizer, f"--pretrained {cfg.pretrained}")
             self.state.merge_state_dict({"tokenizer": pretrained.tokenizer})
             sizes = checkpoint.sizes_in_cfg(pretrained.shape)
             with open_dict(cfg) if OmegaConf.is_config(cfg) else contextlib.nullcontext():
@@ -202,16 +201,6 @@ class PPAAlignmentTask(FairseqTask):
                         )
                     setattr(cfg, name, sizes[name])
         return super().build_model(cfg, from_checkpoint)
-
-    def _check_vocabulary(self, path: str, pretrained: checkpoint.Checkpoint) -> None:
-        vocabulary = build_tokenizer(pretrained.tokenizer, path).get_vocab()
-        if pretrained.shape.vocab_size != len(self.dictionary):
-            difference = f"{pretrained.shape.vocab_size:,} WordPieces, but the data {len(self.dictionary):,}"
-        elif other := next((s for s, i in self.dictionary.indices.items() if vocabulary.get(s) != i), None):
-            difference = f"{other!r} at id {vocabulary.get(other)}, but the data at {self.dictionary.index(other)}"
-        else:
-            return
-        raise InputError(f"--pretrained {path} has {difference}: binarize with the dict.txt of the same import")
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
