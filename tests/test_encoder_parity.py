@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertForMaskedLM
 
 from ppa_fairseq.errors import InputError
@@ -57,15 +58,24 @@ def make_pair(vocab_size=60, max_positions=40, **sizes):
 
 
 def make_batch(vocab_size, token_types, lengths):
+    """Random token ids and token types, a list of (L_b,) each."""
     generator = torch.Generator().manual_seed(1)
-    draw = lambda high, length: torch.randint(0, high, (length,), generator=generator)  # noqa: E731
-    return [draw(vocab_size, n) for n in lengths], [draw(token_types, n) for n in lengths]
+
+    def draw(high):
+        return [torch.randint(0, high, (length,), generator=generator) for length in lengths]
+
+    return draw(vocab_size), draw(token_types)
 
 
 def run_theirs(model, tokens, types):
-    pad = lambda rows: torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # noqa: E731
-    mask = pad([torch.ones_like(row) for row in tokens])
-    output = model(pad(tokens), attention_mask=mask, token_type_ids=pad(types), output_hidden_states=True)
+    """Hidden states of every layer, (T, C) each, and the logits (T, V) of a padded batch's real tokens."""
+    batch = {
+        "input_ids": tokens,
+        "token_type_ids": types,
+        "attention_mask": [torch.ones_like(t) for t in tokens],
+    }
+    batch = {name: pad_sequence(rows, batch_first=True) for name, rows in batch.items()}
+    output, mask = model(**batch, output_hidden_states=True), batch["attention_mask"]
     real = mask.bool()
     return [hidden[real] for hidden in output.hidden_states], output.logits[real]
 

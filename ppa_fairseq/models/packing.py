@@ -46,7 +46,8 @@ def first_sequences(packed: dict, count: int) -> dict:
     lengths = packed["lengths"][:count]
     total = sum(lengths)
     part = {name: packed[name][:total] for name in ("tokens", "positions", "token_types")}
-    return {**part, "cu_seqlens": packed["cu_seqlens"][: count + 1], "lengths": lengths, "max_length": max(lengths)}
+    cu_seqlens = packed["cu_seqlens"][: count + 1]
+    return {**part, "cu_seqlens": cu_seqlens, "lengths": lengths, "max_length": max(lengths)}
 
 
 def pool(hidden: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
