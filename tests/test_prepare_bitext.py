@@ -7,9 +7,12 @@ import lzma
 import os
 import random
 import re
+import signal
 import string
+import subprocess
+import sys
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from ppa_fairseq.data.bitext_encoder import PairEncoder
 from ppa_fairseq.data.bitext_filters import LengthLimits, SeenPairs, is_valid, read_batches
 from ppa_fairseq.data.bitext_reader import MAX_LINE, parse_bitext
 from ppa_fairseq.data.bitext_writer import PairWriter
-from ppa_fairseq.data.ordered_pool import ordered_map
+from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.errors import InputError
 
 # One WordPiece a letter, so that a text's length in WordPieces is its number of letters.
@@ -60,10 +63,7 @@ def prepare(base, tmp_path, capsys):
 def words(seed, count):
     """*count* sentences of 10 to 40 letters in words."""
     draw = random.Random(seed)
-    return [
-        " ".join("".join(draw.choices("abcdefgh", k=draw.randint(2, 8))) for _ in range(5))
-        for _ in range(count)
-    ]
+    return [" ".join("".join(draw.choices("abcdefgh", k=draw.randint(2, 8))) for _ in range(5)) for _ in range(count)]
 
 
 def write_tsv(path, *columns):
@@ -160,9 +160,7 @@ def test_packed_files_and_two_files_give_what_a_plain_tsv_gives(prepare, tmp_pat
     (tmp_path / "c.de").write_bytes("\ufeff".encode() + "\r\n".join(german).encode())
     (tmp_path / f"c.en{suffix}").write_bytes(pack("\n".join(english).encode()))
     assert lines_of(prepare(f"de-en={packed}", out="packed")[0]) == expected
-    assert (
-        lines_of(prepare(f"de-en={tmp_path / 'c.de'},{tmp_path / 'c.en'}{suffix}", out="two")[0]) == expected
-    )
+    assert lines_of(prepare(f"de-en={tmp_path / 'c.de'},{tmp_path / 'c.en'}{suffix}", out="two")[0]) == expected
 
 
 def test_files_of_a_pair_follow_one_another(prepare, tmp_path):
@@ -244,10 +242,7 @@ def test_the_split_is_stable_and_of_the_size_asked_for():
     share = sum(is_valid(sentence, 0.1) for sentence in sentences) / len(sentences)
     assert abs(share - 0.1) < 0.01
     # These may never change: prepared validation sets rely on them.
-    held_out = [
-        is_valid(sentence, 0.5)
-        for sentence in ("Hello, world!", "hello world", "Ein Satz.", "你好。", "नमस्ते")
-    ]
+    held_out = [is_valid(sentence, 0.5) for sentence in ("Hello, world!", "hello world", "Ein Satz.", "你好。", "नमस्ते")]
     assert held_out == [True, True, True, False, True]
     assert not any(is_valid(sentence, 0.0) for sentence in sentences)
 
@@ -270,17 +265,10 @@ def test_statistics_count_the_text_written(prepare, tmp_path):
     found = lines_of(folder)
     for language in ("de", "en"):
         symbols = [
-            s
-            for split in ("train", "valid")
-            for line in found[f"{split}.de-en.{language}"]
-            for s in line.split()
+            s for split in ("train", "valid") for line in found[f"{split}.de-en.{language}"] for s in line.split()
         ]
         assert statistics["de-en"]["tokens"][language] == len(symbols)
-        assert (
-            statistics["de-en"]["unknown"][language]
-            == symbols.count("[UNK]")
-            == (100 if language == "de" else 0)
-        )
+        assert statistics["de-en"]["unknown"][language] == symbols.count("[UNK]") == (100 if language == "de" else 0)
     assert printed.splitlines()[1].endswith(f"{100 / sum(statistics['de-en']['tokens'].values()):.2%}")
 
 
@@ -317,11 +305,7 @@ def test_ids_are_the_tokenizers_in_fifteen_languages(shared_data, tmp_path):
     checked = 0
     for language in set(sets) - {"en"}:
         rows = [line.split("\t") for line in (tmp_path / f"{language}.tsv").read_text().split("\n")[:-1]]
-        rows = [
-            row
-            for row in dict.fromkeys(map(tuple, rows))
-            if row[0] != row[1] and "\ufffd" not in "".join(row)
-        ]
+        rows = [row for row in dict.fromkeys(map(tuple, rows)) if row[0] != row[1] and "\ufffd" not in "".join(row)]
         for side, code in enumerate((language, "en")):
             lines = (tmp_path / "text" / f"train.{language}-en.{code}").read_text().split("\n")[:-1]
             assert len(lines) == len(rows) > 280
@@ -335,9 +319,7 @@ def test_ids_are_the_tokenizers_in_fifteen_languages(shared_data, tmp_path):
 # Bytes, whole lines among them: what is read must always be kept or dropped.
 LINES = st.lists(
     st.binary(max_size=30)
-    | st.sampled_from(
-        [b"ein guter satz\ta good sentence", b"", b"a\tb", b"\t", b"abc\tabd\r", b"\r", b"\xef\xbb\xbf"]
-    )
+    | st.sampled_from([b"ein guter satz\ta good sentence", b"", b"a\tb", b"\t", b"abc\tabd\r", b"\r", b"\xef\xbb\xbf"])
     | st.builds(lambda a, b: f"{a}\t{b}".encode(), st.text(LETTERS[:4], max_size=9), st.text(max_size=9)),
     max_size=40,
 )
@@ -366,9 +348,7 @@ def test_any_tsv_is_read_to_its_last_line(tmp_path_factory, lines, size, block):
             assert "its lines have 1 columns, no column 2" in str(error)
             return
     without_mark = content.removeprefix(b"\xef\xbb\xbf") if block > 3 else content
-    assert counts.read == without_mark.count(b"\n") + (
-        not without_mark.endswith(b"\n") and without_mark != b""
-    )
+    assert counts.read == without_mark.count(b"\n") + (not without_mark.endswith(b"\n") and without_mark != b"")
     assert counts.read == counts.train + counts.valid + sum(counts.dropped.values())
     for split, count in (("train", counts.train), ("valid", counts.valid)):
         for language in ("de", "en"):
@@ -432,16 +412,45 @@ def test_the_pool_keeps_order_and_reads_no_further_ahead_than_told():
             taken.append(number)
             yield number
 
-    with ProcessPoolExecutor(2) as pool:
-        for place, (item, result) in enumerate(ordered_map(pool, double, items(), at_once=4)):
+    with OrderedPool(2, double) as pool:
+        for place, (item, result) in enumerate(pool.map(items())):
             assert (item, result) == (place, 2 * place)
-            assert len(taken) <= place + 4
-    assert place == 39
+            assert len(taken) <= place + 6
+        assert place == 39
+        assert list(pool.map([5, 6])) == [(5, 10), (6, 12)]
 
 
-def test_a_killed_worker_is_told_and_not_waited_for():
-    with ProcessPoolExecutor(1) as pool, pytest.raises(InputError, match="a worker process was killed"):
-        list(ordered_map(pool, die, [1, 2], at_once=2))
+def test_the_pool_goes_on_after_a_result_is_left_unread():
+    with OrderedPool(2, double) as pool:
+        for number in range(20):
+            assert next(pool.map([number, 7, 8])) == (number, 2 * number)
+
+
+# Larger than a pipe takes at once, which is where the standard library's pools are stuck.
+@pytest.mark.parametrize("item", ["x", "x" * 10_000_000])
+def test_a_killed_worker_is_told_and_not_waited_for(item):
+    with OrderedPool(2, die) as pool, pytest.raises(InputError, match="a worker process was killed"):
+        list(pool.map([item] * 9))
+
+
+def test_an_error_of_the_task_is_raised_here():
+    with OrderedPool(1, double) as pool, pytest.raises(TypeError, match="NoneType"):
+        list(pool.map([1, None]))
+
+
+def test_ctrl_c_ends_the_command_at_once(base, tmp_path):
+    path = write_tsv(tmp_path / "a.tsv", words(1, 200) * 2000, words(2, 200) * 2000)
+    command = [sys.executable, "-m", "ppa_fairseq.cli", "prepare-bitext", "--tokenizer", base]
+    command += ["--out", tmp_path / "text", f"de-en={path}"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=Path(__file__).parents[1]
+    )
+    for _ in range(3):
+        process.stderr.read(40)  # the progress bar is there
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=30)[1].endswith("ppa prepare-bitext: interrupted\n")
+    assert process.returncode == 130
+    assert [found.name for found in tmp_path.iterdir()] == ["a.tsv"]
 
 
 def test_an_earlier_run_is_replaced_but_nothing_else(prepare, tmp_path):
@@ -460,9 +469,7 @@ def test_a_full_disk_leaves_no_half_output(prepare, tmp_path, monkeypatch, earli
     if earlier:
         prepare(f"de-en={path}")
     before = tree(tmp_path)
-    monkeypatch.setattr(
-        bitext_writer, "open", lambda _, *rest, **more: open("/dev/full", *rest, **more), raising=False
-    )
+    monkeypatch.setattr(bitext_writer, "open", lambda _, *rest, **more: open("/dev/full", *rest, **more), raising=False)
     assert os.strerror(errno.ENOSPC) in prepare(f"de-en={path}", status=1)
     assert tree(tmp_path) == before
     assert not [folder for folder in tmp_path.iterdir() if folder.name.endswith((".tmp", ".old"))]

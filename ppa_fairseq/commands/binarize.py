@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 from ppa_fairseq import tokenizer
 from ppa_fairseq.data.bitext_reader import LineReader
-from ppa_fairseq.data.ordered_pool import leave_interrupts_to_the_parent, ordered_map
+from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
 
@@ -56,7 +55,6 @@ class PairJob:
     name: str
     dictionary: Path
     destination: Path
-    workers: int
 
     @property
     def splits(self) -> list[str]:
@@ -71,9 +69,7 @@ class PairJob:
         files = [path for split in self.splits for path in self.files(split)]
         for path in files:
             if not path.is_file():
-                raise InputError(
-                    f"{path}: no such file, but its translation is there; prepare the pair again"
-                )
+                raise InputError(f"{path}: no such file, but its translation is there; prepare the pair again")
         return sum(path.stat().st_size for path in files)
 
 
@@ -88,12 +84,8 @@ def run(args: argparse.Namespace) -> None:
     names = [_pair_names(text, args.lang_pairs) for text in texts]
     WordPieceDictionary.load(str(source))  # says what is wrong with it once, not in every worker
     with atomic_folder(args.destdir, _is_data_bin, "binarized data") as out:
-        # Pairs run side by side; where they are fewer than the processes, fairseq parts the text of each.
-        # It works on the first part alone after all others, hence one part more.
-        jobs_at_once = min(args.workers, sum(map(len, names)))
-        parts = args.workers // jobs_at_once
         jobs = [
-            PairJob(text, name, source, out / text.relative_to(args.text), parts + (parts > 1))
+            PairJob(text, name, source, out / text.relative_to(args.text))
             for text, folder_names in zip(texts, names, strict=True)
             for name in folder_names
         ]
@@ -101,10 +93,10 @@ def run(args: argparse.Namespace) -> None:
             if (source.parent / file).is_file():
                 shutil.copy(source.parent / file, out)
         with (
-            ProcessPoolExecutor(jobs_at_once, initializer=_set_up_worker) as pool,
+            OrderedPool(min(args.workers, len(jobs)), binarize_pair) as pool,
             tqdm(total=sum(job.size for job in jobs), unit="B", unit_scale=True) as progress,
         ):
-            for job, counts in ordered_map(pool, binarize_pair, jobs, at_once=len(jobs)):
+            for job, counts in pool.map(jobs):
                 progress.update(job.size)
                 progress.write(_summary(job, counts))
     folders = ":".join(str(args.destdir / text.relative_to(args.text)) for text in texts)
@@ -126,9 +118,10 @@ def binarize_pair(job: PairJob) -> dict[str, Counter]:
     beside = job.destination / f".{job.name}"  # pairs share dict.en.txt, and are binarized at the same time
     arguments = ["--task", "ppa_alignment", "--source-lang", source, "--target-lang", target]
     arguments += ["--srcdict", str(job.dictionary), "--tgtdict", str(job.dictionary)]
-    arguments += ["--destdir", str(beside), "--workers", str(job.workers)]
+    arguments += ["--destdir", str(beside)]
     for split in job.splits:
         arguments += [f"--{split}pref", str(job.text / f"{split}.{job.name}")]
+    logging.disable(logging.INFO)  # fairseq's lines for every file
     preprocess.main(options.get_preprocessing_parser().parse_args(arguments))
     for handler in preprocess.logger.handlers[:]:  # one more each time
         preprocess.logger.removeHandler(handler)
@@ -201,11 +194,6 @@ def _pair_names(folder: Path, wanted: str | None) -> list[str]:
 
 def _import_fairseq() -> None:
     import ppa_fairseq.tasks.ppa_alignment  # noqa: F401  (what --user-dir does)
-
-
-def _set_up_worker() -> None:
-    leave_interrupts_to_the_parent()
-    logging.disable(logging.INFO)  # fairseq's five lines a file
 
 
 def _is_data_bin(folder: Path) -> bool:

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import re
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from ppa_fairseq.data.bitext_encoder import encode_in_worker, set_up_worker
 from ppa_fairseq.data.bitext_filters import REASONS, LengthLimits, read_batches
 from ppa_fairseq.data.bitext_reader import Bitext, parse_bitext
 from ppa_fairseq.data.bitext_writer import PairCounts, PairWriter
-from ppa_fairseq.data.ordered_pool import ordered_map
+from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
 
@@ -62,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=128,
         metavar="N",
-        help="drop pairs of more WordPieces in all, without [CLS] and [SEP] "
-        "(default: %(default)s, as the paper)",
+        help="drop pairs of more WordPieces in all, without [CLS] and [SEP] (default: %(default)s, as the paper)",
     )
     parser.add_argument(
         "--max-train",
@@ -120,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
     all_counts = {}
     with (
         atomic_folder(args.out, _is_prepared_text, "prepared text") as out,
-        ProcessPoolExecutor(args.workers, initializer=set_up_worker, initargs=setup) as pool,
+        OrderedPool(args.workers, encode_in_worker, set_up_worker, setup) as pool,
         tqdm(total=sum(bitext.size for bitext in bitexts), unit="B", unit_scale=True) as progress,
     ):
         folders = [out / f"shard{shard}" for shard in range(args.shards)] if args.shards > 1 else [out]
@@ -144,7 +142,7 @@ def _prepare(
     bitext: Bitext,
     columns: tuple[int, int],
     folders: list[Path],
-    pool: ProcessPoolExecutor,
+    pool: OrderedPool,
     progress: tqdm,
     args: argparse.Namespace,
 ) -> PairCounts:
@@ -155,7 +153,7 @@ def _prepare(
     limits = {"train": args.max_train, "valid": args.max_valid}
     with (
         PairWriter(folders, bitext.name, limits) as writer,
-        closing(ordered_map(pool, encode_in_worker, batches, 3 * args.workers)) as encoded_batches,
+        closing(pool.map(batches)) as encoded_batches,
     ):
         for batch, encoded in encoded_batches:
             writer.write(batch, encoded)

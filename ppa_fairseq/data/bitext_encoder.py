@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from ppa_fairseq import tokenizer
 from ppa_fairseq.data.bitext_filters import Batch, LengthLimits, is_valid
-from ppa_fairseq.data.ordered_pool import leave_interrupts_to_the_parent
 
 
 @dataclass
@@ -54,7 +53,6 @@ _encoder: PairEncoder  # of this worker process
 def set_up_worker(*arguments) -> None:
     """Make the worker's PairEncoder of its *arguments*."""
     global _encoder
-    leave_interrupts_to_the_parent()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes use the cores already
     _encoder = PairEncoder(*arguments)
 

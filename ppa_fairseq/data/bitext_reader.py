@@ -123,9 +123,7 @@ def parse_bitext(text: str) -> Bitext:
         else:
             waiting.append(path)
     if waiting:
-        raise InputError(
-            f"{waiting[0]}: {pair} lacks its translation; a file of both languages must end in .tsv"
-        )
+        raise InputError(f"{waiting[0]}: {pair} lacks its translation; a file of both languages must end in .tsv")
     return Bitext(*languages, parts)
 
 

@@ -32,9 +32,7 @@ class WordPieceDictionary(Dictionary):
         for name in ("bos", "pad", "eos", "unk", "mask"):
             word = getattr(self, f"{name}_word")
             if word not in self.indices:
-                raise InputError(
-                    f"{source}: no {word} among its {len(self)} symbols: no BERT vocabulary; {WRITTEN_BY}"
-                )
+                raise InputError(f"{source}: no {word} among its {len(self)} symbols: no BERT vocabulary; {WRITTEN_BY}")
             setattr(self, f"{name}_index", self.indices[word])
 
     @classmethod

@@ -1,38 +1,88 @@
-"""Work spread over processes: results in order, a bounded number under way."""
+"""Work spread over processes: results in order, a bounded number of items in memory."""
 
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
 
 from ppa_fairseq.errors import InputError
 
 
-def ordered_map(
-    pool: ProcessPoolExecutor, task: Callable, items: Iterable, at_once: int
-) -> Iterator[tuple[object, object]]:
-    """Every item with `task(item)`, in order; at most *at_once* items are in memory.
+class OrderedPool:
+    """*workers* processes that each run `setup(*arguments)` once, then *task* on the items they get.
 
-    Raises InputError if a worker process is killed.
+    A context manager. Each process is served by a thread here, which learns at once when it is killed:
+    `ProcessPoolExecutor` can wait forever then (before Python 3.12), and so can `multiprocessing.Pool`.
     """
-    waiting: deque = deque()
-    try:
-        for item in items:
-            waiting.append((item, pool.submit(task, item)))
-            if len(waiting) == at_once:
+
+    def __init__(self, workers: int, task: Callable, setup: Callable | None = None, arguments: tuple = ()):
+        self.at_once = 3 * workers
+        self.idle: SimpleQueue[Connection] = SimpleQueue()
+        self.processes = []
+        for _ in range(workers):
+            ours, theirs = Pipe()
+            self.processes.append(Process(target=_serve, args=(theirs, task, setup, arguments), daemon=True))
+            self.processes[-1].start()
+            theirs.close()
+            self.idle.put(ours)
+        self.threads = ThreadPoolExecutor(workers)
+
+    def __enter__(self) -> "OrderedPool":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for process in self.processes:
+            process.terminate()
+        self.threads.shutdown(cancel_futures=True)
+
+    def map(self, items: Iterable) -> Iterator[tuple[object, object]]:
+        """Every item with its result, in order; at most three items a process are in memory.
+
+        Raises what the task raised, and InputError if a process is killed.
+        """
+        waiting: deque = deque()
+        try:
+            for item in items:
+                waiting.append((item, self.threads.submit(self._call, item)))
+                if len(waiting) == self.at_once:
+                    item, future = waiting.popleft()
+                    yield item, future.result()
+            while waiting:
                 item, future = waiting.popleft()
                 yield item, future.result()
-        while waiting:
-            item, future = waiting.popleft()
-            yield item, future.result()
-    except BrokenProcessPool:
-        raise InputError("a worker process was killed, out of memory perhaps; take fewer --workers") from None
-    finally:
-        for _, future in waiting:
-            future.cancel()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+    def _call(self, item: object) -> object:
+        process = self.idle.get()
+        try:
+            process.send(item)
+            result, error = process.recv()
+        except (EOFError, ConnectionError):
+            message = "a worker process was killed, out of memory perhaps; take fewer --workers"
+            raise InputError(message) from None
+        finally:
+            self.idle.put(process)
+        if error is not None:
+            raise error
+        return result
 
 
-def leave_interrupts_to_the_parent() -> None:
-    """For a worker's start: on Ctrl-C the parent says one line, instead of a traceback from each."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _serve(parent: Connection, task: Callable, setup: Callable | None, arguments: tuple) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    if setup:
+        setup(*arguments)
+    while True:
+        try:
+            item = parent.recv()
+        except EOFError:
+            return
+        try:
+            answer = task(item), None
+        except Exception as error:
+            answer = None, error
+        parent.send(answer)
