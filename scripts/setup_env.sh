@@ -84,7 +84,8 @@ hand_pip_settings_to_uv() {
 
 if command -v uv >/dev/null; then
   make_venv() { uv venv --quiet --allow-existing --python "$python" "$venv"; }
-  install_packages() { uv pip install --python "$venv/bin/python" "$@"; }
+  # As pip does, compile what is installed: else the first start compiles torch, and warns about fairseq's strings.
+  install_packages() { uv pip install --compile-bytecode --python "$venv/bin/python" "$@"; }
 else
   make_venv() {
     if "$python" -c 'import ensurepip' 2>/dev/null; then
