@@ -113,6 +113,7 @@ def test_every_reason_is_counted(prepare, tmp_path):
     counts = statistics["de-en"]
     assert counts["dropped"] == dict(Counter(reason for _, reason in REASONS))
     assert (counts["read"], counts["train"], counts["valid"]) == (4 + len(REASONS), 4, 0)
+    assert set(lines_of(folder)) == {"train.de-en.de", "train.de-en.en"}
     assert [line.replace(" ##", "") for line in lines_of(folder)["train.de-en.de"]] == [
         "ein guter satz",
         "a" * 64,
@@ -328,7 +329,7 @@ LINES = st.lists(
 def process(bitext, folder, size):
     """The command's work for one pair without processes."""
     encoder = PairEncoder(TOKENIZER, "tokenizer", LengthLimits(2, 12), 0.3)
-    with PairWriter([folder], bitext.name, {"train": None, "valid": 3}) as writer:
+    with PairWriter([folder], bitext.name, {"train": None, "valid": 3}, 0.3) as writer:
         for batch in read_batches(bitext.rows((0, 1)), size, pivot_side=1):
             writer.write(batch, encoder.encode(batch))
     return writer.counts

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.01,
         metavar="X",
-        help="share of the pairs that is held out for validation (default: %(default)s)",
+        help="share of the pairs that is held out for validation; 0: none (default: %(default)s)",
     )
     parser.add_argument(
         "--max-valid",
@@ -152,7 +152,7 @@ def _prepare(
     progress.set_description(bitext.name)
     limits = {"train": args.max_train, "valid": args.max_valid}
     with (
-        PairWriter(folders, bitext.name, limits) as writer,
+        PairWriter(folders, bitext.name, limits, args.valid_share) as writer,
         closing(pool.map(batches)) as encoded_batches,
     ):
         for batch, encoded in encoded_batches:
@@ -162,7 +162,7 @@ def _prepare(
             if writer.full:
                 break
     progress.update(start + bitext.size - progress.n)
-    writer.check(args.valid_share)
+    writer.check()
     return writer.counts
 
 

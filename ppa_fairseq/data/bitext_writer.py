@@ -26,15 +26,16 @@ class PairCounts:
 class PairWriter:
     """Writes `{split}.{name}.{lang}` and counts. A context manager.
 
-    Training pairs go to *folders* (shards) in turn, validation pairs to the first; at most *limits*[split] of
-    them are kept.
+    Training pairs go to *folders* (shards) in turn, validation pairs, if there shall be any, to the first; at most
+    *limits*[split] of them are kept.
     """
 
-    def __init__(self, folders: list[Path], name: str, limits: dict[str, int | None]):
+    def __init__(self, folders: list[Path], name: str, limits: dict[str, int | None], valid_share: float):
         self.name = name
         self.languages = name.split("-")
-        self.folders = {"train": folders, "valid": folders[:1]}
+        self.folders = {"train": folders, "valid": folders[:1] if valid_share else []}
         self.limits = limits
+        self.valid_share = valid_share
         self.counts = PairCounts()
 
     def __enter__(self) -> "PairWriter":
@@ -85,8 +86,8 @@ class PairWriter:
                 of_shard = lines[(shard - before) % shards :: shards]
                 self.files[split, shard, language].writelines(f"{line}\n" for line in of_shard)
 
-    def check(self, valid_share: float) -> None:
-        """Raise InputError if a split or a shard is empty; a *valid_share* of 0 asks for no validation."""
+    def check(self) -> None:
+        """Raise InputError if a split or a shard is empty."""
         counts = self.counts
         if counts.train < len(self.folders["train"]):
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.most_common())
@@ -94,8 +95,8 @@ class PairWriter:
                 f"{self.name}: {counts.train} pairs for training of {counts.read:,} read, too few"
                 f" (dropped: {reasons or 'none'}); give more text, or change --min-tokens and --max-tokens"
             )
-        if valid_share and not counts.valid:
+        if self.valid_share and not counts.valid:
             raise InputError(
                 f"{self.name}: none of {counts.train:,} pairs fell into the validation split; "
-                f"give a --valid-share over {valid_share}, or 0 for no validation"
+                f"give a --valid-share over {self.valid_share}, or 0 for no validation"
             )

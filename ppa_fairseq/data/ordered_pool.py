@@ -37,6 +37,8 @@ class OrderedPool:
         for process in self.processes:
             process.terminate()
         self.threads.shutdown(cancel_futures=True)
+        for process in self.processes:
+            process.join()
 
     def map(self, items: Iterable) -> Iterator[tuple[object, object]]:
         """Every item with its result, in order; at most three items a process are in memory.
