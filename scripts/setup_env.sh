@@ -86,6 +86,7 @@ if command -v uv >/dev/null; then
   make_venv() { uv venv --quiet --allow-existing --python "$python" "$venv"; }
   # As pip does, compile what is installed: else the first start compiles torch, and warns about fairseq's strings.
   install_packages() { uv pip install --compile-bytecode --python "$venv/bin/python" "$@"; }
+  uninstall_package() { uv pip uninstall --quiet --python "$venv/bin/python" "$1"; }
 else
   make_venv() {
     if "$python" -c 'import ensurepip' 2>/dev/null; then
@@ -99,6 +100,7 @@ else
     fi
   }
   install_packages() { "$venv/bin/python" -m pip install --disable-pip-version-check "$@"; }
+  uninstall_package() { "$venv/bin/python" -m pip uninstall --quiet --yes "$1"; }
 fi
 
 python=$(find_python) || die "no Python >= 3.10 found${PYTHON:+ at PYTHON=$PYTHON}; install one, or set PYTHON"
@@ -134,6 +136,9 @@ package=.
 if [ "$wanted" = test ]; then package=".[test]"; fi
 install_packages -c constraints.txt --no-build-isolation -e "$package"
 if upstream_is_in_the_way; then die "upstream 'fairseq' came in as a dependency and owns the same folder"; fi
+# fairseq's metadata asks for torchaudio, which only its speech models use. Built for another torch (CPU only) it cannot
+# be loaded, and then transformers, which imports it wherever it is installed, has no BERT.
+if ! "$python" -c 'import torchaudio' 2>/dev/null; then uninstall_package torchaudio; fi
 key=$(key_of "$python")
 echo "$key $wanted" >"$state.new"
 mv "$state.new" "$state"
