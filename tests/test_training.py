@@ -257,3 +257,23 @@ def test_sizes_must_come_from_somewhere(train, monkeypatch):
     monkeypatch.setattr("conftest.TINY_TRAINING", without_sizes(TINY_TRAINING))
     with pytest.raises(InputError, match="come from --pretrained: give it, or --encoder-layers"):
         train("--max-update", "1")
+
+
+def test_a_checkpoint_stands_alone(train, imported, monkeypatch, tmp_path):
+    """fairseq's own loader (fairseq-validate uses it) and ours need nothing beside it, not even where it began."""
+    import shutil
+
+    from fairseq import checkpoint_utils
+
+    monkeypatch.setattr("conftest.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    folder = imported()
+    state = train("--pretrained", str(folder), "--max-update", "2", NO_VALIDATION)
+    shutil.rmtree(folder)
+    last = tmp_path / "checkpoints" / "checkpoint_last.pt"
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(last)])
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, state["model"][name]), name
+    assert len(task.dictionary) == 210
+    encoder, tokenizer = checkpoint.load_encoder(last)
+    assert torch.equal(encoder.embed_tokens.weight, state["model"]["encoder.embed_tokens.weight"])
+    assert tokenizer.token_to_id("w5") == 15

@@ -61,10 +61,11 @@ class PPACriterion(FairseqCriterion):
         pairs_per_masked = sample.get("pairs_per_masked", pairs / max(masked, 1))
         logged["tlm"] = tlm.detach()
         logged["tlm_correct"] = (output["logits"].detach().argmax(-1) == sample["target"]).sum()
-        loss = self.cfg.tlm_weight * pairs_per_masked * tlm
+        loss = self.cfg.tlm_weight * (pairs_per_masked * tlm).float()
 
         if "query" in output:
-            contrastive, seen = self.contrast(model.queue, output["query"], output["key"], sample["pivot"])
+            with torch.autocast(tlm.device.type, enabled=False):  # at this temperature fp16 cosines are too coarse
+                contrastive, seen = self.contrast(model.queue, output["query"], output["key"], sample["pivot"])
             logged |= seen
             loss = loss + self.cfg.contrastive_weight * contrastive
             if model.training:

@@ -54,4 +54,4 @@ class UpdateTotals:
             if torch.distributed.get_backend(group) == "nccl":
                 totals = totals.cuda()
             distributed_utils.all_reduce(totals, group)
-        return (totals[0] / totals[1].clamp(min=1)).float()
+        return totals[0] / totals[1].clamp(min=1)  # float64: under --fp16 fairseq halves what is float32 in a sample

@@ -187,20 +187,25 @@ class PPAAlignmentTask(FairseqTask):
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build the model; sizes that --pretrained knows are written into *cfg*, so that a checkpoint stands alone."""
-        if cfg.pretrained and not from_checkpoint:
-            pretrained = checkpoint.read(cfg.pretrained)
-            check_vocabulary(self.dictionary, pretrained.tokenizer, f"--pretrained {cfg.pretrained}")
-            self.state.merge_state_dict({"tokenizer": pretrained.tokenizer})
-            sizes = checkpoint.sizes_in_cfg(pretrained.shape)
-            with open_dict(cfg) if OmegaConf.is_config(cfg) else contextlib.nullcontext():
-                for name in SHAPE_FIELDS:
-                    if getattr(cfg, name) not in (None, sizes[name]):
-                        raise InputError(
-                            f"--{name.replace('_', '-')} is {getattr(cfg, name)} (by flag or --arch), but --pretrained "
-                            f"{cfg.pretrained} has {sizes[name]}: --arch ppa_bert takes the sizes from there"
-                        )
-                    setattr(cfg, name, sizes[name])
+        with open_dict(cfg) if OmegaConf.is_config(cfg) else contextlib.nullcontext():
+            if from_checkpoint:
+                cfg.pretrained = None  # the checkpoint has all weights, and where they came from may be gone
+            elif cfg.pretrained:
+                self._take_from_pretrained(cfg)
         return super().build_model(cfg, from_checkpoint)
+
+    def _take_from_pretrained(self, cfg) -> None:
+        pretrained = checkpoint.read(cfg.pretrained)
+        check_vocabulary(self.dictionary, pretrained.tokenizer, f"--pretrained {cfg.pretrained}")
+        self.state.merge_state_dict({"tokenizer": pretrained.tokenizer})
+        sizes = checkpoint.sizes_in_cfg(pretrained.shape)
+        for name in SHAPE_FIELDS:
+            if getattr(cfg, name) not in (None, sizes[name]):
+                raise InputError(
+                    f"--{name.replace('_', '-')} is {getattr(cfg, name)} (by flag or --arch), but --pretrained "
+                    f"{cfg.pretrained} has {sizes[name]}: --arch ppa_bert takes the sizes from there"
+                )
+            setattr(cfg, name, sizes[name])
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
