@@ -19,7 +19,6 @@ setup(
     description="Post-pretraining alignment of multilingual BERT (PPA, NAACL 2021) as a fairseq plugin",
     license="MIT",
     packages=find_packages(include=["ppa_fairseq", "ppa_fairseq.*"]),
-    package_data={"ppa_fairseq": ["config/**/*.yaml"]},
     python_requires=">=3.10",
     install_requires=[
         f"ve-fairseq==0.12.3; {HAS_WHEEL}",

@@ -7,5 +7,5 @@ from ppa_fairseq import compat, errors
 
 __version__ = "0.1.0"
 
-compat.apply()
 errors.install_excepthook()
+compat.apply()

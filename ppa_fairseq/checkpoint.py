@@ -57,15 +57,16 @@ def read(path: str | Path) -> Checkpoint:
         # Copied, so that the file may be overwritten while the weights are in use.
         wanted = [name for name in weights if name.startswith(("encoder.", "lm_head."))]
         state = {name: weights[name].clone() for name in wanted}
-        tokenizer = dict(content["task_state"]["tokenizer"])
-        pooling = model_cfg.get("pooling") or _as_dict(cfg.get("criterion")).get("pooling")
+        task_state = dict(content["task_state"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{path}: no checkpoint of this plugin ({type(error).__name__}: {error}); "
             "give one that `ppa import-hf` or `fairseq-train --task ppa_alignment` wrote"
         ) from error
     check_state(state, shape, str(path))
-    return Checkpoint(shape, state, tokenizer, pooling)
+    if "tokenizer" not in task_state:
+        raise InputError(f"{path}: has no tokenizer, as it was trained without --pretrained; give it one from there")
+    return Checkpoint(shape, state, dict(task_state["tokenizer"]), model_cfg.get("pooling"))
 
 
 def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:

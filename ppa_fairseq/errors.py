@@ -1,6 +1,9 @@
 """What a user did wrong, or the machine ran out of, told in one line instead of a traceback."""
 
 import errno
+import os
+import pickle
+import re
 import sys
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -19,13 +22,25 @@ def one_line(error: BaseException) -> str | None:
             f"{error}: nothing more can be written. Checkpoints that were complete still are (a *.tmp beside them is "
             "not one: delete it); free some space and start the same command again"
         )
-    if isinstance(error, FloatingPointError):  # fairseq's trainer, which has written crash.pt and the part's name
+    if type(error).__name__ == "ProcessRaisedException":  # of a rank that fairseq spawned: its traceback as text
+        told = re.search(r"^ppa_fairseq\.errors\.InputError: (.*)", str(error), re.MULTILINE | re.DOTALL)
+        return told[1].strip() if told else None
+    if str(error).startswith("Cannot load model parameters from checkpoint"):  # fairseq's trainer, on resume
+        mismatch = " ".join(str(error.__context__).split())[:300]
+        return f"{error} ({mismatch}) Give the flags it was trained with, or another --save-dir for another model"
+    if isinstance(error, pickle.UnpicklingError) or "PytorchStreamReader" in str(error):
+        return (
+            "the checkpoint named last in the log is truncated or no checkpoint: delete it, and go on from an older "
+            f"one with --restore-file ({' '.join(str(error).split())[:200]})"
+        )
+    if isinstance(error, FloatingPointError) and "Nan/Inf" in str(error):  # fairseq's trainer, which wrote crash.pt
         return f"{error}: lower --lr, set --clip-norm, or train without --fp16; the log above names the module"
     return None
 
 
 def install_excepthook() -> None:
     """Let `fairseq-train` end on such an error with its one line; every other error keeps its traceback."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else hydra prints a stack of its own and the hook sees nothing
     shown_before = sys.excepthook
 
     def show(kind, error, trace):

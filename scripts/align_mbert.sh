@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The paper's alignment of mBERT:  scripts/align_mbert.sh 250k|600k|2M DATA_BIN IMPORTED [fairseq-train arguments]
+# The alignment of mBERT as in the paper:  scripts/align_mbert.sh 250k|600k|2M DATA_BIN IMPORTED [fairseq-train arguments]
 #
 # DATA_BIN is what scripts/prepare_bitext.sh made (colons between shards), IMPORTED what `ppa import-hf` wrote for
 # bert-base-multilingual-cased. One process a GPU; several machines: see README. The query encoder ends in
-# runs/mbert-SETTING/checkpoint_best.pt. Values: shared with scripts/config/ppa_*.yaml, the same recipe for hydra.
+# runs/mbert-SETTING/checkpoint_best.pt. The values are the paper's as we recall them, not checked against its text; Adam's
+# betas and epsilon and the clipping are ours. The same recipe for hydra: scripts/config/ppa_*.yaml.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 setting=$1 data=$2 imported=$3
 shift 3
 

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-base= out=runs/quickstart
+base= out=runs/quickstart lr=3e-4
 while [ $# -gt 0 ]; do
   case $1 in
     --base) base=${2:?--base needs a folder}; shift 2 ;;
@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
 done
 if [ -n "$base" ]; then
   [ -d "$base" ] || { echo "quickstart: error: --base $base: no such folder" >&2; exit 1; }
-  base=$(realpath "$base")
+  base=$(realpath "$base") lr=1e-4 # a larger encoder takes smaller steps
   [ "$out" != runs/quickstart ] || out=runs/quickstart-$(basename "$base")
 fi
 
@@ -62,7 +62,7 @@ align() {
     --arch ppa_bert --pretrained "$imported" --pooling mean --momentum 0.95 --queue-size 2048 \
     --dropout 0 --attention-dropout 0 --criterion ppa --temperature 0.05 \
     --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 1 \
-    --lr 3e-4 --lr-scheduler polynomial_decay --warmup-updates $((updates / 10)) --total-num-update $updates \
+    --lr $lr --lr-scheduler polynomial_decay --warmup-updates $((updates / 10)) --total-num-update $updates \
     --batch-size 32 --max-update $updates --seed 1 --num-workers 1 --disable-validation \
     --save-dir "$out/checkpoints" --no-epoch-checkpoints --save-interval-updates 60 --keep-interval-updates 1 \
     --log-format simple --log-interval 5 2>&1 |

@@ -46,7 +46,6 @@ def dictionary():
 @pytest.fixture
 def make_model(dictionary):
     """``make_model(pooling="mean", …)``: a tiny PPA model with the same weights every time."""
-    from ppa_fairseq.models.momentum_twin import MomentumTwin
     from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig, shape_of
 
     def build(**settings):
@@ -69,9 +68,7 @@ def make_model(dictionary):
         )
         cfg = PPAModelConfig(**(sizes | settings))
         torch.manual_seed(0)
-        model = PPAModel(cfg, shape_of(cfg, len(dictionary)), dictionary, num_languages=3)
-        model.twin = MomentumTwin(model.encoder, model.projection)
-        return model
+        return PPAModel(cfg, shape_of(cfg, len(dictionary)), dictionary, num_languages=3)
 
     return build
 
@@ -107,8 +104,7 @@ def make_dataset(dictionary):
             ParallelCorpus(number, *name.split("-"), side(count), side(count))
             for number, (name, count) in enumerate((sizes or {"de-en": 9, "fr-en": 5}).items())
         ]
-        scheme = MaskingScheme(0.15, dictionary.mask(), np.array(dictionary.random_ids()))
-        settings.setdefault("masking", scheme)
+        settings.setdefault("masking", MaskingScheme.for_dictionary(dictionary, 0.15))
         return AlignmentDataset(corpora, dictionary, seed=seed, **settings)
 
     return build

@@ -1,6 +1,7 @@
 """fairseq-train with the task: exact resume, what enters the queue, what a rank or a worker changes (nothing)."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -109,21 +110,28 @@ def test_xlm_style_tlm_trains_language_embeddings(train):
     assert table.shape == (4, 16) and table[0].abs().max() == 0 and (table[1:].abs().max(dim=1).values > 0).all()
 
 
-def test_two_ranks_equal_one_rank_with_the_same_global_batch(data_bin, tmp_path):
-    """Ragged: 15 batches, so that the last update has a dummy on rank 1, and its real batch has 3 pairs."""
+@pytest.mark.parametrize(("micro_batches", "updates"), [(1, 16), (2, 8)])
+def test_two_ranks_equal_one_rank_with_the_same_global_batch(data_bin, tmp_path, micro_batches, updates):
+    """Ragged: 15 batches, so that the last update has a dummy on rank 1; with accumulation, beside a real batch."""
     shared = [str(data_bin), *TINY_TRAINING, "--max-epoch", "2", "--dropout", "0", "--attention-dropout", "0"]
+    shared += ["--queue-size", "256"]  # all 230 keys fit: of those of one update, ranks have another order
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     states = []
     for name, start, extra in (
-        ("one", ["-m", "fairseq_cli.train"], ["--update-freq", "2"]),
-        ("two", ["-m", "ppa_fairseq.cli", "launch", "--nproc", "2", "--cpu", "--"], []),
+        ("one", ["-m", "fairseq_cli.train"], 2 * micro_batches),
+        ("two", ["-m", "ppa_fairseq.cli", "launch", "--nproc", "2", "--cpu", "--"], micro_batches),
     ):
-        command = [sys.executable, *start, *shared, *extra, "--save-dir", str(tmp_path / name)]
+        arguments = [*shared, "--update-freq", str(extra), "--save-dir", str(tmp_path / name)]
+        command = [sys.executable, *start, *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         states.append(torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=True))
     one, two = states
-    assert one["optimizer_history"][-1]["num_updates"] == two["optimizer_history"][-1]["num_updates"] == 16
+    assert one["optimizer_history"][-1]["num_updates"] == two["optimizer_history"][-1]["num_updates"] == updates
+    for model in (one["model"], two["model"]):
+        epochs = [115 + torch.argsort(model["queue.pivots"][115:230]), torch.argsort(model["queue.pivots"][:115])]
+        for name in ("queue.keys", "queue.pivots"):
+            model[name] = model[name][torch.cat(epochs)]
     for name, tensor in one["model"].items():
         torch.testing.assert_close(two["model"][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
@@ -144,7 +152,11 @@ def test_nan_stops_with_the_part_and_the_pairs(train, monkeypatch):
         (["--queue-size", "6"], "--queue-size 6 is smaller than the 8 pairs of one update"),
         (["--pretrained", "nowhere"], "nowhere: no such checkpoint"),
         (["--temperature", "0"], "--temperature 0.0 must be positive"),
-        (["--max-positions", "12"], "over the encoder's 12 positions"),
+        (["--max-positions", "12"], "pairs have over 12 tokens, what the encoder"),
+        (["--max-tokens", "4"], "have over 4 tokens, .*: none is left|have over 4 tokens"),
+        (["--momentum", "1.5"], "--momentum must be between 0 and 1"),
+        (["--mask-prob", "0"], "--mask-prob must be over 0"),
+        (["--token-types", "1"], "the second sentence of a TLM pair needs type 1"),
         (["--valid-subset", "test"], "the test split of de-en, fr-en is empty or not there"),
     ],
 )
@@ -277,3 +289,64 @@ def test_a_checkpoint_stands_alone(train, imported, monkeypatch, tmp_path):
     encoder, tokenizer = checkpoint.load_encoder(last)
     assert torch.equal(encoder.embed_tokens.weight, state["model"]["encoder.embed_tokens.weight"])
     assert tokenizer.token_to_id("w5") == 15
+
+
+def test_tlm_alone_on_two_ranks_survives_validation(data_bin, tmp_path):
+    """fairseq's dummy batch is then one of validation, which has keys: they must not reach the queue or the logs."""
+    settings = ["--contrastive-weight", "0", "--max-epoch", "1", "--save-interval-updates", "3"]
+    arguments = [str(data_bin), *TINY_TRAINING, *settings, "--save-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "ppa_fairseq.cli", "launch", "--nproc", "2", "--cpu", "--", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)["model"]["queue.filled"]) == 0
+
+
+def test_fairseq_validate_reports_what_training_did(train, data_bin, tmp_path, monkeypatch):
+    from unittest import mock
+
+    from fairseq_cli import validate
+
+    metric = ["--best-checkpoint-metric", "retrieval", "--maximize-best-checkpoint-metric"]
+    state = train("--max-update", "20", *metric)
+    last = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    argv = ["fairseq-validate", str(data_bin), "--path", last, "--batch-size", "5", "--cpu", "--log-format", "simple"]
+    argv += ["--user-dir", "ppa_fairseq", "--task", "ppa_alignment"]
+    reported = []
+    bar = validate.progress_bar.SimpleProgressBar
+    monkeypatch.setattr(bar, "print", lambda self, stats, **kwargs: reported.append(stats["retrieval"]))
+    with mock.patch.object(sys, "argv", argv):
+        validate.cli_main()
+    assert reported == [pytest.approx(state["extra_state"]["val_loss"])]
+
+
+def damage(path, content):
+    path.write_bytes(content(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (lambda data: data[: len(data) // 2], [], "truncated or no checkpoint"),
+        (lambda data: b"not a checkpoint at all", [], "truncated or no checkpoint"),
+        (lambda data: data, ["--queue-size", "72"], "size mismatch .* Give the flags it was trained with"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_resumed_is_one_line(train, tmp_path, content, arguments, message):
+    from ppa_fairseq.errors import one_line
+
+    train("--max-update", "1", NO_VALIDATION)
+    damage(tmp_path / "checkpoints" / "checkpoint_last.pt", content)
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011  (fairseq raises a bare Exception)
+        train("--max-update", "2", NO_VALIDATION, *arguments)
+    assert re.search(message, one_line(caught.value))
+
+
+def test_a_spawned_ranks_error_is_one_line():
+    from ppa_fairseq.errors import one_line
+
+    spawned = type("ProcessRaisedException", (Exception,), {})
+    text = "\n\n-- Process 1 terminated with the following error:\nTraceback …\nppa_fairseq.errors.InputError: x: no\n"
+    assert one_line(spawned(text)) == "x: no"
+    assert one_line(spawned("Traceback …\nValueError: x")) is None
+    assert one_line(ValueError("x")) is None

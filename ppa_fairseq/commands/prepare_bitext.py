@@ -54,14 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=10,
         metavar="N",
-        help="drop pairs with a side of fewer WordPieces (default: %(default)s, as the paper)",
+        help="drop pairs with a side of fewer WordPieces (default: %(default)s)",
     )
     parser.add_argument(
         "--max-tokens",
         type=int,
         default=128,
         metavar="N",
-        help="drop pairs of more WordPieces in all, without [CLS] and [SEP] (default: %(default)s, as the paper)",
+        help="drop pairs of more WordPieces in all, without [CLS] and [SEP] (default: %(default)s)",
     )
     parser.add_argument(
         "--max-train",

@@ -63,7 +63,8 @@ class PPACriterion(FairseqCriterion):
         logged["tlm_correct"] = (output["logits"].detach().argmax(-1) == sample["target"]).sum()
         loss = self.cfg.tlm_weight * (pairs_per_masked * tlm).float()
 
-        if "query" in output:
+        # fairseq's dummy batch for training may be one of validation, which has both parts whatever the weights are.
+        if "query" in output and (self.cfg.contrastive_weight > 0 or not model.training):
             with torch.autocast(tlm.device.type, enabled=False):  # at this temperature fp16 cosines are too coarse
                 contrastive, seen = self.contrast(model.queue, output["query"], output["key"], sample["pivot"])
             logged |= seen

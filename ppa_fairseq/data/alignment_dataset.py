@@ -76,10 +76,6 @@ class AlignmentDataset(FairseqDataset):
         self._counts = epoch_counts([len(c.source) for c in corpora], sampling_exponent)
         self.set_epoch(1)
 
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        return False  # sampling takes other rows in every epoch
-
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
         rows = [
@@ -184,14 +180,10 @@ class AlignmentDataset(FairseqDataset):
     def _mask(self, packed: dict, start: int, index: np.ndarray, sides: list) -> tuple[np.ndarray, np.ndarray]:
         """Mask the TLM part of *packed*, which begins at token *start*, in place; the places and what stood there."""
         tokens = packed["tokens"].numpy()[start:]
-        first = np.array([len(query) for query, _ in sides])  # (N,) place of the [SEP] between the two
-        lengths = first + 1 + np.array([len(key) for _, key in sides])  # (N,)
+        lengths = np.array([1 + len(query) + len(key) for query, key in sides])  # (N,)
         sequence = np.repeat(np.arange(len(sides)), lengths)
         position = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        special = (position == 0) | (position == first[sequence]) | (position == lengths[sequence] - 1)
-        masked, chosen = mask_tokens(
-            tokens, sequence, position, ~special, index, self.masking, self.seed, self.epoch
-        )
+        masked, chosen = mask_tokens(tokens, sequence, position, index, self.masking, self.seed, self.epoch)
         target = tokens[chosen]
         tokens[:] = masked
         return chosen + start, target

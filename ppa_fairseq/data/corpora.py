@@ -1,6 +1,7 @@
 """The binarized language pairs of a data-bin folder."""
 
 import re
+import struct
 from pathlib import Path
 
 from fairseq.data import indexed_dataset
@@ -54,7 +55,7 @@ def _open(path: str) -> indexed_dataset.MMapIndexedDataset:
         if len(dataset):
             dataset[len(dataset) - 1]  # a truncated .bin shows at its end
         return dataset
-    except (AssertionError, ValueError, OSError) as error:
+    except (AssertionError, KeyError, ValueError, OSError, struct.error) as error:
         message = f"{path}.bin and .idx: damaged, or not in fairseq's mmap format ({error}); binarize again"
         raise InputError(message) from error
 

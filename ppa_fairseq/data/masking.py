@@ -12,20 +12,26 @@ INPUT_SHUFFLE, MASK_COUNT, MASK_ORDER, MASK_ACTION, MASK_REPLACEMENT = range(5)
 
 @dataclass(frozen=True)
 class MaskingScheme:
-    """How TLM masks: the share of tokens, the mask's id, and the ids from which a random replacement is drawn."""
+    """How TLM masks: the share of tokens, which they may be, the mask's id, and what may be drawn as a replacement."""
 
     probability: float
+    maskable: np.ndarray  # (V,) bool, False for specials and [unused…] entries
     mask_index: int
-    replacements: np.ndarray  # (R,) ids, without specials and [unused…] entries
+    replacements: np.ndarray  # (R,) ids, without these and [UNK]
     mask_share: float = 0.8
     random_share: float = 0.1
+
+    @classmethod
+    def for_dictionary(cls, dictionary, probability: float) -> "MaskingScheme":
+        maskable = np.ones(len(dictionary), dtype=bool)
+        maskable[dictionary.special_ids()] = False
+        return cls(probability, maskable, dictionary.mask(), np.array(dictionary.random_ids()))
 
 
 def mask_tokens(
     tokens: np.ndarray,  # (T,) all sequences, one after another
     sequence: np.ndarray,  # (T,) number of the sequence, 0 … B - 1, ascending
     position: np.ndarray,  # (T,) position in the sequence, from 0
-    maskable: np.ndarray,  # (T,) bool, False on [CLS] and [SEP]
     index: np.ndarray,  # (B,) the data set's index of each sequence
     scheme: MaskingScheme,
     seed: int,
@@ -39,7 +45,7 @@ def mask_tokens(
     Returns:
         the tokens after masking (T,), and the places that were chosen (M,), ascending.
     """
-    candidates = np.flatnonzero(maskable)  # (C,)
+    candidates = np.flatnonzero(scheme.maskable[tokens])  # (C,)
     owner = sequence[candidates]  # (C,)
     drawn = uniform(seed, epoch, index[owner], MASK_ORDER, position[candidates])  # (C,)
     by_draw = np.lexsort((drawn, owner))  # within each sequence, in the order of the draws

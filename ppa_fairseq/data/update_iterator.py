@@ -40,8 +40,10 @@ class UpdateTotals:
         batches = iter(self.itr)
         while update := list(islice(batches, self.update_freq)):
             ratio = self._pairs_per_masked([sample for sample in update if sample])
-            for sample in update:
-                if sample:  # a rank that ran out of data gets an empty sample
+            # A rank that ran out of data gets empty samples. They go first: fairseq takes the update of a rank whose
+            # last sample is empty for nothing at all, and would leave its other pairs out of the denominator.
+            for sample in sorted(update, key=bool):
+                if sample:
                     sample["pairs_per_masked"] = ratio
                 yield sample
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from fairseq.logging import metrics
 
 from ppa_fairseq.models.key_queue import gather_rows
 from ppa_fairseq.retrieval import retrieval_accuracy
@@ -22,17 +23,36 @@ class ValidationRetrieval:
         self._batches: list[list[torch.Tensor]] = []
         self._accuracy: dict[str, float] | None = None
         self._seen: set[int] = set()
+        self._indices: set[int] = set()
 
     def add(self, index: torch.Tensor, pair: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> None:
         """Add a batch of all ranks: *index* and *pair* (N,), vectors of both sides (N, C)."""
         rows = (index, pair, source.float(), target.float())
         self._batches.append([gather_rows(part).cpu() for part in rows])
+        self._indices.update(self._batches[-1][0].tolist())
         self._seen.update(self._batches[-1][1].tolist())
         self._accuracy = None
 
     def __len__(self) -> int:
-        """Batches collected."""
-        return len(self._batches)
+        """Sentence pairs collected."""
+        return len(self._indices)
+
+    def log(self, pairs: int) -> None:
+        """Log the accuracies; *pairs* is how many the batches being logged have.
+
+        fairseq asks for derived values after every batch too. They are worked out only where all pairs were logged.
+        """
+        metrics.log_scalar("_pairs", 1, weight=pairs)
+
+        def accuracy(name):
+            def value(meters):
+                return round(self.accuracy()[name], 2) if meters["_pairs"].count == len(self) else 0.0
+
+            return value
+
+        metrics.log_derived("retrieval", accuracy("mean"), priority=20)
+        for direction in self.directions():
+            metrics.log_derived(f"retrieval_{direction}", accuracy(direction), priority=21)
 
     def directions(self) -> list[str]:
         """The directions that :meth:`accuracy` knows: ``de-en``, ``en-de``, … of the pairs seen so far."""

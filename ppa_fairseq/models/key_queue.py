@@ -4,7 +4,6 @@ import torch
 import torch.distributed as dist
 from fairseq.distributed import utils as distributed_utils
 
-from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.float32 import Float32Module
 
 
@@ -46,20 +45,11 @@ class KeyQueue(Float32Module):
 
     @torch.no_grad()
     def commit(self) -> None:
-        """Write what all ranks have staged over the oldest slots. Every rank must call it, with or without keys.
-
-        Raises:
-            InputError: the keys of one update don't fit into the queue.
-        """
+        """Write what all ranks have staged over the oldest slots. Every rank must call it, with or without keys."""
         keys = torch.cat([k for k, _ in self._staged] or [self.keys.new_zeros(0, self.keys.size(1))])  # (N, D)
         pivots = torch.cat([p for _, p in self._staged] or [self.pivots.new_zeros(0)])  # (N,)
         self._staged.clear()
-        keys, pivots = gather_rows(keys), gather_rows(pivots)
-        if len(keys) > self.size:
-            raise InputError(
-                f"--queue-size {self.size} is smaller than the {len(keys)} pairs of one update (batch size × "
-                "--update-freq × ranks): raise it, or make the batch smaller"
-            )
+        keys, pivots = gather_rows(keys)[-self.size :], gather_rows(pivots)[-self.size :]
         # The slots are computed on the device: reading next_slot back would make the host wait for the step.
         slots = (self.next_slot + torch.arange(len(keys), device=keys.device)) % self.size  # (N,)
         self.keys[slots] = keys

@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
-from omegaconf import II
+from omegaconf import II, OmegaConf, open_dict
 
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
@@ -71,31 +71,34 @@ class PPAModel(BaseFairseqModel):
             # Row 0 stands for "no language" and stays zero: sentences outside TLM see the base model's input.
             self.language_embeddings = nn.Embedding(1 + num_languages, shape.dim, padding_idx=0)
             nn.init.zeros_(self.language_embeddings.weight)
+            self.language_embeddings.requires_grad_(cfg.tlm_weight > 0)
         # DistributedDataParallel waits for the gradient of every weight that asks for one.
         self.lm_head.requires_grad_(cfg.tlm_weight > 0)
         self.projection.requires_grad_(cfg.contrastive_weight > 0)
+        self.twin = MomentumTwin(self.encoder, self.projection)
 
     @classmethod
     def build_model(cls, cfg: PPAModelConfig, task) -> "PPAModel":
-        """Build the model; with --pretrained its encoder (and MLM head) start from there, the twin equal to it."""
+        """Build the model with random weights; the task then lets it :meth:`start_from` --pretrained."""
         missing = [name for name in SHAPE_FIELDS if getattr(cfg, name) is None]
         if missing:
             flags = " ".join("--" + name.replace("_", "-") for name in missing)
             raise InputError(f"the sizes of the encoder come from --pretrained: give it, or {flags}")
-        model = cls(cfg, shape_of(cfg, len(task.dictionary)), task.dictionary, len(task.languages))
-        if cfg.pretrained:
-            model.load_pretrained(checkpoint.read(cfg.pretrained))
-        model.twin = MomentumTwin(model.encoder, model.projection)
-        return model
+        if not 0 <= cfg.momentum <= 1 or cfg.queue_size < 1 or cfg.projection_dim < 1:
+            raise InputError("--momentum must be between 0 and 1, --queue-size and --projection-dim at least 1")
+        if cfg.token_types < 2:
+            raise InputError("the encoder has one token type, but the second sentence of a TLM pair needs type 1")
+        return cls(cfg, shape_of(cfg, len(task.dictionary)), task.dictionary, len(task.languages))
 
-    def load_pretrained(self, pretrained: "checkpoint.Checkpoint") -> None:
-        """Take the query encoder and the MLM head from *pretrained*, and nothing else of it."""
+    def start_from(self, pretrained: checkpoint.Checkpoint) -> None:
+        """Take the query encoder and the MLM head from *pretrained*, nothing else; the twin starts equal to it."""
         self.encoder.load_state_dict(checkpoint.part(pretrained.state, "encoder."))
         head = checkpoint.part(pretrained.state, "lm_head.")
         if head:
             self.lm_head.load_state_dict(head)
         else:
             logger.warning("the pretrained checkpoint has no MLM head: it starts from random weights")
+        self.twin = MomentumTwin(self.encoder, self.projection)
 
     def max_positions(self) -> int:
         return self.encoder.max_positions()
@@ -156,6 +159,19 @@ def shape_of(cfg: PPAModelConfig, vocab_size: int) -> BertShape:
     """The encoder's shape as *cfg* names it."""
     sizes = {ours: getattr(cfg, name) for ours, name in checkpoint.SIZE_NAMES.items()}
     return BertShape(vocab_size=vocab_size, **sizes)
+
+
+def take_sizes(cfg: PPAModelConfig, pretrained: checkpoint.Checkpoint, source: str) -> None:
+    """Write the sizes of *pretrained* into *cfg*, in place. Raises InputError where *cfg* has another already."""
+    with open_dict(cfg) if OmegaConf.is_config(cfg) else contextlib.nullcontext():
+        sizes = checkpoint.sizes_in_cfg(pretrained.shape)
+        for name in SHAPE_FIELDS:
+            if getattr(cfg, name) not in (None, sizes[name]):
+                raise InputError(
+                    f"--{name.replace('_', '-')} is {getattr(cfg, name)} (by flag or --arch), but {source} has "
+                    f"{sizes[name]}: --arch ppa_bert takes the sizes from there"
+                )
+            setattr(cfg, name, sizes[name])
 
 
 @register_model_architecture("ppa", "ppa_bert")

@@ -1,11 +1,9 @@
 """The task `ppa_alignment`: align a multilingual BERT on sentence pairs (method.md; Pan et al. 2021)."""
 
-import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import List, Optional
 
-import numpy as np
 import torch
 from fairseq import utils
 from fairseq.data import data_utils
@@ -13,10 +11,10 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks import FairseqTask, register_task
-from omegaconf import II, MISSING, OmegaConf, open_dict
+from omegaconf import II, MISSING
 
-import ppa_fairseq.criterions.ppa  # noqa: F401  (registers the criterion)
 from ppa_fairseq import checkpoint
+from ppa_fairseq.criterions.ppa import PPACriterion
 from ppa_fairseq.data.alignment_dataset import AlignmentDataset
 from ppa_fairseq.data.corpora import check_vocabulary, find_pairs, load_corpora, load_dictionary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
@@ -25,7 +23,7 @@ from ppa_fairseq.data.update_iterator import UpdateBatchIterator
 from ppa_fairseq.data.validation_retrieval import ValidationRetrieval
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.packing import first_sequences
-from ppa_fairseq.models.ppa import SHAPE_FIELDS
+from ppa_fairseq.models.ppa import take_sizes
 from ppa_fairseq.traps import refuse_lone_ranks
 
 logger = logging.getLogger(__name__)
@@ -53,8 +51,6 @@ class PPAAlignmentConfig(FairseqDataclass):
     seed: int = II("common.seed")
     log_interval: int = II("common.log_interval")
     update_freq: List[int] = II("optimization.update_freq")
-    contrastive_weight: float = II("criterion.contrastive_weight")
-    tlm_weight: float = II("criterion.tlm_weight")
 
 
 @register_task("ppa_alignment", dataclass=PPAAlignmentConfig)
@@ -67,10 +63,10 @@ class PPAAlignmentTask(FairseqTask):
         self.pairs = pairs
         self.languages = sorted({language for pair in pairs for language in pair.split("-")})
         self.validation = ValidationRetrieval(pairs)
+        self.contrastive = self.tlm = True  # which objectives the criterion trains
 
     @classmethod
     def setup_task(cls, cfg: PPAAlignmentConfig, **kwargs) -> "PPAAlignmentTask":
-        refuse_lone_ranks()
         folder = utils.split_paths(cfg.data)[0]
         present = find_pairs(folder, "train") or find_pairs(folder, "valid")
         pairs = cfg.lang_pairs.split(",") if cfg.lang_pairs else present
@@ -80,6 +76,8 @@ class PPAAlignmentTask(FairseqTask):
                 f"{folder}: no language pair {', '.join(unknown) or 'at all'} here; it holds "
                 f"{', '.join(present) or 'no train.SRC-TGT.LANG.idx'} (--lang-pairs names them as preprocessing did)"
             )
+        if not 0 < cfg.mask_prob <= 1 or cfg.sampling_exponent < 0:
+            raise InputError("--mask-prob must be over 0 and at most 1, --sampling-exponent at least 0")
         dictionary = load_dictionary(folder, pairs)
         logger.info(f"{len(pairs)} language pairs ({', '.join(pairs)}), {len(dictionary):,} WordPieces")
         return cls(cfg, dictionary, pairs)
@@ -105,20 +103,22 @@ class PPAAlignmentTask(FairseqTask):
         """Open the pairs of *split*. Training goes round-robin over the shards, one an epoch."""
         folders = utils.split_paths(self.cfg.data)
         training = split == "train"
+        if training:
+            refuse_lone_ranks()
+        else:
+            self.validation.reset()
         folder = folders[(epoch - 1) % len(folders)] if training else folders[0]
+        if load_dictionary(folder, self.pairs) != self.dictionary:
+            raise InputError(f"{folder} and {folders[0]} have different dictionaries: binarize all shards with one")
         corpora = load_corpora(folder, split, self.pairs, all_needed=training)
-        tlm = self.cfg.tlm_weight > 0 or not training
-        masking = MaskingScheme(
-            probability=self.cfg.mask_prob,
-            mask_index=self.dictionary.mask(),
-            replacements=np.array(self.dictionary.random_ids()),
-        )
+        tlm = self.tlm or not training
+        masking = MaskingScheme.for_dictionary(self.dictionary, self.cfg.mask_prob)
         self.datasets[split] = AlignmentDataset(
             corpora,
             self.dictionary,
             masking if tlm else None,
             self.cfg.seed,
-            contrastive=self.cfg.contrastive_weight > 0 or not training,
+            contrastive=self.contrastive or not training,
             input_shuffle=not self.cfg.no_input_shuffle,
             sampling_exponent=self.cfg.sampling_exponent if training else 1.0,
             reset_positions=self.cfg.tlm_reset_positions,
@@ -131,13 +131,16 @@ class PPAAlignmentTask(FairseqTask):
         kept, ignored = dataset.filter_indices_by_size(indices, max_positions)
         if ignored:
             longest = max(dataset.size(index) for index in ignored)
-            message = f"{len(ignored):,} pairs are over the encoder's {max_positions} positions (longest: {longest})"
+            limit = f"{max_positions} tokens, what the encoder or --max-tokens takes"
+            message = f"{len(ignored):,} pairs have over {limit} (longest: {longest})"
             if not ignore_invalid_inputs:
                 raise InputError(
                     f"{message}: prepare them with a smaller --max-tokens, or skip them with "
                     "--skip-invalid-size-inputs-valid-test"
                 )
             logger.warning(f"{message}: they are left out")
+        if not len(kept):
+            raise InputError(f"{message}: none is left")
         return kept
 
     def get_batch_iterator(
@@ -147,15 +150,14 @@ class PPAAlignmentTask(FairseqTask):
         max_sentences=None,
         max_positions=None,
         ignore_invalid_inputs=False,
+        required_batch_size_multiple=1,
         seed=1,
         num_shards=1,
-        shard_id=0,
-        num_workers=0,
         epoch=1,
         data_buffer_size=0,
-        skip_remainder_batch=False,
-        grouped_shuffling=False,
-        **kwargs,
+        disable_iterator_cache=False,
+        update_epoch_batch_itr=False,
+        **iterator,
     ) -> UpdateBatchIterator:
         """fairseq's iterator, with batches made anew for each epoch and samples that know their update's totals."""
         dataset.set_epoch(epoch)
@@ -166,7 +168,10 @@ class PPAAlignmentTask(FairseqTask):
             indices = self.filter_indices_by_size(indices, dataset, max_positions, ignore_invalid_inputs)
             # No --required-batch-size-multiple: fairseq drops the pairs that are over a multiple at the end, and
             # packed batches gain nothing from it.
-            return dataset.batch_by_size(indices, max_tokens=max_tokens, max_sentences=max_sentences)
+            batches = dataset.batch_by_size(indices, max_tokens=max_tokens, max_sentences=max_sentences)
+            if dataset is self.datasets.get("train"):
+                self._check_queue_size(max(map(len, batches)) * max(self.cfg.update_freq) * num_shards)
+            return batches
 
         return UpdateBatchIterator(
             dataset=dataset,
@@ -174,44 +179,50 @@ class PPAAlignmentTask(FairseqTask):
             batch_sampler=make_batches,
             seed=seed,
             num_shards=num_shards,
-            shard_id=shard_id,
-            num_workers=num_workers,
             epoch=epoch,
             buffer_size=data_buffer_size,
-            skip_remainder_batch=skip_remainder_batch,
-            grouped_shuffling=grouped_shuffling,
             # Workers that outlive an epoch would go on with its masks.
             persistent_workers=False,
             update_freq=list(self.cfg.update_freq),
+            **iterator,
         )
+
+    def _check_queue_size(self, pairs: int) -> None:
+        if self.contrastive and pairs > self.queue_size:
+            raise InputError(
+                f"--queue-size {self.queue_size} is smaller than the {pairs} pairs of one update (batch size × "
+                "--update-freq × ranks): raise it, or make the batch smaller"
+            )
+
+    def build_criterion(self, cfg, from_checkpoint: bool = False):
+        criterion = super().build_criterion(cfg, from_checkpoint)
+        if isinstance(criterion, PPACriterion):  # an objective of weight 0 needs no batches
+            self.contrastive, self.tlm = criterion.cfg.contrastive_weight > 0, criterion.cfg.tlm_weight > 0
+        return criterion
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build the model; sizes that --pretrained knows are written into *cfg*, so that a checkpoint stands alone."""
-        with open_dict(cfg) if OmegaConf.is_config(cfg) else contextlib.nullcontext():
-            if from_checkpoint:
-                cfg.pretrained = None  # the checkpoint has all weights, and where they came from may be gone
-            elif cfg.pretrained:
-                self._take_from_pretrained(cfg)
-        return super().build_model(cfg, from_checkpoint)
-
-    def _take_from_pretrained(self, cfg) -> None:
+        self.queue_size = cfg.queue_size
+        if from_checkpoint:
+            return super().build_model(cfg, from_checkpoint)
+        if not cfg.pretrained:
+            logger.warning("no --pretrained: the encoder starts from random weights, and checkpoints get no tokenizer")
+            return super().build_model(cfg)
         pretrained = checkpoint.read(cfg.pretrained)
         check_vocabulary(self.dictionary, pretrained.tokenizer, f"--pretrained {cfg.pretrained}")
         self.state.merge_state_dict({"tokenizer": pretrained.tokenizer})
-        sizes = checkpoint.sizes_in_cfg(pretrained.shape)
-        for name in SHAPE_FIELDS:
-            if getattr(cfg, name) not in (None, sizes[name]):
-                raise InputError(
-                    f"--{name.replace('_', '-')} is {getattr(cfg, name)} (by flag or --arch), but --pretrained "
-                    f"{cfg.pretrained} has {sizes[name]}: --arch ppa_bert takes the sizes from there"
-                )
-            setattr(cfg, name, sizes[name])
+        take_sizes(cfg, pretrained, f"--pretrained {cfg.pretrained}")
+        model = super().build_model(cfg)
+        model.start_from(pretrained)
+        return model
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        result = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-        if ignore_grad and self.cfg.contrastive_weight > 0:
-            model.queue.unstage()
-        return result
+        loss, sample_size, logged = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        if ignore_grad:  # a dummy batch, which keeps this rank in step with the others
+            if self.contrastive:
+                model.queue.unstage()
+            sample_size, logged = 0, {name: value * 0 for name, value in logged.items()}
+        return loss, sample_size, logged
 
     def optimizer_step(self, optimizer, model, update_num: int) -> None:
         """Step, then move twin and queue: here and nowhere else, so that a skipped update moves neither."""
@@ -220,6 +231,8 @@ class PPAAlignmentTask(FairseqTask):
         optimizer.step()
         if amp and optimizer.scaler.get_scale() < scale:
             return  # the scaler skipped the step
+        if not self.contrastive:
+            return
         model.update_succeeded()
         if (update_num + 1) % self.cfg.log_interval == 0:
             distance = model.twin.distance(model.encoder, model.projection)
@@ -240,21 +253,8 @@ class PPAAlignmentTask(FairseqTask):
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
         super().reduce_metrics(logging_outputs, criterion)
-        if not len(self.validation):
-            return
-        # fairseq asks for derived values after every batch too; only the split's own totals have seen every batch.
-        metrics.log_scalar("_valid_batches", 1)
-
-        def accuracy(name):
-            def value(meters):
-                complete = meters["_valid_batches"].count == len(self.validation)
-                return round(self.validation.accuracy()[name], 2) if complete else 0.0
-
-            return value
-
-        metrics.log_derived("retrieval", accuracy("mean"), priority=20)
-        for direction in self.validation.directions():
-            metrics.log_derived(f"retrieval_{direction}", accuracy(direction), priority=21)
+        if len(self.validation):
+            self.validation.log(sum(int(log["nsentences"]) for log in logging_outputs))
 
     def post_validate(self, model, stats, agg) -> None:
         self.validation.reset()
