@@ -19,7 +19,8 @@ STUB = """
     rank = os.environ["RANK"]
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
     told = {name: os.environ[name] for name in names}
-    print(json.dumps({"argv": sys.argv[1:], "pid": os.getpid(), **told}), flush=True)
+    line = json.dumps({"argv": sys.argv[1:], "pid": os.getpid(), **told})
+    os.write(1, f"{line}\\n".encode())  # in one go: the ranks share the output
     if "--die" in sys.argv and rank == "1":
         code = int(sys.argv[sys.argv.index("--die") + 1])
         os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
