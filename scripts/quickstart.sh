@@ -63,7 +63,7 @@ align() {
     --dropout 0 --attention-dropout 0 --criterion ppa --temperature 0.05 \
     --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 1 \
     --lr $lr --lr-scheduler polynomial_decay --warmup-updates $((updates / 10)) --total-num-update $updates \
-    --batch-size 32 --max-update $updates --seed 1 --num-workers 1 --disable-validation \
+    --batch-size 32 --max-update $updates --seed 1 --num-workers 0 --disable-validation \
     --save-dir "$out/checkpoints" --no-epoch-checkpoints --save-interval-updates 60 --keep-interval-updates 1 \
     --log-format simple --log-interval 5 2>&1 |
     tee -a "$out/train.log" | { grep --line-buffered -E 'train_inner|rror|Loaded checkpoint' || true; }
