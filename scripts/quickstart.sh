@@ -53,7 +53,7 @@ step "3/6 binarize (fairseq-preprocess for all pairs)"
 step "4/6 align"
 # Mean pooling, since the base's [CLS] was never trained; learning rate, momentum and queue fit a run of minutes. For
 # mBERT and a real corpus see scripts/align_mbert.sh, which has the paper's values.
-updates=240
+updates=200
 device=$(python -c 'import torch; print("" if torch.cuda.is_available() else "--cpu")')
 checkpoint=$out/checkpoints/checkpoint_last.pt
 align() {
