@@ -117,7 +117,7 @@ FAULTS = {
     "no size": ({"cfg": spoilt_model_cfg(encoder_layers=None)}, "KeyError: 'encoder_layers'"),
     "other sizes": ({"cfg": spoilt_model_cfg(encoder_layers=1)}, "has no place in an encoder of 1 layers"),
     "other width": ({"cfg": spoilt_model_cfg(encoder_embed_dim=16)}, "not (20, 16)"),
-    "no tokenizer's place": ({"task_state": {}}, "KeyError: 'tokenizer'"),
+    "no tokenizer's place": ({"task_state": {}}, "has no tokenizer, as it was trained without --pretrained"),
     "missing tensor": (
         {"model": without("encoder.layers.0.fc1.bias")},
         "encoder.layers.0.fc1.bias is missing",
