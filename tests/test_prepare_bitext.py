@@ -444,7 +444,13 @@ def test_ctrl_c_ends_the_command_at_once(base, tmp_path):
     command = [sys.executable, "-m", "ppa_fairseq.cli", "prepare-bitext", "--tokenizer", base]
     command += ["--out", tmp_path / "text", f"de-en={path}"]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=Path(__file__).parents[1]
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=Path(__file__).parents[1],
+        # Where the tests run in the background, SIGINT is ignored, and the command would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(3):
         process.stderr.read(40)  # the progress bar is there
