@@ -14,7 +14,7 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_path
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
 from ppa_fairseq.tokenizer import build_tokenizer
-from ppa_fairseq.weights import Checkpoint, check_state, load_pickle, no_values, part
+from ppa_fairseq.weights import PARTS, Checkpoint, check_state, load_pickle, no_values, part
 
 MODEL_FILE = "model.pt"
 
@@ -36,7 +36,7 @@ SIZE_NAMES = {
 def read(path: str | Path) -> Checkpoint:
     """Read a fairseq checkpoint, a folder of `ppa import-hf` or a Hugging Face folder.
 
-    Of a training checkpoint only the query encoder and the MLM head are read. Raises InputError if it is
+    Of a training checkpoint only the (query) encoder, the heads and their labels are read. Raises InputError if it is
     missing, truncated, foreign or holds code, or if a tensor is missing or has the wrong shape.
     """
     path = Path(path)
@@ -55,18 +55,20 @@ def read(path: str | Path) -> Checkpoint:
             **{size: model_cfg[name] for size, name in SIZE_NAMES.items()},
         )
         # Copied, so that the file may be overwritten while the weights are in use.
-        wanted = [name for name in weights if name.startswith(("encoder.", "lm_head."))]
+        wanted = [name for name in weights if name.startswith(PARTS)]
         state = {name: weights[name].clone() for name in wanted}
         task_state = dict(content["task_state"])
+        labels = task_state.get("labels")
+        labels = None if labels is None else [str(label) for label in labels]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{path}: no checkpoint of this plugin ({type(error).__name__}: {error}); "
             "give one that `ppa import-hf` or `fairseq-train --task ppa_alignment` wrote"
         ) from error
-    check_state(state, shape, str(path))
+    check_state(state, shape, str(path), labels)
     if "tokenizer" not in task_state:
         raise InputError(f"{path}: has no tokenizer, as it was trained without --pretrained; give it one from there")
-    return Checkpoint(shape, state, dict(task_state["tokenizer"]), model_cfg.get("pooling"))
+    return Checkpoint(shape, state, dict(task_state["tokenizer"]), model_cfg.get("pooling"), labels)
 
 
 def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:
@@ -90,7 +92,7 @@ def write(path: str | Path, checkpoint: Checkpoint) -> None:
         "model": checkpoint.state,
         "optimizer_history": [{"optimizer_name": None, "lr_scheduler_state": {}, "num_updates": 0}],
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
-        "task_state": {"tokenizer": checkpoint.tokenizer},
+        "task_state": {"tokenizer": checkpoint.tokenizer, "labels": checkpoint.labels},
     }
     with atomic_path(path) as beside:
         torch.save(content, beside)

@@ -17,16 +17,23 @@ from torch.overrides import TorchFunctionMode
 
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
+from ppa_fairseq.models.heads import ClassificationHead, SpanHead
+
+LM_HEAD = "lm_head."
+CLASSIFICATION_HEAD = "classification_heads.sentence_classification_head."  # as fairseq's sentence_prediction names it
+SPAN_HEAD = "span_head."
+PARTS = ("encoder.", LM_HEAD, CLASSIFICATION_HEAD, SPAN_HEAD)
 
 
 @dataclass
 class Checkpoint:
-    """An encoder at rest: `state` has `encoder.*` and, if there is an MLM head, `lm_head.*`."""
+    """An encoder at rest: `state` has `encoder.*` and whatever heads there are, under `PARTS`."""
 
     shape: BertShape
     state: dict[str, Tensor]
     tokenizer: dict[str, str]  # file name -> text
     pooling: str | None = None  # "cls" or "mean", if training chose one
+    labels: list[str] | None = None  # of the classification head's classes, in their order
     notes: list[str] = field(default_factory=list)  # what the reader left out or added, for the user
 
 
@@ -78,12 +85,22 @@ def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def check_state(state: dict[str, Tensor], shape: BertShape, source: str) -> None:
-    """Raise InputError unless `state` is an encoder of `shape`, finite, with a whole MLM head or none."""
+def check_state(state: dict[str, Tensor], shape: BertShape, source: str, labels: list[str] | None = None) -> None:
+    """Raise InputError unless `state` is an encoder of `shape`, finite, each of its heads whole or absent."""
     with no_values():
         modules = {"encoder.": BertEncoder(None, shape)}
-        if part(state, "lm_head."):
-            modules["lm_head."] = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
+        if part(state, LM_HEAD):
+            modules[LM_HEAD] = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
+        if part(state, CLASSIFICATION_HEAD):
+            classes = len(state.get(CLASSIFICATION_HEAD + "out_proj.bias", ()))
+            if classes != len(labels or ()):
+                raise InputError(
+                    f"{source}: its classification head has {classes} classes, but it names {len(labels or ())} labels: "
+                    "head and labels belong to different trainings"
+                )
+            modules[CLASSIFICATION_HEAD] = ClassificationHead(shape.dim, classes, shape.dropout)
+        if part(state, SPAN_HEAD):
+            modules[SPAN_HEAD] = SpanHead(shape.dim)
     expected = {
         prefix + name: tuple(tensor.shape)
         for prefix, module in modules.items()

@@ -11,7 +11,7 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder, atomic_path
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
 from ppa_fairseq.models.packing import pack
-from ppa_fairseq.weights import Checkpoint, check_state, no_values
+from ppa_fairseq.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Checkpoint, check_state, no_values, part
 
 SHAPE = BertShape(20, 2, 8, 16, 2, 12, 2, 1e-6, position_offset=1, dropout=0.2, attention_dropout=0.0)
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"]
@@ -23,6 +23,19 @@ def random_state():
     encoder, head = BertEncoder(None, SHAPE), MaskedLMHead(8, 20, 1e-6)
     state = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     return state | {f"lm_head.{name}": tensor for name, tensor in head.state_dict().items()}
+
+
+def finetuned(classes=3):
+    """Weights of a fine-tuned model: no MLM head, both heads that fine-tuning can make."""
+    state = {name: tensor for name, tensor in random_state().items() if name.startswith("encoder.")}
+    dense, out_proj, span = torch.nn.Linear(8, 8), torch.nn.Linear(8, classes), torch.nn.Linear(8, 2)
+    for prefix, module in (("dense.", dense), ("out_proj.", out_proj)):
+        state |= {f"{CLASSIFICATION_HEAD}{prefix}{n}": t.detach() for n, t in module.named_parameters()}
+    return state | {SPAN_HEAD + name: tensor.detach() for name, tensor in span.named_parameters()}
+
+
+def labelled(*labels):
+    return {"tokenizer": TOKENIZER, "labels": list(labels)}
 
 
 def trained(**changes):
@@ -74,6 +87,18 @@ def test_encoder_computes_in_fp32_and_eval_mode_whatever_was_saved(tmp_path):
         assert torch.equal(encoder(**packed)["hidden"], expected(**packed)["hidden"])
 
 
+def test_heads_are_read_with_their_labels(tmp_path):
+    state, task_state = finetuned(), labelled("yes", "no", "maybe")
+    read = checkpoint.read(save(tmp_path / "c.pt", trained(model=state, task_state=task_state)))
+    assert read.labels == ["yes", "no", "maybe"]
+    assert read.state.keys() == state.keys() and len(part(read.state, CLASSIFICATION_HEAD)) == 4
+    assert all(torch.equal(read.state[name], tensor) for name, tensor in state.items())
+    checkpoint.write(tmp_path / "again.pt", read)
+    again = checkpoint.read(tmp_path / "again.pt")
+    assert (again.labels, again.shape, again.state.keys()) == (read.labels, SHAPE, state.keys())
+    assert checkpoint.read(save(tmp_path / "c.pt", trained())).labels is None
+
+
 def test_weights_do_not_change_when_the_file_does(tmp_path):
     path = save(tmp_path / "c.pt", trained())
     read = checkpoint.read(path)
@@ -99,8 +124,8 @@ class Touch:
         return os.mkdir, (self.path,)
 
 
-def without(name):
-    state = random_state()
+def without(name, state=None):
+    state = state or random_state()
     del state[name]
     return state
 
@@ -123,6 +148,24 @@ FAULTS = {
         "encoder.layers.0.fc1.bias is missing",
     ),
     "half a head": ({"model": without("lm_head.bias")}, "lm_head.bias is missing"),
+    "half a classification head": (
+        {"model": without(CLASSIFICATION_HEAD + "dense.bias", finetuned()), "task_state": labelled("a", "b", "c")},
+        "head.dense.bias is missing",
+    ),
+    "half a span head": (
+        {"model": without(SPAN_HEAD + "weight", finetuned()), "task_state": labelled("a", "b", "c")},
+        "span_head.weight is missing",
+    ),
+    "a head without labels": ({"model": finetuned()}, "head has 3 classes, but it names 0 labels"),
+    "other labels": (
+        {"model": finetuned(5), "task_state": labelled("a", "b", "c")},
+        "head has 5 classes, but it names 3 labels",
+    ),
+    "labels that are none": ({"task_state": {"tokenizer": TOKENIZER, "labels": 3}}, "no checkpoint of this plugin"),
+    "NaN in a head": (
+        {"model": {**finetuned(), SPAN_HEAD + "bias": torch.full((2,), torch.inf)}, "task_state": labelled(*"abc")},
+        "span_head.bias holds NaN",
+    ),
     "no tensor": (
         {"model": {**random_state(), "encoder.layers.0.fc1.bias": 3}},
         "no checkpoint of this plugin",

@@ -87,6 +87,20 @@ def test_a_symbol_that_stands_twice_is_found_at_its_later_line():
     assert dictionary.index("a") == 7
 
 
+def test_the_specials_tell_the_family():
+    bert = WordPieceDictionary([*SPECIALS, "a", "</s>"])
+    assert (bert.bos(), bert.pad(), bert.eos(), bert.unk(), bert.mask()) == (2, 0, 3, 1, 4)
+    assert (bert.between, bert.second_type) == ([], 1)
+    xlm = WordPieceDictionary(["<s>", "<pad>", "</s>", "<unk>", "▁a", "[CLS]", "<mask>"])
+    assert (xlm.bos(), xlm.pad(), xlm.eos(), xlm.unk(), xlm.mask()) == (0, 1, 2, 3, 6)
+    assert (xlm.between, xlm.second_type) == ([2], 0)
+    assert xlm.special_ids() == [0, 1, 2, 6] and xlm.random_ids() == [4, 5]
+    assert xlm.encode_line("▁a b <mask>").tolist() == [4, 3, 6, 2]
+    assert xlm.string(torch.tensor([4, 3, 2])) == "▁a <unk>"
+    with pytest.raises(InputError, match="no <mask> among its 4 symbols: no XLM-RoBERTa vocabulary"):
+        WordPieceDictionary(["<s>", "<pad>", "</s>", "<unk>"])
+
+
 def test_special_ids_are_those_of_the_method():
     symbols = ["[unused12]", "a", *SPECIALS, "[unused]", "[unused1]x", "##[unused1]", "[unused7]"]
     dictionary = WordPieceDictionary(symbols)

@@ -1,4 +1,4 @@
-"""A BERT vocabulary as a fairseq dictionary: ids are the vocabulary's own."""
+"""The vocabulary of a BERT or an XLM-RoBERTa as a fairseq dictionary: ids are the vocabulary's own."""
 
 import re
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from fairseq.data import Dictionary
 from fairseq.tokenizer import tokenize_line
 
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.families import family_of
 
 WRITTEN_BY = "give the dict.txt that `ppa import-hf` writes"
 UNUSED = re.compile(r"\[unused\d+\]")
@@ -17,23 +18,33 @@ UNUSED = re.compile(r"\[unused\d+\]")
 class WordPieceDictionary(Dictionary):
     """fairseq's `Dictionary` without its own specials: a symbol's id is its line in dict.txt, counted from 0.
 
-    bos is [CLS], pad [PAD], eos [SEP], unk [UNK], and there is `mask()`. The vocabulary is closed. A symbol
-    that stands twice is found at its later line, as in Hugging Face's readers.
+    The specials tell the family: bos is [CLS] or <s>, pad [PAD] or <pad>, and so on, and there is `mask()`. The
+    vocabulary is closed. A symbol that stands twice is found at its later line, as in Hugging Face's readers.
     Raises InputError if one of the five specials is missing; `source` names the vocabulary in the message.
+
+    Attributes:
+        between: ids that stand between two sentences of one sequence, after the first one's own eos.
+        second_type: token type of the second sentence.
     """
 
     def __init__(self, symbols: Iterable[str], counts: Iterable[int] | None = None, source="vocabulary"):
-        super().__init__(bos="[CLS]", pad="[PAD]", eos="[SEP]", unk="[UNK]", add_special_symbols=False)
-        self.mask_word = "[MASK]"
+        symbols = list(symbols)
+        indices = {symbol: index for index, symbol in enumerate(symbols)}
+        family = family_of(indices)
+        if missing := family.missing(indices):
+            raise InputError(
+                f"{source}: no {missing[0]} among its {len(symbols)} symbols: no {family.name} vocabulary; {WRITTEN_BY}"
+            )
+        words = {name: getattr(family, name) for name in ("bos", "pad", "eos", "unk")}
+        super().__init__(**words, add_special_symbols=False)
         self.nspecial = 0  # fairseq leaves the first `nspecial` symbols out of dict.txt
-        self.symbols = list(symbols)
-        self.count = [1] * len(self.symbols) if counts is None else list(counts)
-        self.indices = {symbol: index for index, symbol in enumerate(self.symbols)}
-        for name in ("bos", "pad", "eos", "unk", "mask"):
-            word = getattr(self, f"{name}_word")
-            if word not in self.indices:
-                raise InputError(f"{source}: no {word} among its {len(self)} symbols: no BERT vocabulary; {WRITTEN_BY}")
-            setattr(self, f"{name}_index", self.indices[word])
+        self.symbols, self.indices = symbols, indices
+        self.count = [1] * len(symbols) if counts is None else list(counts)
+        for name, word in words.items():
+            setattr(self, f"{name}_index", indices[word])
+        self.mask_word, self.mask_index = family.mask, indices[family.mask]
+        self.between = [self.eos_index] * family.doubled_eos
+        self.second_type = family.second_type
 
     @classmethod
     def load(cls, f, add_special_symbols: bool = False) -> "WordPieceDictionary":
@@ -66,17 +77,17 @@ class WordPieceDictionary(Dictionary):
         return cls(symbols, counts, source)
 
     def mask(self) -> int:
-        """Index of [MASK]."""
+        """Index of [MASK] or <mask>."""
         return self.mask_index
 
     def special_ids(self) -> list[int]:
-        """Ids never masked, ascending: [PAD], [CLS], [SEP], [MASK], every [unusedN] (method.md)."""
+        """Ids never masked, ascending: pad, bos, eos, the mask itself, every [unusedN] (method.md)."""
         special = {self.pad_index, self.bos_index, self.eos_index, self.mask_index}
         special.update(index for index, symbol in enumerate(self.symbols) if UNUSED.fullmatch(symbol))
         return sorted(special)
 
     def random_ids(self) -> list[int]:
-        """Ids that TLM may draw as the random item, ascending: all but `special_ids()` and [UNK]."""
+        """Ids that TLM may draw as the random item, ascending: all but `special_ids()` and unk."""
         excluded = {self.unk_index, *self.special_ids()}
         return [index for index in range(len(self)) if index not in excluded]
 
@@ -89,7 +100,7 @@ class WordPieceDictionary(Dictionary):
         append_eos=True,
         reverse_order=False,
     ) -> torch.IntTensor:
-        """Ids of a line of symbols, (symbols [+ 1],) int32. An unknown symbol is [UNK] and never added."""
+        """Ids of a line of symbols, (symbols [+ 1],) int32. An unknown symbol is unk and never added."""
         # str.split() cuts where tokenize_line's \s does, at a fraction of its time.
         words = line.split() if line_tokenizer is tokenize_line else line_tokenizer(line)
         if reverse_order:

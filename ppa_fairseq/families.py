@@ -1,0 +1,35 @@
+"""The two families of encoders, BERT and XLM-RoBERTa, and how their inputs differ."""
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """Special symbols of a family, and how it lays two sentences into one sequence."""
+
+    name: str
+    bos: str
+    pad: str
+    eos: str
+    unk: str
+    mask: str
+    doubled_eos: bool  # whether a second eos stands between two sentences
+    second_type: int  # token type of the second sentence
+
+    @property
+    def specials(self) -> tuple[str, ...]:
+        return self.bos, self.pad, self.eos, self.unk, self.mask
+
+    def missing(self, vocabulary: Container[str]) -> list[str]:
+        """The specials that *vocabulary* does not have."""
+        return [special for special in self.specials if special not in vocabulary]
+
+
+BERT = Family("BERT", "[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]", doubled_eos=False, second_type=1)
+XLM_ROBERTA = Family("XLM-RoBERTa", "<s>", "<pad>", "</s>", "<unk>", "<mask>", doubled_eos=True, second_type=0)
+
+
+def family_of(vocabulary: Container[str]) -> Family:
+    """The family whose specials *vocabulary* has; of an incomplete one, the nearest, for a message."""
+    return min((BERT, XLM_ROBERTA), key=lambda family: len(family.missing(vocabulary)))
