@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ppa_fairseq.commands.arguments import add_batching_arguments
 from ppa_fairseq.data.bitext_reader import MAX_LINE, LineReader
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_path
@@ -31,22 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--layer", default="last", help="last (default) or a number; 0 is the embeddings")
     add("--pooling", choices=("cls", "mean"), default="mean", help="default: mean")
     add_batching_arguments(parser)
-
-
-def add_batching_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--max-length", metavar="N", type=positive,
-        help="cut sentences to N pieces (default: what the encoder's position table holds)")  # fmt: skip
-    add("--batch-tokens", metavar="N", type=positive, default=4096,
-        help="pieces in a batch; changes speed and memory only (default: 4096)")  # fmt: skip
-    add("--cpu", action="store_true", help="stay off the GPU")
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
 
 
 def run(args: argparse.Namespace) -> None:

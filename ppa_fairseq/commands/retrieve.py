@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands.embed import add_batching_arguments, positive
+from ppa_fairseq.commands.arguments import add_batching_arguments, add_models_argument, check_models, positive
 from ppa_fairseq.data.bitext_reader import Bitext
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_path
@@ -26,9 +26,7 @@ Pairs = dict[str, tuple[list[str], list[str]]]  # {"de-en": (German, English)}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", dest="models", metavar="NAME=PATH", type=named_path, action="append", required=True,
-        help="an encoder and what to call it: a fairseq checkpoint, an imported folder or a Hugging Face "
-             "folder; once for each encoder")  # fmt: skip
+    add_models_argument(parser, "an encoder (a fairseq checkpoint, an imported folder or a Hugging Face folder)")
     add("--pairs", metavar="PATH", type=Path, nargs="+", required=True,
         help="sets of pairs, or folders of them: xx-yy.xx beside xx-yy.yy, or xx-yy*.tsv with columns xx and "
              "yy; plain, .gz or .xz (in a folder, *.train.* is passed over)")  # fmt: skip
@@ -43,13 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the first N pairs of each set; 0 for all (default: 300)")  # fmt: skip
     add("--output", metavar="DIR", type=Path, help="folder for table.md, retrieval.json and plots")
     add_batching_arguments(parser)
-
-
-def named_path(text: str) -> tuple[str, Path]:
-    name, _, path = text.partition("=")
-    if not name or not path:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH, as in before=mbert/")
-    return name, Path(path)
 
 
 def two_columns(text: str) -> tuple[int, int]:
@@ -85,15 +76,6 @@ def run(args: argparse.Namespace) -> None:
         write(args.output, args, models, sets, pairs, results, tables)
         report.plot(results, args.layer, columns, args.output)
         print(f"{args.output}: table.md, retrieval.json and plots")
-
-
-def check_models(models: list[tuple[str, Path]]) -> None:
-    names = [name for name, _ in models]
-    for name, path in models:
-        if names.count(name) > 1:
-            raise InputError(f"--model {name}=…: two models of this name; name each differently")
-        if not path.exists():
-            raise InputError(f"--model {name}={path}: no such file or folder")
 
 
 def measure(name: str, path: Path, pairs: Pairs, args: argparse.Namespace) -> tuple[dict, list]:

@@ -1,0 +1,48 @@
+"""Flags that several commands have, and what is checked of them before any work."""
+
+import argparse
+from pathlib import Path
+
+from ppa_fairseq.errors import InputError
+
+
+def add_models_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--model NAME=PATH`, repeatable, as `models`: a list of (name, path). `what` says what PATH is."""
+    help_text = f"{what}, and what to call it; once for each"
+    parser.add_argument("--model", dest="models", metavar="NAME=PATH", type=named_path, action="append",
+        required=True, help=help_text)  # fmt: skip
+
+
+def add_batching_arguments(parser: argparse.ArgumentParser, max_length: int | None = None) -> None:
+    """How input is cut and batched; `max_length` is the default of `--max-length`, None: the position table's."""
+    add = parser.add_argument
+    default = max_length or "what the encoder's position table holds"
+    add("--max-length", metavar="N", type=positive, default=max_length,
+        help=f"cut input to N pieces (default: {default})")  # fmt: skip
+    add("--batch-tokens", metavar="N", type=positive, default=4096,
+        help="pieces in a batch; changes speed and memory only (default: 4096)")  # fmt: skip
+    add("--cpu", action="store_true", help="stay off the GPU")
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH, as in before=mbert/")
+    return name, Path(path)
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def check_models(models: list[tuple[str, Path]]) -> None:
+    """Raise InputError if two models have one name, or one is not there."""
+    names = [name for name, _ in models]
+    for name, path in models:
+        if names.count(name) > 1:
+            raise InputError(f"--model {name}=…: two models of this name; name each differently")
+        if not path.exists():
+            raise InputError(f"--model {name}={path}: no such file or folder")
