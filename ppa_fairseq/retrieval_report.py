@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from ppa_fairseq.markdown import markdown_table
 from ppa_fairseq.plots import plot_by_layer, plot_by_pair
 
 AVERAGE = "average"
@@ -73,10 +74,7 @@ def table(results: Sequence[Result], row: str, columns: tuple[str, str]) -> str:
         here = [found.get((model, name)) for model in models]
         cells = [cell for result in here for cell in cells_of(result)]
         lines.append([str(name), str(next(result.pairs for result in here if result)), *cells])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    padded = ([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+    return markdown_table(lines)
 
 
 def cells_of(result: Result | None) -> tuple[str, str]:
