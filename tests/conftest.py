@@ -46,7 +46,8 @@ def dictionary():
 @pytest.fixture
 def make_model(dictionary):
     """``make_model(pooling="mean", …)``: a tiny PPA model with the same weights every time."""
-    from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig, shape_of
+    from ppa_fairseq.models.encoder_config import shape_of
+    from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
 
     def build(**settings):
         sizes = dict(
@@ -68,7 +69,7 @@ def make_model(dictionary):
         )
         cfg = PPAModelConfig(**(sizes | settings))
         torch.manual_seed(0)
-        return PPAModel(cfg, shape_of(cfg, len(dictionary)), dictionary, num_languages=3)
+        return PPAModel(cfg, shape_of(cfg, dictionary), dictionary, num_languages=3)
 
     return build
 

@@ -156,7 +156,7 @@ def test_nan_stops_with_the_part_and_the_pairs(train, monkeypatch):
         (["--max-tokens", "4"], "have over 4 tokens, .*: none is left|have over 4 tokens"),
         (["--momentum", "1.5"], "--momentum must be between 0 and 1"),
         (["--mask-prob", "0"], "--mask-prob must be over 0"),
-        (["--token-types", "1"], "the second sentence of a TLM pair needs type 1"),
+        (["--token-types", "1"], "the second sentence of a pair needs type 1"),
         (["--valid-subset", "test"], "the test split of de-en, fr-en is empty or not there"),
     ],
 )

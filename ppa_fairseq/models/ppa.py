@@ -3,17 +3,17 @@
 import contextlib
 import logging
 from dataclasses import dataclass, field
-from typing import Optional
 
 import torch
 import torch.nn as nn
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import ChoiceEnum
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
-from omegaconf import II, OmegaConf, open_dict
+from omegaconf import II
 
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
+from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models.key_queue import KeyQueue
 from ppa_fairseq.models.momentum_twin import MomentumTwin
 from ppa_fairseq.models.packing import pool
@@ -24,22 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class PPAModelConfig(FairseqDataclass):
-    """Sizes left out are taken from --pretrained."""
-
-    pretrained: Optional[str] = field(
-        default=None, metadata={"help": "folder of `ppa import-hf`, or a checkpoint whose query encoder to start from"}
-    )
-    encoder_layers: Optional[int] = field(default=None, metadata={"help": "number of transformer layers"})
-    encoder_embed_dim: Optional[int] = field(default=None, metadata={"help": "width of the encoder"})
-    encoder_ffn_embed_dim: Optional[int] = field(default=None, metadata={"help": "width inside the feed-forward part"})
-    encoder_attention_heads: Optional[int] = field(default=None, metadata={"help": "attention heads a layer"})
-    max_positions: Optional[int] = field(default=None, metadata={"help": "rows of the position table"})
-    token_types: Optional[int] = field(default=None, metadata={"help": "rows of the token type table"})
-    layer_norm_eps: Optional[float] = field(default=None, metadata={"help": "epsilon of the layer norms"})
-    position_offset: Optional[int] = field(default=None, metadata={"help": "row of the first position"})
-    dropout: float = field(default=0.1, metadata={"help": "dropout of embeddings and sublayers"})
-    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention probabilities"})
+class PPAModelConfig(EncoderConfig):
     pooling: ChoiceEnum(["cls", "mean"]) = field(
         default="cls", metadata={"help": "a sentence's vector: [CLS] of the last layer, or the mean of its tokens"}
     )
@@ -49,10 +34,6 @@ class PPAModelConfig(FairseqDataclass):
     contrastive_weight: float = II("criterion.contrastive_weight")
     tlm_weight: float = II("criterion.tlm_weight")
     tlm_language_embeddings: bool = II("task.tlm_language_embeddings")
-
-
-# The sizes an encoder's weights fix; dropout is the training's own.
-SHAPE_FIELDS = [name for name in checkpoint.SIZE_NAMES.values() if not name.endswith("dropout")]
 
 
 @register_model("ppa", dataclass=PPAModelConfig)
@@ -80,15 +61,10 @@ class PPAModel(BaseFairseqModel):
     @classmethod
     def build_model(cls, cfg: PPAModelConfig, task) -> "PPAModel":
         """Build the model with random weights; the task then lets it :meth:`start_from` --pretrained."""
-        missing = [name for name in SHAPE_FIELDS if getattr(cfg, name) is None]
-        if missing:
-            flags = " ".join("--" + name.replace("_", "-") for name in missing)
-            raise InputError(f"the sizes of the encoder come from --pretrained: give it, or {flags}")
+        shape = shape_of(cfg, task.dictionary)
         if not 0 <= cfg.momentum <= 1 or cfg.queue_size < 1 or cfg.projection_dim < 1:
             raise InputError("--momentum must be between 0 and 1, --queue-size and --projection-dim at least 1")
-        if cfg.token_types < 2:
-            raise InputError("the encoder has one token type, but the second sentence of a TLM pair needs type 1")
-        return cls(cfg, shape_of(cfg, len(task.dictionary)), task.dictionary, len(task.languages))
+        return cls(cfg, shape, task.dictionary, len(task.languages))
 
     def start_from(self, pretrained: checkpoint.Checkpoint) -> None:
         """Take the query encoder and the MLM head from *pretrained*, nothing else; the twin starts equal to it."""
@@ -155,25 +131,6 @@ class PPAModel(BaseFairseqModel):
         self.queue.commit()
 
 
-def shape_of(cfg: PPAModelConfig, vocab_size: int) -> BertShape:
-    """The encoder's shape as *cfg* names it."""
-    sizes = {ours: getattr(cfg, name) for ours, name in checkpoint.SIZE_NAMES.items()}
-    return BertShape(vocab_size=vocab_size, **sizes)
-
-
-def take_sizes(cfg: PPAModelConfig, pretrained: checkpoint.Checkpoint, source: str) -> None:
-    """Write the sizes of *pretrained* into *cfg*, in place. Raises InputError where *cfg* has another already."""
-    with open_dict(cfg) if OmegaConf.is_config(cfg) else contextlib.nullcontext():
-        sizes = checkpoint.sizes_in_cfg(pretrained.shape)
-        for name in SHAPE_FIELDS:
-            if getattr(cfg, name) not in (None, sizes[name]):
-                raise InputError(
-                    f"--{name.replace('_', '-')} is {getattr(cfg, name)} (by flag or --arch), but {source} has "
-                    f"{sizes[name]}: --arch ppa_bert takes the sizes from there"
-                )
-            setattr(cfg, name, sizes[name])
-
-
 @register_model_architecture("ppa", "ppa_bert")
 def ppa_bert(args) -> None:
     """Whatever --pretrained is."""
@@ -183,8 +140,5 @@ def ppa_bert(args) -> None:
 @register_model_architecture("ppa", "ppa_mbert_base")
 def ppa_mbert_base(args) -> None:
     """bert-base-multilingual-cased: 12 layers of 768, 178 million parameters."""
-    sizes = checkpoint.sizes_in_cfg(BertShape())
-    for name in SHAPE_FIELDS:
-        if getattr(args, name, None) is None:
-            setattr(args, name, sizes[name])
+    take_mbert_sizes(args)
     settle_training_args(args)

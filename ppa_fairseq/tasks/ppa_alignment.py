@@ -6,24 +6,23 @@ from typing import List, Optional
 
 import torch
 from fairseq import utils
-from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.optim.amp_optimizer import AMPOptimizer
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 
-from ppa_fairseq import checkpoint
 from ppa_fairseq.criterions.ppa import PPACriterion
 from ppa_fairseq.data.alignment_dataset import AlignmentDataset
-from ppa_fairseq.data.corpora import check_vocabulary, find_pairs, load_corpora, load_dictionary
+from ppa_fairseq.data.corpora import find_pairs, load_corpora, load_dictionary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.masking import MaskingScheme
-from ppa_fairseq.data.update_iterator import UpdateBatchIterator
+from ppa_fairseq.data.update_iterator import stamp_pairs_per_masked
 from ppa_fairseq.data.validation_retrieval import ValidationRetrieval
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.packing import first_sequences
-from ppa_fairseq.models.ppa import take_sizes
+from ppa_fairseq.models.ppa import PPAModel
+from ppa_fairseq.tasks.encoder_task import EncoderTask
 from ppa_fairseq.traps import refuse_lone_ranks
 
 logger = logging.getLogger(__name__)
@@ -54,12 +53,11 @@ class PPAAlignmentConfig(FairseqDataclass):
 
 
 @register_task("ppa_alignment", dataclass=PPAAlignmentConfig)
-class PPAAlignmentTask(FairseqTask):
+class PPAAlignmentTask(EncoderTask):
     """Loads pairs, feeds the criterion, moves the twin and the queue after each real update, measures retrieval."""
 
     def __init__(self, cfg: PPAAlignmentConfig, dictionary: WordPieceDictionary, pairs: list[str]):
-        super().__init__(cfg)
-        self.dictionary = dictionary
+        super().__init__(cfg, dictionary)
         self.pairs = pairs
         self.languages = sorted({language for pair in pairs for language in pair.split("-")})
         self.validation = ValidationRetrieval(pairs)
@@ -81,23 +79,6 @@ class PPAAlignmentTask(FairseqTask):
         dictionary = load_dictionary(folder, pairs)
         logger.info(f"{len(pairs)} language pairs ({', '.join(pairs)}), {len(dictionary):,} WordPieces")
         return cls(cfg, dictionary, pairs)
-
-    @classmethod
-    def load_dictionary(cls, filename: str) -> WordPieceDictionary:
-        """What `fairseq-preprocess --srcdict` reads: the dict.txt of `ppa import-hf`, ids as the vocabulary's own."""
-        return WordPieceDictionary.load(filename)
-
-    @classmethod
-    def build_dictionary(cls, filenames, **kwargs):
-        raise InputError("the vocabulary is the base model's: give its dict.txt by --srcdict and --tgtdict")
-
-    @property
-    def source_dictionary(self) -> WordPieceDictionary:
-        return self.dictionary
-
-    @property
-    def target_dictionary(self) -> WordPieceDictionary:
-        return self.dictionary
 
     def load_dataset(self, split: str, epoch: int = 1, **kwargs) -> None:
         """Open the pairs of *split*. Training goes round-robin over the shards, one an epoch."""
@@ -143,51 +124,10 @@ class PPAAlignmentTask(FairseqTask):
             raise InputError(f"{message}: none is left")
         return kept
 
-    def get_batch_iterator(
-        self,
-        dataset,
-        max_tokens=None,
-        max_sentences=None,
-        max_positions=None,
-        ignore_invalid_inputs=False,
-        required_batch_size_multiple=1,
-        seed=1,
-        num_shards=1,
-        epoch=1,
-        data_buffer_size=0,
-        disable_iterator_cache=False,
-        update_epoch_batch_itr=False,
-        **iterator,
-    ) -> UpdateBatchIterator:
-        """fairseq's iterator, with batches made anew for each epoch and samples that know their update's totals."""
-        dataset.set_epoch(epoch)
+    def stamp_update(self, samples: list[dict]) -> None:
+        stamp_pairs_per_masked(samples)
 
-        def make_batches(dataset, epoch):
-            with data_utils.numpy_seed(seed + epoch):
-                indices = dataset.ordered_indices()
-            indices = self.filter_indices_by_size(indices, dataset, max_positions, ignore_invalid_inputs)
-            # No --required-batch-size-multiple: fairseq drops the pairs that are over a multiple at the end, and
-            # packed batches gain nothing from it.
-            batches = dataset.batch_by_size(indices, max_tokens=max_tokens, max_sentences=max_sentences)
-            if dataset is self.datasets.get("train"):
-                self._check_queue_size(max(map(len, batches)) * max(self.cfg.update_freq) * num_shards)
-            return batches
-
-        return UpdateBatchIterator(
-            dataset=dataset,
-            collate_fn=dataset.collater,
-            batch_sampler=make_batches,
-            seed=seed,
-            num_shards=num_shards,
-            epoch=epoch,
-            buffer_size=data_buffer_size,
-            # Workers that outlive an epoch would go on with its masks.
-            persistent_workers=False,
-            update_freq=list(self.cfg.update_freq),
-            **iterator,
-        )
-
-    def _check_queue_size(self, pairs: int) -> None:
+    def check_update_size(self, pairs: int) -> None:
         if self.contrastive and pairs > self.queue_size:
             raise InputError(
                 f"--queue-size {self.queue_size} is smaller than the {pairs} pairs of one update (batch size × "
@@ -201,30 +141,16 @@ class PPAAlignmentTask(FairseqTask):
         return criterion
 
     def build_model(self, cfg, from_checkpoint: bool = False):
-        """Build the model; sizes that --pretrained knows are written into *cfg*, so that a checkpoint stands alone."""
         self.queue_size = cfg.queue_size
-        if from_checkpoint:
-            return super().build_model(cfg, from_checkpoint)
-        if not cfg.pretrained:
-            logger.warning("no --pretrained: the encoder starts from random weights, and checkpoints get no tokenizer")
-            return super().build_model(cfg)
-        pretrained = checkpoint.read(cfg.pretrained)
-        check_vocabulary(self.dictionary, pretrained.tokenizer, f"--pretrained {cfg.pretrained}")
-        self.state.merge_state_dict({"tokenizer": pretrained.tokenizer})
-        take_sizes(cfg, pretrained, f"--pretrained {cfg.pretrained}")
-        model = super().build_model(cfg)
-        model.start_from(pretrained)
-        return model
+        return super().build_model(cfg, from_checkpoint)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         loss, sample_size, logged = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-        if ignore_grad:  # a dummy batch, which keeps this rank in step with the others
-            if self.contrastive:
-                model.queue.unstage()
-            sample_size, logged = 0, {name: value * 0 for name, value in logged.items()}
+        if ignore_grad and self.contrastive:
+            model.queue.unstage()
         return loss, sample_size, logged
 
-    def optimizer_step(self, optimizer, model, update_num: int) -> None:
+    def optimizer_step(self, optimizer, model: PPAModel, update_num: int) -> None:
         """Step, then move twin and queue: here and nowhere else, so that a skipped update moves neither."""
         amp = isinstance(optimizer, AMPOptimizer)
         scale = optimizer.scaler.get_scale() if amp else None
