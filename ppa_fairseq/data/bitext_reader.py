@@ -110,9 +110,7 @@ def parse_bitext(text: str) -> Bitext:
     parts: list[tuple[Path, ...]] = []
     waiting: list[Path] = []  # a file whose translation comes next
     for path in map(Path, names.split(",")):
-        unpacked = path.with_suffix("") if path.suffix in UNPACKERS else path
-        if unpacked.suffix in PACKED_OTHERWISE:
-            raise InputError(f"{path}: cannot read {unpacked.suffix}; unpack it, or pack it as .gz or .xz")
+        unpacked = unpacked_name(path)
         if not path.is_file():
             fault = "is a folder" if path.is_dir() else "no such file"
             raise InputError(f"{path}: {fault}; {pair} needs a text file")
@@ -125,6 +123,14 @@ def parse_bitext(text: str) -> Bitext:
     if waiting:
         raise InputError(f"{waiting[0]}: {pair} lacks its translation; a file of both languages must end in .tsv")
     return Bitext(*languages, parts)
+
+
+def unpacked_name(path: Path) -> Path:
+    """What a file would be called without .gz or .xz. Raises InputError if it is packed otherwise."""
+    unpacked = path.with_suffix("") if path.suffix in UNPACKERS else path
+    if unpacked.suffix in PACKED_OTHERWISE:
+        raise InputError(f"{path}: cannot read {unpacked.suffix}; unpack it, or pack it as .gz or .xz")
+    return unpacked
 
 
 def _row(number: int, *sides: tuple[bytes, Path]) -> Row:
