@@ -49,7 +49,7 @@ def read(path: str | Path) -> Checkpoint:
     content = load_pickle(path)
     try:
         weights, cfg = content["model"], content["cfg"]
-        model_cfg = _as_dict(cfg["model"])
+        model_cfg = as_dict(cfg["model"])
         shape = BertShape(
             vocab_size=len(weights["encoder.embed_tokens.weight"]),
             **{size: model_cfg[name] for size, name in SIZE_NAMES.items()},
@@ -103,6 +103,6 @@ def sizes_in_cfg(shape: BertShape) -> dict:
     return {name: getattr(shape, size) for size, name in SIZE_NAMES.items()}
 
 
-def _as_dict(cfg) -> dict:
+def as_dict(cfg) -> dict:
     """fairseq keeps a part of its configuration as a dict, a Namespace or None."""
     return vars(cfg) if isinstance(cfg, argparse.Namespace) else dict(cfg or {})
