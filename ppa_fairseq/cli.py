@@ -10,6 +10,7 @@ COMMANDS = {
     "import-hf": "ppa_fairseq.commands.import_hf",
     "export-hf": "ppa_fairseq.commands.export_hf",
     "prepare-bitext": "ppa_fairseq.commands.prepare_bitext",
+    "prepare-qa": "ppa_fairseq.commands.prepare_qa",
     "binarize": "ppa_fairseq.commands.binarize",
     "retrieve": "ppa_fairseq.commands.retrieve",
     "embed": "ppa_fairseq.commands.embed",

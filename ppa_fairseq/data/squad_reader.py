@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,38 +26,44 @@ class Question:
     place: str  # "file: paragraph 3: question 5733be28", for messages
 
 
-def read_squad(path: str | Path, renumber: bool = False) -> list[Question]:
-    """All questions of a file, in its order; plain, .gz or .xz. A `.jsonl` has one a line, SQuAD as `datasets` has it.
+def read_squad(*paths: str | Path, renumber: bool = False) -> list[Question]:
+    """All questions of the files, in their order; plain, .gz or .xz. A `.jsonl` has one a line, as `datasets` does.
 
-    Whether an answer is at its offset is not looked at here (`answer_spans.find_span` does). *renumber*: where ids
-    repeat (as in some copies of TyDiQA), all questions of the file get new ones, FILE:1, FILE:2 ….
+    Whether an answer is where it should be is not looked at here (`answer_spans` does). *renumber*: where ids of a file
+    repeat, in it or in another (as in some copies of TyDiQA), its questions get new ones: FILE:1, FILE:2 ….
 
     Raises:
-        InputError: the file is missing, damaged, no JSON or not SQuAD's; no question in it; a context or a question
+        InputError: a file is missing, damaged, no JSON, not SQuAD's or without questions; a context or a question
             is missing or empty; two questions have one id.
     """
-    path = Path(path)
+    files = {Path(path): _read_file(Path(path)) for path in paths}
+    counts = Counter(question.id for questions in files.values() for question in questions)
+    for path, questions in files.items():
+        if renumber and any(counts[question.id] > 1 for question in questions):
+            files[path] = [replace(question, id=f"{path.name}:{k}") for k, question in enumerate(questions, start=1)]
+    every = [question for questions in files.values() for question in questions]
+    _check_ids(every)
+    return every
+
+
+def _read_file(path: Path) -> list[Question]:
     text = _read_text(path)
     records = _lines(text, path) if ".jsonl" in path.suffixes[-2:] else _paragraphs(text, path)
     questions = [_question(*record) for record in records]
     if not questions:
         raise InputError(f"{path}: no questions in it; {EXPECTED}")
-    if renumber and len({question.id for question in questions}) < len(questions):
-        questions = [replace(question, id=f"{path.name}:{k}") for k, question in enumerate(questions, start=1)]
-    check_ids(questions)
     return questions
 
 
-def check_ids(questions: list[Question]) -> None:
-    """Raise InputError if two of *questions* have one id: predictions and translations are found by it."""
+def _check_ids(questions: list[Question]) -> None:
     known: dict[str, Question] = {}
     for question in questions:
-        other = known.setdefault(question.id, question)
-        if other is not question:
-            total = len(questions) - len({question.id for question in questions})
+        if (other := known.setdefault(question.id, question)) is not question:
+            repeats = len(questions) - len({question.id for question in questions})
             raise InputError(
-                f"{question.place}: {other.place} has the same id ({total:,} of {len(questions):,} ids are taken "
-                "twice): predictions and translations are found by it; give every question an id of its own"
+                f"{question.place}: {other.place} has the same id, and so have {repeats:,} of {len(questions):,} "
+                "questions; an id, by which predictions and translations are found, must be one question's own "
+                "(`ppa prepare-qa --renumber` makes new ones for training)"
             )
 
 
@@ -112,6 +119,8 @@ def _lines(text: str, path: Path) -> Iterator[tuple[dict, object, str]]:
 def _question(entry: object, context: object, place: str) -> Question:
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str | int):
         raise InputError(f"{place}: a question without an id; {EXPECTED}")
+    if len(str(entry["id"]).split("\n")) > 1 or not str(entry["id"]).strip():
+        raise InputError(f"{place}: a question whose id is empty or has a line break: {entry['id']!r}")
     place = f"{place}: question {entry['id']}"
     for name, text in (("context", context), ("question", entry.get("question"))):
         if not isinstance(text, str) or not text.strip():
