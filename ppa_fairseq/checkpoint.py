@@ -57,6 +57,7 @@ def read(path: str | Path) -> Checkpoint:
         # Copied, so that the file may be overwritten while the weights are in use.
         wanted = [name for name in weights if name.startswith(PARTS)]
         state = {name: weights[name].clone() for name in wanted}
+        left = sorted({name.split(".")[0] for name in weights if not name.startswith(PARTS)})
         task_state = dict(content["task_state"])
         labels = task_state.get("labels")
         labels = None if labels is None else [str(label) for label in labels]
@@ -68,7 +69,8 @@ def read(path: str | Path) -> Checkpoint:
     check_state(state, shape, str(path), labels)
     if "tokenizer" not in task_state:
         raise InputError(f"{path}: has no tokenizer, as it was trained without --pretrained; give it one from there")
-    return Checkpoint(shape, state, dict(task_state["tokenizer"]), model_cfg.get("pooling"), labels)
+    texts = dict(task_state["tokenizer"])
+    return Checkpoint(shape, state, texts, model_cfg.get("pooling"), labels, left_behind=left)
 
 
 def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:

@@ -35,6 +35,7 @@ class Checkpoint:
     pooling: str | None = None  # "cls" or "mean", if training chose one
     labels: list[str] | None = None  # of the classification head's classes, in their order
     notes: list[str] = field(default_factory=list)  # what the reader left out or added, for the user
+    left_behind: list[str] = field(default_factory=list)  # modules of a training checkpoint that nobody needs after it
 
 
 def load_pickle(path: Path):
@@ -95,8 +96,8 @@ def check_state(state: dict[str, Tensor], shape: BertShape, source: str, labels:
             classes = len(state.get(CLASSIFICATION_HEAD + "out_proj.bias", ()))
             if classes != len(labels or ()):
                 raise InputError(
-                    f"{source}: its classification head has {classes} classes, but it names {len(labels or ())} labels: "
-                    "head and labels belong to different trainings"
+                    f"{source}: its classification head has {classes} classes, but it names {len(labels or ())} "
+                    "labels; head and labels belong to different trainings"
                 )
             modules[CLASSIFICATION_HEAD] = ClassificationHead(shape.dim, classes, shape.dropout)
         if part(state, SPAN_HEAD):

@@ -22,6 +22,9 @@ def plan_attention(
 ):
     """The attention of one packed batch: a callable from query, key and value, (T, 3, H, D), to (T, H, D).
 
+    Its method `of_first_tokens` takes queries of the sequences' first tokens alone, (B, H, D), and keys and values of
+    all, (T, 2, H, D), to (B, H, D).
+
     `dtype` is the one in which the layers will compute; `p` is the dropout on attention probabilities.
     """
     device = cu_seqlens.device
@@ -54,6 +57,10 @@ class VarlenAttention:
         starts, longest = self.cu_seqlens, self.max_length
         return varlen_attn(*qkv.unbind(1), starts, starts, longest, longest)
 
+    def of_first_tokens(self, query: Tensor, key_value: Tensor) -> Tensor:
+        one_each = torch.arange(len(self.cu_seqlens), dtype=torch.int32, device=query.device)
+        return varlen_attn(query, *key_value.unbind(1), one_each, self.cu_seqlens, 1, self.max_length)
+
 
 class PaddedAttention:
     """Sequences padded to the next multiple of `width`, and one group for each padded length."""
@@ -65,6 +72,7 @@ class PaddedAttention:
         order = padded.argsort(stable=True)
         group_lengths, counts = padded.unique(return_counts=True)
         self.shapes = list(zip(counts.tolist(), group_lengths.tolist(), strict=True))
+        self.order = order.to(device, non_blocking=True)  # of the sequences, group by group
         # Where each sequence starts in the padded layout, and from there where each token goes.
         starts = torch.empty_like(true)
         starts[order] = padded[order].cumsum(0) - padded[order]
@@ -83,13 +91,27 @@ class PaddedAttention:
         return [count * length for count, length in self.shapes]
 
     def __call__(self, qkv: Tensor) -> Tensor:
-        padded = qkv.new_zeros(self.padded_total, *qkv.shape[1:]).index_copy(0, self.slots, qkv)
         outputs = []
-        for group, shape, mask in zip(padded.split(self._sizes()), self.shapes, self.masks, strict=True):
+        for group, shape, mask in zip(self._padded(qkv), self.shapes, self.masks, strict=True):
             query, key, value = group.unflatten(0, shape).permute(2, 0, 3, 1, 4)  # each (N, H, L, D)
             attended = attend(query, key, value, mask, self.dropout)
             outputs.append(attended.transpose(1, 2).flatten(0, 1))  # (N * L, H, D)
         return torch.cat(outputs).index_select(0, self.slots)
+
+    def of_first_tokens(self, query: Tensor, key_value: Tensor) -> Tensor:
+        """What each sequence's first token attends to: its query (B, H, D), all keys and values (T, 2, H, D)."""
+        outputs = []
+        queries = query[self.order].split([count for count, _ in self.shapes])
+        groups = zip(queries, self._padded(key_value), self.shapes, self.masks, strict=True)
+        for first, group, shape, mask in groups:
+            key, value = group.unflatten(0, shape).permute(2, 0, 3, 1, 4)  # each (N, H, L, D)
+            outputs.append(attend(first.unsqueeze(2), key, value, mask, self.dropout).squeeze(2))  # (N, H, D)
+        return torch.empty_like(query).index_copy(0, self.order, torch.cat(outputs))  # (B, H, D)
+
+    def _padded(self, packed: Tensor) -> tuple[Tensor, ...]:
+        """(T, …) -> each group's (N * L, …), zeros where nothing is."""
+        padded = packed.new_zeros(self.padded_total, *packed.shape[1:]).index_copy(0, self.slots, packed)
+        return padded.split(self._sizes())
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:

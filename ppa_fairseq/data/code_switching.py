@@ -1,0 +1,74 @@
+"""Sentence-level code-switching with English (method.md, fine-tuning): which language each half of an example has."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ppa_fairseq.data.counter_random import uniform
+
+ENGLISH = "en"
+PURPOSE = 0x5C  # keeps these draws apart from others of the same (seed, epoch, index)
+
+
+@dataclass(frozen=True)
+class CodeSwitch:
+    """What a non-English example also gives.
+
+    Attributes:
+        probability: of each example, each epoch anew.
+        first, second: whether (first in English, second not) and (second in English, first not) are made; the
+            paper makes both. First and second are premise and hypothesis, or question and context.
+    """
+
+    probability: float = 1.0
+    first: bool = True
+    second: bool = True
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The examples of one epoch: entry *i* takes its first half from one language and its second from another.
+
+    Attributes:
+        first, second: (E,) numbers of languages.
+        row: (E,) the example's row, the same in every language.
+        unit: (E,) ascending; the two mixed forms of one example are one unit.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    row: np.ndarray
+    unit: np.ndarray
+
+
+def mix(
+    languages: list[str],
+    rows: dict[str, np.ndarray],
+    english_rows: np.ndarray,
+    switch: CodeSwitch | None,
+    seed: int,
+    epoch: int,
+) -> Mixture:
+    """All examples as they are, and the mixed forms that *switch* makes of the non-English ones.
+
+    Args:
+        languages: an entry's numbers are places in this list; with *switch*, English is one of them.
+        rows: the rows to train on, by language; ascending.
+        english_rows: the rows that there are in English, ascending; no other has mixed forms.
+        switch: None for plain translate-train (or zero-shot, with English alone).
+    """
+    parts = []  # of (language of the first half, of the second, row, number within the unit)
+    for language, chosen in rows.items():
+        number = languages.index(language)
+        parts.append([np.full(len(chosen), number)] * 2 + [chosen, np.zeros(len(chosen), dtype=np.int64)])
+        if switch is None or language == ENGLISH:
+            continue
+        english = languages.index(ENGLISH)
+        drawn = uniform(seed, epoch, number, chosen, PURPOSE) < switch.probability
+        mixed = chosen[drawn & np.isin(chosen, english_rows, assume_unique=True)]
+        forms = [(number, english)] * switch.second + [(english, number)] * switch.first
+        first, second = (np.tile(np.array(side), len(mixed)) for side in zip(*forms, strict=True))
+        within = np.tile(np.arange(len(forms)), len(mixed))
+        parts.append([first, second, np.repeat(mixed, len(forms)), within])
+    first, second, row, within = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Mixture(first, second, row, np.cumsum(within == 0) - 1)

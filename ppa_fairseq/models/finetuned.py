@@ -1,0 +1,130 @@
+"""The encoder with a head of a task: what is fine-tuned. All else of alignment stays behind (method.md)."""
+
+import logging
+from dataclasses import dataclass, field
+
+import torch
+from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
+from torch import nn
+
+from ppa_fairseq import checkpoint
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
+from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
+from ppa_fairseq.models.heads import ClassificationHead, SpanHead
+from ppa_fairseq.traps import settle_training_args
+from ppa_fairseq.weights import CLASSIFICATION_HEAD, SPAN_HEAD
+
+logger = logging.getLogger(__name__)
+HEAD_NAME = CLASSIFICATION_HEAD.split(".")[1]  # as fairseq's sentence_prediction asks for it
+
+
+@dataclass
+class FinetunedConfig(EncoderConfig):
+    new_head: bool = field(
+        default=False, metadata={"help": "start with a new head even if --pretrained has been fine-tuned already"}
+    )
+
+
+@dataclass
+class ClassifierConfig(FinetunedConfig):
+    head_dropout: float = field(default=0.1, metadata={"help": "dropout inside the classification head"})
+
+
+class FinetunedModel(BaseFairseqModel):
+    """An encoder; subclasses add the head, whose weights' names start with ``head_prefix``."""
+
+    head_prefix: str
+
+    def __init__(self, cfg: FinetunedConfig, shape: BertShape, dictionary):
+        super().__init__()
+        self.cfg = cfg
+        self.encoder = BertEncoder(dictionary, shape)
+
+    def max_positions(self) -> int:
+        return self.encoder.max_positions()
+
+    def start_from(self, pretrained: checkpoint.Checkpoint) -> None:
+        """Take the encoder, and the head if there is one of this kind. Says what was taken and what was left.
+
+        Raises InputError if the head there is another's: other classes.
+        """
+        self.encoder.load_state_dict(checkpoint.part(pretrained.state, "encoder."))
+        head = {}
+        if not self.cfg.new_head:
+            head = {name: value for name, value in pretrained.state.items() if name.startswith(self.head_prefix)}
+        if head:
+            self.check_head(pretrained)
+            self.load_state_dict(head, strict=False)
+        left = sorted({name.split(".")[0] for name in pretrained.state.keys() - head.keys()} - {"encoder"})
+        logger.info(
+            f"--pretrained {self.cfg.pretrained}: took its encoder of {len(self.encoder.layers)} layers and "
+            f"{'its fine-tuned head' if head else 'no head: a new one is made'}; left behind: "
+            f"{', '.join([*left, *pretrained.left_behind]) or 'nothing'}"
+        )
+
+    def check_head(self, pretrained: checkpoint.Checkpoint) -> None:
+        """Raise InputError if the head of *pretrained* does not fit."""
+
+
+@register_model("ppa_classifier", dataclass=ClassifierConfig)
+class PPAClassifier(FinetunedModel):
+    """Sentence pairs -> class logits, from the last layer's [CLS]; for fairseq's `sentence_prediction` criterion."""
+
+    head_prefix = CLASSIFICATION_HEAD
+
+    def __init__(self, cfg: ClassifierConfig, shape: BertShape, dictionary, labels: list[str]):
+        super().__init__(cfg, shape, dictionary)
+        self.labels = labels
+        head = ClassificationHead(shape.dim, len(labels), cfg.head_dropout)
+        self.classification_heads = nn.ModuleDict({HEAD_NAME: head})
+
+    @classmethod
+    def build_model(cls, cfg: ClassifierConfig, task) -> "PPAClassifier":
+        return cls(cfg, shape_of(cfg, task.dictionary), task.dictionary, task.labels)
+
+    def check_head(self, pretrained: checkpoint.Checkpoint) -> None:
+        if pretrained.labels != self.labels:
+            raise InputError(
+                f"--pretrained {self.cfg.pretrained}: its head tells {', '.join(pretrained.labels)} apart, but the "
+                f"data has {', '.join(self.labels)}: --new-head leaves that head behind"
+            )
+
+    def forward(self, features_only: bool = True, classification_head_name: str = HEAD_NAME, **packed):
+        """A packed batch of B sequences -> logits (B, K); the other arguments are those of fairseq's criterion."""
+        first = self.encoder(**packed, first_tokens_only=True)["hidden"]  # (B, C)
+        return self.classification_heads[classification_head_name](first), None
+
+
+@register_model("ppa_reader", dataclass=FinetunedConfig)
+class PPAReader(FinetunedModel):
+    """Question and context -> for every token, the logits of being the answer's first and last one."""
+
+    head_prefix = SPAN_HEAD
+
+    def __init__(self, cfg: FinetunedConfig, shape: BertShape, dictionary):
+        super().__init__(cfg, shape, dictionary)
+        self.span_head = SpanHead(shape.dim)
+
+    @classmethod
+    def build_model(cls, cfg: FinetunedConfig, task) -> "PPAReader":
+        return cls(cfg, shape_of(cfg, task.dictionary), task.dictionary)
+
+    def forward(self, **packed) -> torch.Tensor:
+        """A packed batch of T tokens -> (T, 2)."""
+        return self.span_head(self.encoder(**packed)["hidden"])
+
+
+@register_model_architecture("ppa_classifier", "ppa_bert_classifier")
+@register_model_architecture("ppa_reader", "ppa_bert_reader")
+def whatever_is_pretrained(args) -> None:
+    """Sizes from --pretrained."""
+    settle_training_args(args)
+
+
+@register_model_architecture("ppa_classifier", "ppa_mbert_base_classifier")
+@register_model_architecture("ppa_reader", "ppa_mbert_base_reader")
+def mbert_base(args) -> None:
+    """bert-base-multilingual-cased."""
+    take_mbert_sizes(args)
+    settle_training_args(args)
