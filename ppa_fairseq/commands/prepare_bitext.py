@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ppa_fairseq import tokenizer
-from ppa_fairseq.data.bitext_encoder import encode_in_worker, set_up_worker
+from ppa_fairseq.data.bitext_encoder import encode_in_worker, line_symbols, set_up_worker
 from ppa_fairseq.data.bitext_filters import REASONS, LengthLimits, read_batches
 from ppa_fairseq.data.bitext_reader import Bitext, parse_bitext
 from ppa_fairseq.data.bitext_writer import PairCounts, PairWriter
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
     bitexts = [parse_bitext(text) for text in args.pairs]
     _check_names(bitexts)
     texts = tokenizer.read_files(args.tokenizer)
-    symbols = _symbols(texts, args.tokenizer)
+    symbols = line_symbols(texts, args.tokenizer)
     limits = LengthLimits(args.min_tokens, args.max_tokens)
     setup = (texts, args.tokenizer, limits, args.valid_share)
     all_counts = {}
@@ -193,17 +193,6 @@ def _check_names(bitexts: list[Bitext]) -> None:
                 f"give all its files at once, as in {bitext.name}=FILE,FILE"
             )
         named[languages] = bitext.name
-
-
-def _symbols(texts: dict[str, str], source: str) -> list[str]:
-    """The vocabulary in id order. Raises InputError if a symbol, among others joined by spaces, is cut."""
-    for added in tokenizer.build_tokenizer(texts, source).get_added_tokens_decoder().values():
-        if len(added.content.split()) != 1:
-            raise InputError(
-                f"{source}: the added token {added.content!r} has white space, where fairseq would cut it; "
-                "take a tokenizer without it"
-            )
-    return tokenizer.symbols(texts, source)
 
 
 def _report(all_counts: dict[str, PairCounts]) -> None:
