@@ -11,9 +11,11 @@ COMMANDS = {
     "export-hf": "ppa_fairseq.commands.export_hf",
     "prepare-bitext": "ppa_fairseq.commands.prepare_bitext",
     "prepare-qa": "ppa_fairseq.commands.prepare_qa",
+    "prepare-xnli": "ppa_fairseq.commands.prepare_xnli",
     "binarize": "ppa_fairseq.commands.binarize",
     "retrieve": "ppa_fairseq.commands.retrieve",
     "embed": "ppa_fairseq.commands.embed",
+    "evaluate-xnli": "ppa_fairseq.commands.evaluate_xnli",
     "launch": "ppa_fairseq.commands.launch",
 }
 

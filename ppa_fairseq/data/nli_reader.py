@@ -82,7 +82,7 @@ class NLIFile:
     def __iter__(self) -> Iterator[tuple[str, NLIExample]]:
         names = _label_names(self.labels)
         fields: dict[str, str | None] = {}
-        number = None
+        has_rows = False
         for number, record in self._records():
             if not fields:
                 fields = {field: _find(field, record) for field in NAMES}
@@ -91,18 +91,13 @@ class NLIFile:
             language = of_file or _language(record, where)
             if of_file is None and self.language not in (None, language):
                 continue
-            yield (
-                language,
-                NLIExample(
-                    _text(record, fields["premise"], "premise", where),
-                    _text(record, fields["hypothesis"], "hypothesis", where),
-                    self._label(record, fields["label"], names, where),
-                    where,
-                    _pair_id(record, fields["pair_id"]),
-                ),
-            )
-        if number is None:
-            raise InputError(f"{self.path}: has no rows; fetch it again")
+            has_rows = True
+            premise, hypothesis = (_text(record, fields[field], field, where) for field in ("premise", "hypothesis"))
+            label = self._label(record, fields["label"], names, where)
+            yield language, NLIExample(premise, hypothesis, label, where, _pair_id(record, fields["pair_id"]))
+        if not has_rows:
+            wanted = f" of language {self.language}" if self.language else ""
+            raise InputError(f"{self.path}: no row{wanted} in it; name another file or fetch it again")
 
     def _label(self, record: dict, field: str | None, names: dict, where: str) -> str:
         label = record.get(field)
@@ -177,8 +172,7 @@ def read_nli(
     if left_out:
         logger.warning(f"{path}: {left_out:,} rows without a label ({NO_CONSENSUS}: no consensus) are left out")
     if not examples:
-        wanted = f" of language {language}" if language else ""
-        raise InputError(f"{path}: no labelled row{wanted} in it; name another file")
+        raise InputError(f"{path}: no row with a label in it; name another file")
     return examples
 
 
