@@ -29,6 +29,7 @@ setup(
         "numpy>=1.26",
         "tokenizers>=0.20",
         "sentencepiece",
+        "protobuf",  # in which sentencepiece keeps its models
         "safetensors>=0.4",
         "transformers>=4.45",
         "tqdm",

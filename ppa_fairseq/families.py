@@ -16,6 +16,7 @@ class Family:
     mask: str
     doubled_eos: bool  # whether a second eos stands between two sentences
     second_type: int  # token type of the second sentence
+    position_offset: int  # row of the position table that a sequence's first token takes
 
     @property
     def specials(self) -> tuple[str, ...]:
@@ -26,8 +27,9 @@ class Family:
         return [special for special in self.specials if special not in vocabulary]
 
 
-BERT = Family("BERT", "[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]", doubled_eos=False, second_type=1)
-XLM_ROBERTA = Family("XLM-RoBERTa", "<s>", "<pad>", "</s>", "<unk>", "<mask>", doubled_eos=True, second_type=0)
+BERT = Family("BERT", "[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]", False, second_type=1, position_offset=0)
+# Its position table keeps the rows up to the padding id, 1, for padding.
+XLM_ROBERTA = Family("XLM-RoBERTa", "<s>", "<pad>", "</s>", "<unk>", "<mask>", True, second_type=0, position_offset=2)
 
 
 def family_of(vocabulary: Container[str]) -> Family:

@@ -1,4 +1,4 @@
-"""Hugging Face's BERT folders: their names and sizes in ours, both ways, bit for bit."""
+"""Hugging Face's BERT and XLM-RoBERTa folders: their names and sizes in ours, both ways, bit for bit."""
 
 import json
 from pathlib import Path
@@ -7,111 +7,62 @@ import torch
 from torch import Tensor
 
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.families import family_of
+from ppa_fairseq.hf_layouts import CLASSES, LAYOUTS, SIZES, Layout
 from ppa_fairseq.models.bert_encoder import BertShape
 from ppa_fairseq.tokenizer import complete, read_files, symbols
-from ppa_fairseq.weights import Checkpoint, check_state, load_pickle, load_safetensors
+from ppa_fairseq.weights import CLASSIFICATION_HEAD, LM_HEAD, Checkpoint, check_state, load_pickle, load_safetensors
 
 HEAD_SEED = 0  # draws the MLM head that a folder does not have
 
-# Size in BertShape -> key of config.json, and what transformers takes where the key is absent.
-SIZES = {
-    "vocab_size": ("vocab_size", None),
-    "layers": ("num_hidden_layers", None),
-    "dim": ("hidden_size", None),
-    "ffn_dim": ("intermediate_size", None),
-    "heads": ("num_attention_heads", None),
-    "max_positions": ("max_position_embeddings", None),
-    "token_types": ("type_vocab_size", 2),
-    "layer_norm_eps": ("layer_norm_eps", 1e-12),
-    "dropout": ("hidden_dropout_prob", 0.1),
-    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
-}
-# Another value of these keys would be another network; where one is absent, transformers takes this value.
-REQUIRED = {
-    "model_type": "bert",
-    "hidden_act": "gelu",
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "add_cross_attention": False,
-}
-
-EMBEDDINGS = {
-    "embed_tokens": "word_embeddings",
-    "embed_positions": "position_embeddings",
-    "embed_token_types": "token_type_embeddings",
-}
-LAYER = {
-    "self_attn.qkv_proj": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "self_attn.out_proj": ("attention.output.dense",),
-    "self_attn_layer_norm": ("attention.output.LayerNorm",),
-    "fc1": ("intermediate.dense",),
-    "fc2": ("output.dense",),
-    "final_layer_norm": ("output.LayerNorm",),
-}
-HEAD = "cls.predictions."
-# No weights of their own: index buffers of old releases; the decoder, which is the word embeddings again.
-COPIES = {"bert.embeddings.position_ids", "bert.embeddings.token_type_ids", HEAD + "decoder"}
-
-
-def name_table(layers: int) -> dict[str, tuple[str, ...]]:
-    """Our name of a tensor -> Hugging Face's names of the tensors that it holds, stacked in this order."""
-    table = {f"encoder.{ours}.weight": (f"bert.embeddings.{it}.weight",) for ours, it in EMBEDDINGS.items()}
-    modules = {"encoder.layernorm_embedding": ("bert.embeddings.LayerNorm",)}
-    for i in range(layers):
-        for ours, theirs in LAYER.items():
-            modules[f"encoder.layers.{i}.{ours}"] = tuple(f"bert.encoder.layer.{i}.{name}" for name in theirs)
-    modules["lm_head.dense"] = (HEAD + "transform.dense",)
-    modules["lm_head.layer_norm"] = (HEAD + "transform.LayerNorm",)
-    for ours, theirs in modules.items():
-        for kind in ("weight", "bias"):
-            table[f"{ours}.{kind}"] = tuple(f"{name}.{kind}" for name in theirs)
-    table["lm_head.bias"] = (HEAD + "bias",)
-    return table
-
 
 def read(folder: str | Path) -> Checkpoint:
-    """Read config.json, the weights and the tokenizer of a Hugging Face BERT folder.
+    """Read config.json, the weights and the tokenizer of a Hugging Face BERT or XLM-RoBERTa folder.
 
-    A missing MLM head is initialised as BERT's was (dense N(0, 0.02) from a fixed seed, zero biases); the
-    result's `notes` say so, and what was left out. Raises InputError for whatever is not a BERT.
+    A sequence classifier's head comes with its labels, a question answerer's with its span head. Where there is no
+    head at all an MLM head is initialised as BERT's was (dense N(0, 0.02) from a fixed seed, zero biases). The
+    result's `notes` say so, and what was left out. Raises InputError for whatever is neither.
     """
     folder = Path(folder)
-    shape = read_shape(folder / "config.json")
+    config = _read_json(folder / "config.json")
+    layout, shape = read_shape(config, folder / "config.json")
     tensors, source = read_tensors(folder)
-    tensors = {current_name(name): tensor for name, tensor in tensors.items()}
-    notes = []
-    table = name_table(shape.layers)
-    has_head = any(name.startswith(HEAD) for name in tensors)
-    if has_head:
-        _untie(tensors, source)
-    else:
-        table = {ours: theirs for ours, theirs in table.items() if ours.startswith("encoder.")}
-    state = {}
+    tensors = {layout.current_name(name): tensor for name, tensor in tensors.items()}
+    heads = _heads(config, tensors, layout)
+    if LM_HEAD in heads:
+        _untie(tensors, source, layout)
+    table, state, notes = layout.name_table(shape.layers, heads), {}, []
     for ours, theirs in table.items():
         for name in theirs:
             if name not in tensors:
                 raise InputError(f"{source}: no tensor {name}: not whole, or config.json is another model's")
         state[ours] = torch.cat([tensors[name] for name in theirs]) if len(theirs) > 1 else tensors[theirs[0]]
-    if not has_head:
+    if not heads:
         state |= initial_head(shape, state["encoder.embed_tokens.weight"].dtype)
         notes.append(
             f"no MLM head in {source.name}: initialised one, dense layer N(0, 0.02) with seed {HEAD_SEED}, "
             "decoder tied to the word embeddings"
         )
-    check_state(state, shape, str(source))
+    labels = _labels(config, folder / "config.json") if CLASSIFICATION_HEAD in heads else None
+    check_state(state, shape, str(source), labels)
     used = {name for theirs in table.values() for name in theirs}
     modules = {name.removesuffix(".weight").removesuffix(".bias") for name in tensors.keys() - used}
-    if left_out := sorted(modules - COPIES):
+    if left_out := sorted(modules - layout.copies):
         notes.append(f"left out, having no part in alignment: {', '.join(left_out)}")
-    return Checkpoint(shape, state, _read_tokenizer(folder, shape), notes=notes)
+    return Checkpoint(shape, state, _read_tokenizer(folder, shape, layout), labels=labels, notes=notes)
 
 
-def read_shape(path: Path) -> BertShape:
-    """The sizes in a config.json. Raises InputError if it is no BERT's."""
-    config = _read_json(path)
-    for key, wanted in REQUIRED.items():
+def read_shape(config: dict, path: Path) -> tuple[Layout, BertShape]:
+    """The family and the sizes in a config.json. Raises InputError if it is no BERT's and no XLM-RoBERTa's."""
+    model_type = config.get("model_type", "bert")
+    layout = next((layout for layout in LAYOUTS if layout.model_type == model_type), None)
+    if layout is None:
+        known = " and ".join(repr(layout.model_type) for layout in LAYOUTS)
+        raise InputError(f"{path}: model_type is {model_type!r}; only {known} can be taken")
+    for key, wanted in layout.required.items():
         if config.get(key, wanted) != wanted:
-            raise InputError(f"{path}: {key} is {config[key]!r}; only a BERT with {wanted!r} can be taken")
+            name = layout.family.name
+            raise InputError(f"{path}: {key} is {config[key]!r}; of {name} only {wanted!r} can be taken")
     sizes = {}
     for size, (key, default) in SIZES.items():
         value = config.get(key, default)
@@ -119,12 +70,10 @@ def read_shape(path: Path) -> BertShape:
         if type(value) not in (int, kind) or value < (1 if kind is int else 0):
             raise InputError(f"{path}: {key} is {value!r}, which is no size; fetch the file again")
         sizes[size] = kind(value)
-    shape = BertShape(**sizes)
+    shape = BertShape(**sizes, position_offset=layout.family.position_offset)
     if shape.dim % shape.heads:
-        raise InputError(
-            f"{path}: hidden_size {shape.dim} is no multiple of its {shape.heads} attention heads"
-        )
-    return shape
+        raise InputError(f"{path}: hidden_size {shape.dim} is no multiple of its {shape.heads} attention heads")
+    return layout, shape
 
 
 def read_tensors(folder: Path) -> tuple[dict[str, Tensor], Path]:
@@ -141,13 +90,6 @@ def read_tensors(folder: Path) -> tuple[dict[str, Tensor], Path]:
     raise InputError(f"{folder}: no model.safetensors and no pytorch_model.bin; fetch the model's weights")
 
 
-def current_name(name: str) -> str:
-    """The name that today's BertForMaskedLM gives to a tensor of any BERT model and release."""
-    if name.startswith(("embeddings.", "encoder.", "pooler.")):
-        name = "bert." + name
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-
-
 def initial_head(shape: BertShape, dtype: torch.dtype) -> dict[str, Tensor]:
     """A new MLM head: the same whenever it is drawn."""
     generator = torch.Generator().manual_seed(HEAD_SEED)
@@ -162,34 +104,72 @@ def initial_head(shape: BertShape, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def to_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The reverse of reading: tensors under the names of BertForMaskedLM, ready for safetensors."""
+    """The reverse of reading: tensors under Hugging Face's names, ready for safetensors."""
     tensors = {}
-    for ours, theirs in name_table(checkpoint.shape.layers).items():
-        if ours in checkpoint.state:
-            parts = checkpoint.state[ours].chunk(len(theirs))
-            tensors |= {name: tensor.contiguous() for name, tensor in zip(theirs, parts, strict=True)}
+    layout, heads = layout_of(checkpoint.shape), tuple(_own_heads(checkpoint).values())
+    for ours, theirs in layout.name_table(checkpoint.shape.layers, heads).items():
+        parts = checkpoint.state[ours].chunk(len(theirs))
+        tensors |= {name: tensor.contiguous() for name, tensor in zip(theirs, parts, strict=True)}
     return tensors
 
 
 def to_config(checkpoint: Checkpoint) -> dict:
     """config.json for `to_tensors`."""
-    has_head = "lm_head.bias" in checkpoint.state
+    layout = layout_of(checkpoint.shape)
+    model_class = next(iter(_own_heads(checkpoint)), "Model")
     dtype = checkpoint.state["encoder.embed_tokens.weight"].dtype
-    return {
-        "architectures": ["BertForMaskedLM" if has_head else "BertModel"],
-        **REQUIRED,
+    config = {
+        "architectures": [layout.class_prefix + model_class],
+        "model_type": layout.model_type,
+        **layout.required,
         **{key: getattr(checkpoint.shape, size) for size, (key, _) in SIZES.items()},
         "initializer_range": 0.02,
         "tie_word_embeddings": True,
         "torch_dtype": str(dtype).removeprefix("torch."),
     }
+    if checkpoint.labels:
+        config["problem_type"] = "single_label_classification"
+        config["id2label"] = {str(index): label for index, label in enumerate(checkpoint.labels)}
+        config["label2id"] = {label: index for index, label in enumerate(checkpoint.labels)}
+    return config
+
+
+def layout_of(shape: BertShape) -> Layout:
+    """The family that starts its positions where `shape` does."""
+    for layout in LAYOUTS:
+        if layout.family.position_offset == shape.position_offset:
+            return layout
+    raise InputError(f"position offset {shape.position_offset}: neither a BERT's (0) nor an XLM-RoBERTa's (2)")
+
+
+def _own_heads(checkpoint: Checkpoint) -> dict[str, str]:
+    """Of CLASSES, what the checkpoint has."""
+    return {name: head for name, head in CLASSES.items() if any(key.startswith(head) for key in checkpoint.state)}
+
+
+def _heads(config: dict, tensors: dict[str, Tensor], layout: Layout) -> tuple[str, ...]:
+    """The heads to read: the MLM head that is there, and the one that the model's class is named after."""
+    classes = config.get("architectures")
+    classes = classes if isinstance(classes, list) else []
+    heads = [head for ending, head in CLASSES.items() if head != LM_HEAD and layout.class_prefix + ending in classes]
+    if any(name.startswith(layout.mlm_prefix) for name in tensors):
+        heads.append(LM_HEAD)
+    return tuple(heads)
+
+
+def _labels(config: dict, path: Path) -> list[str]:
+    """The class names in id order; where config.json names none, transformers' own two."""
+    names = config.get("id2label") or {str(index): f"LABEL_{index}" for index in range(2)}
+    if not isinstance(names, dict) or sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+        raise InputError(f"{path}: id2label does not name the classes 0, 1, ...; fetch the file again")
+    return [str(names[str(index)]) for index in range(len(names))]
 
 
 def _read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give a Hugging Face BERT folder") from None
+        raise InputError(f"{path}: no such file; give a Hugging Face folder of a BERT or XLM-RoBERTa") from None
     except ValueError as error:
         raise InputError(f"{path}: no JSON ({error}); fetch the file again") from None
     if not isinstance(content, dict):
@@ -217,23 +197,29 @@ def _load_tensors(path: Path, load) -> dict[str, Tensor]:
     return tensors
 
 
-def _untie(tensors: dict[str, Tensor], source: Path) -> None:
+def _untie(tensors: dict[str, Tensor], source: Path, layout: Layout) -> None:
     """Check that the decoder is the word embeddings again, and find its bias under either of its names."""
-    words = "bert.embeddings.word_embeddings.weight"
-    for own, shared in ((HEAD + "decoder.weight", words), (HEAD + "decoder.bias", HEAD + "bias")):
-        if own in tensors and shared == HEAD + "bias":
-            tensors.setdefault(shared, tensors[own])
+    decoder, bias = layout.mlm_prefix + "decoder.", layout.mlm_prefix + "bias"
+    if decoder + "bias" in tensors:
+        tensors.setdefault(bias, tensors[decoder + "bias"])
+    for own, shared in ((decoder + "weight", layout.words), (decoder + "bias", bias)):
         if own in tensors and shared in tensors and not torch.equal(tensors[own], tensors[shared]):
             raise InputError(f"{source}: {own} differs from {shared}; only a tied MLM head can be taken")
 
 
-def _read_tokenizer(folder: Path, shape: BertShape) -> dict[str, str]:
-    """The tokenizer's files, complete, with one symbol for each word embedding."""
-    texts = complete(read_files(folder), str(folder), shape.max_positions)
-    found = len(symbols(texts, str(folder)))
-    if found != shape.vocab_size:
+def _read_tokenizer(folder: Path, shape: BertShape, layout: Layout) -> dict[str, str]:
+    """The tokenizer's files, complete, of the same family, with one symbol for each word embedding."""
+    texts = complete(read_files(folder), str(folder), shape.max_positions - shape.position_offset)
+    found = symbols(texts, str(folder))
+    if len(found) != shape.vocab_size:
         raise InputError(
-            f"{folder}: the vocabulary has {found} entries and the word embeddings {shape.vocab_size} rows; "
+            f"{folder}: the vocabulary has {len(found)} entries and the word embeddings {shape.vocab_size} rows; "
             "take vocabulary and weights from the same model"
+        )
+    family = family_of(found)
+    if family is not layout.family:
+        raise InputError(
+            f"{folder}: the tokenizer is of the family {family.name}, but config.json is of {layout.family.name}; "
+            "take both from the same model"
         )
     return texts

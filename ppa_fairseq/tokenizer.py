@@ -1,16 +1,20 @@
-"""WordPiece tokenizers, as files, as one object and as a list of symbols.
+"""Tokenizers of both families, as files, as one object and as a list of symbols.
 
-A tokenizer travels as the texts of its files, {name: text}: it fits in a checkpoint and comes out unchanged.
+A tokenizer travels as the texts of its files, {name: text}: it fits in a checkpoint and comes out unchanged. A
+SentencePiece model, which is no text, is read into a tokenizer.json.
 """
 
 import json
+import re
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.families import BERT, family_of
+from ppa_fairseq.sentencepiece_model import read_sentencepiece
 
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SENTENCEPIECE_FILE = "sentencepiece.bpe.model"
 FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -18,6 +22,7 @@ FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+WHITE_SPACE = re.compile(r"\s")
 # Key of tokenizer_config.json -> the normalizer's name of it, and what transformers takes where it is absent.
 NORMALIZER_OPTIONS = {
     "do_lower_case": ("lowercase", True),
@@ -32,7 +37,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def read_files(folder: str | Path) -> dict[str, str]:
-    """Texts of the tokenizer's files in `folder`, to the byte. Raises InputError if one is not UTF-8."""
+    """Texts of the tokenizer's files in `folder`, to the byte; of a SentencePiece model, the tokenizer.json it makes.
+
+    Raises InputError if one is not UTF-8 or not what its name says.
+    """
     texts = {}
     for name in FILES:
         path = Path(folder) / name
@@ -41,6 +49,9 @@ def read_files(folder: str | Path) -> dict[str, str]:
                 texts[name] = path.read_bytes().decode("utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(f"{path}: not UTF-8 ({error}); fetch the file again") from None
+    model = Path(folder) / SENTENCEPIECE_FILE
+    if "tokenizer.json" not in texts and model.is_file():
+        texts["tokenizer.json"] = read_sentencepiece(model).to_str()
     return texts
 
 
@@ -54,8 +65,8 @@ def write_files(texts: dict[str, str], folder: str | Path) -> None:
 def build_tokenizer(texts: dict[str, str], source: str) -> Tokenizer:
     """The tokenizer that `texts` describe, neither cutting nor padding; `source` names it in messages.
 
-    Takes tokenizer.json, else builds from vocab.txt what transformers' BertTokenizer builds.
-    Raises InputError if both are absent, one is broken or one of the five BERT specials is missing.
+    Takes tokenizer.json, else builds from vocab.txt what transformers' BertTokenizer builds. Raises InputError if
+    both are absent, one is broken, a special of the family is missing, or they are not put around sentences.
     """
     if "tokenizer.json" in texts:
         try:
@@ -66,18 +77,26 @@ def build_tokenizer(texts: dict[str, str], source: str) -> Tokenizer:
         tokenizer = _build_from_vocabulary(texts, source)
     else:
         raise InputError(f"{source}: no tokenizer.json and no vocab.txt; a tokenizer belongs to the model")
-    missing = [special for special in SPECIALS if tokenizer.token_to_id(special) is None]
-    if missing:
-        raise InputError(f"{source}: the vocabulary has no {' '.join(missing)}; a BERT vocabulary is needed")
+    vocabulary = tokenizer.get_vocab()
+    family = family_of(vocabulary)
+    if missing := family.missing(vocabulary):
+        raise InputError(
+            f"{source}: the vocabulary has no {' '.join(missing)}; that of a BERT or an XLM-RoBERTa is needed"
+        )
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    bos, eos = vocabulary[family.bos], vocabulary[family.eos]
+    if tokenizer.encode("", "").ids != [bos, eos, *[eos] * family.doubled_eos, eos]:
+        raise InputError(
+            f"{source}/tokenizer.json: does not lay out sentences as {family.name} does, with {family.bos} and "
+            f"{family.eos}; take the model's own"
+        )
     return tokenizer
 
 
 def _build_from_vocabulary(texts: dict[str, str], source: str) -> Tokenizer:
     vocabulary = {symbol: index for index, symbol in enumerate(_lines(texts["vocab.txt"]))}
-    missing = [special for special in SPECIALS if special not in vocabulary]
-    if missing:
+    if missing := BERT.missing(vocabulary):
         raise InputError(f"{source}/vocab.txt: no line {' '.join(missing)}; a BERT vocabulary is needed")
     config = _read_config(texts, source)
     options = {name: config.get(key, default) for key, (name, default) in NORMALIZER_OPTIONS.items()}
@@ -89,7 +108,7 @@ def _build_from_vocabulary(texts: dict[str, str], source: str) -> Tokenizer:
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer.add_special_tokens(list(BERT.specials))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -107,6 +126,9 @@ def complete(texts: dict[str, str], source: str, max_length: int) -> dict[str, s
     tokenizer = build_tokenizer(texts, source)
     texts = {"tokenizer.json": tokenizer.to_str(), **texts}
     config = _read_config(texts, source)
+    if isinstance(tokenizer.model, models.Unigram):
+        config = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": max_length}
+        return {"tokenizer_config.json": json.dumps(config, indent=2) + "\n", **texts}
     is_bert = config.get("tokenizer_class", "BertTokenizer") in ("BertTokenizer", "BertTokenizerFast")
     if not is_bert or not isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
         return texts
@@ -130,7 +152,7 @@ def lowers_case(tokenizer: Tokenizer) -> bool:
 
 
 def symbols(texts: dict[str, str], source: str) -> list[str]:
-    """The vocabulary in id order, added tokens included.
+    """The vocabulary in id order, added tokens included; white space in an entry, at which fairseq cuts, as \\u0085.
 
     Raises InputError if vocab.txt and tokenizer.json disagree or an id has no symbol.
     """
@@ -144,7 +166,7 @@ def symbols(texts: dict[str, str], source: str) -> list[str]:
     gap = next((index for index in range(len(listed)) if index not in listed), None)
     if gap is not None:
         raise InputError(f"{source}: no symbol has the id {gap}; add the model's vocab.txt")
-    return [listed[index] for index in range(len(listed))]
+    return [WHITE_SPACE.sub(lambda found: f"\\u{ord(found[0]):04x}", listed[index]) for index in range(len(listed))]
 
 
 def _read_config(texts: dict[str, str], source: str) -> dict:

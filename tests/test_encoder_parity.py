@@ -1,16 +1,20 @@
-"""Encoder and MLM head against transformers' BertForMaskedLM: padded batches there, packed ones here."""
+"""Encoder and MLM head against transformers' BERT and XLM-RoBERTa: padded batches there, packed ones here."""
 
 import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.huggingface import current_name, name_table
+from ppa_fairseq.hf_layouts import LAYOUTS
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
 from ppa_fairseq.models.packing import pack
-from ppa_fairseq.weights import no_values, part
+from ppa_fairseq.weights import LM_HEAD, no_values, part
 
+FAMILIES = {
+    "bert": (BertConfig, BertForMaskedLM, LAYOUTS[0]),
+    "xlm-roberta": (XLMRobertaConfig, XLMRobertaForMaskedLM, LAYOUTS[1]),
+}
 SHAPES = {
     "small": dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96),
     "one head": dict(hidden_size=20, num_hidden_layers=1, num_attention_heads=1, intermediate_size=7),
@@ -24,13 +28,18 @@ SHAPES = {
 LENGTHS = [2, 31, 17, 8, 9, 16, 5, 40]
 
 
-def make_pair(vocab_size=60, max_positions=40, **sizes):
-    """A random BertForMaskedLM, its weights large enough for errors to show, and ours of the same weights."""
+def make_pair(vocab_size=60, max_positions=40, family="bert", **sizes):
+    """A random masked-LM model, its weights large enough for errors to show, and ours of the same weights.
+
+    `max_positions` are those that a sequence can have.
+    """
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=vocab_size, max_position_embeddings=max_positions, attn_implementation="eager", **sizes
+    make_config, make_model, layout = FAMILIES[family]
+    offset = layout.family.position_offset
+    config = make_config(
+        vocab_size=vocab_size, max_position_embeddings=max_positions + offset, attn_implementation="eager", **sizes
     )
-    theirs = BertForMaskedLM(config).eval()
+    theirs = make_model(config).eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             if parameter.dim() == 1:  # biases and LayerNorms: nowhere 0 or 1, so that each one counts
@@ -43,14 +52,15 @@ def make_pair(vocab_size=60, max_positions=40, **sizes):
         config.hidden_size,
         config.intermediate_size,
         config.num_attention_heads,
-        max_positions,
+        max_positions + offset,
         config.type_vocab_size,
         config.layer_norm_eps,
+        offset,
     )
     with no_values():
         encoder, head = BertEncoder(None, shape), MaskedLMHead(shape.dim, vocab_size, shape.layer_norm_eps)
-    tensors = {current_name(name): tensor.clone() for name, tensor in theirs.state_dict().items()}
-    table = name_table(shape.layers).items()
+    tensors = {layout.current_name(name): tensor.clone() for name, tensor in theirs.state_dict().items()}
+    table = layout.name_table(shape.layers, (LM_HEAD,)).items()
     state = {ours: torch.cat([tensors[name] for name in names]) for ours, names in table}
     encoder.load_state_dict(part(state, "encoder."), assign=True)
     head.load_state_dict(part(state, "lm_head."), assign=True)
@@ -58,13 +68,13 @@ def make_pair(vocab_size=60, max_positions=40, **sizes):
 
 
 def make_batch(vocab_size, token_types, lengths):
-    """Random token ids and token types, a list of (L_b,) each."""
+    """Random token ids (from 2: not the padding, by which XLM-RoBERTa counts positions) and types, (L_b,) each."""
     generator = torch.Generator().manual_seed(1)
 
-    def draw(high):
-        return [torch.randint(0, high, (length,), generator=generator) for length in lengths]
+    def draw(low, high):
+        return [torch.randint(low, high, (length,), generator=generator) for length in lengths]
 
-    return draw(vocab_size), draw(token_types)
+    return draw(2, vocab_size), draw(0, token_types)
 
 
 def run_theirs(model, tokens, types):
@@ -74,7 +84,10 @@ def run_theirs(model, tokens, types):
         "token_type_ids": types,
         "attention_mask": [torch.ones_like(t) for t in tokens],
     }
-    batch = {name: pad_sequence(rows, batch_first=True) for name, rows in batch.items()}
+    padding = {"input_ids": model.config.pad_token_id}
+    batch = {
+        name: pad_sequence(rows, batch_first=True, padding_value=padding.get(name, 0)) for name, rows in batch.items()
+    }
     output, mask = model(**batch, output_hidden_states=True), batch["attention_mask"]
     real = mask.bool()
     return [hidden[real] for hidden in output.hidden_states], output.logits[real]
@@ -93,9 +106,10 @@ def assert_equal_to_theirs(theirs, encoder, head, tokens, types):
         torch.testing.assert_close(ours, logits, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_layer_and_the_logits_are_within_1e_5(name):
-    theirs, encoder, head = make_pair(**SHAPES[name])
+def test_every_layer_and_the_logits_are_within_1e_5(name, family):
+    theirs, encoder, head = make_pair(family=family, **SHAPES[name])
     assert_equal_to_theirs(theirs, encoder, head, *make_batch(60, encoder.cfg.token_types, LENGTHS))
 
 
@@ -105,26 +119,26 @@ def test_at_the_shape_of_mbert():
     assert_equal_to_theirs(theirs, encoder, head, *make_batch(119_547, 2, [9, 30, 14]))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", ["small", "odd"])
-def test_gradients_are_theirs(name):
-    theirs, encoder, head = make_pair(**SHAPES[name])
+def test_gradients_are_theirs(name, family):
+    theirs, encoder, head = make_pair(family=family, **SHAPES[name])
     tokens, types = make_batch(60, encoder.cfg.token_types, LENGTHS)
-    tokens = [row.clamp(min=1) for row in tokens]  # their padding id 0 takes no gradient
     targets = torch.cat(make_batch(60, 1, LENGTHS)[0])
     torch.nn.functional.cross_entropy(run_theirs(theirs, tokens, types)[1], targets).backward()
     hidden = encoder(**pack(tokens, types))["hidden"]
     logits = head(hidden, encoder.embed_tokens.weight)
     torch.nn.functional.cross_entropy(logits, targets).backward()
-    gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    gradients = {name: parameter.grad for name, parameter in theirs.named_parameters(remove_duplicate=False)}
     modules = {"encoder": encoder, "lm_head": head}
     compared = 0
-    for ours, names in name_table(encoder.cfg.layers).items():
+    for ours, names in FAMILIES[family][2].name_table(encoder.cfg.layers, (LM_HEAD,)).items():
         module, _, parameter = ours.partition(".")
         expected = torch.cat([gradients[name] for name in names])
         actual = modules[module].get_parameter(parameter).grad
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
         compared += len(names)
-    assert compared == len(gradients)
+    assert compared == len(list(theirs.parameters()))
 
 
 def test_dropout_off_in_training_mode_changes_nothing_and_on_it_does():

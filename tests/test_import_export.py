@@ -15,9 +15,8 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, BertCon
 from ppa_fairseq import checkpoint, cli
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.models.packing import pack, pool
-from ppa_fairseq.tokenizer import SPECIALS
 
-VOCABULARY = [*SPECIALS, *"Ein Hund bell ##t ##e schläft 東 ! .".split()]
+VOCABULARY = [*"[PAD] [UNK] [CLS] [SEP] [MASK]".split(), *"Ein Hund bell ##t ##e schläft 東 ! .".split()]
 SENTENCES = ["Ein Hund bellt !", "Hund", "Ein schläft 東 . Ein Hund bellte ."]
 
 

@@ -1,7 +1,8 @@
-"""Write the query encoder of a checkpoint as a Hugging Face and sentence-transformers folder.
+"""Write the (query) encoder of a checkpoint, with its head, as a Hugging Face folder.
 
-OUT can be loaded with AutoModel, AutoModelForMaskedLM, AutoTokenizer and SentenceTransformer. CKPT is all
-that is needed: sizes and tokenizer are in it. The twin, the queue and the projection head stay behind.
+OUT can be loaded with AutoTokenizer, AutoModel and, by what was trained, AutoModelForMaskedLM and
+SentenceTransformer, AutoModelForSequenceClassification or AutoModelForQuestionAnswering. CKPT is all that is
+needed: sizes, tokenizer and labels are in it. The twin, the queue and the projection head stay behind.
 """
 
 import argparse
@@ -11,8 +12,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from ppa_fairseq import __version__, checkpoint, huggingface, tokenizer
+from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
-from ppa_fairseq.weights import Checkpoint
+from ppa_fairseq.models.bert_encoder import BertShape
+from ppa_fairseq.weights import CLASSIFICATION_HEAD, SPAN_HEAD
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 MODULES_FILE, LENGTH_FILE, POOLING_FOLDER = "modules.json", "sentence_bert_config.json", "1_Pooling"
@@ -25,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pooling",
         choices=("cls", "mean"),
-        help="sentence vector for sentence-transformers (default: as trained, else mean)",
+        help="sentence vector for sentence-transformers (default: as trained, else mean); not for fine-tuned models",
     )
 
 
@@ -33,16 +36,22 @@ def run(args: argparse.Namespace) -> None:
     with atomic_folder(args.out, is_export, "export") as folder:
         trained = checkpoint.read(args.checkpoint)
         tokenizer.build_tokenizer(trained.tokenizer, str(args.checkpoint))  # or tell what is wrong with it
-        pooling = args.pooling or trained.pooling or "mean"
+        finetuned = any(name.startswith((CLASSIFICATION_HEAD, SPAN_HEAD)) for name in trained.state)
+        if finetuned and args.pooling:
+            raise InputError(f"--pooling {args.pooling}: {args.checkpoint} is fine-tuned; leave the flag out")
         config = {**huggingface.to_config(trained), MARK: f"ppa_fairseq {__version__}"}
         write_json(folder / CONFIG_FILE, config)
         save_file(huggingface.to_tensors(trained), folder / WEIGHTS_FILE, metadata={"format": "pt"})
         tokenizer.write_files(trained.tokenizer, folder)
-        write_sentence_transformers(folder, trained, pooling)
-    print(f"{args.out}: {config['architectures'][0]}, {pooling} pooling for sentence-transformers")
+        told = ""
+        if not finetuned:
+            pooling = args.pooling or trained.pooling or "mean"
+            write_sentence_transformers(folder, trained.shape, pooling)
+            told = f", {pooling} pooling for sentence-transformers"
+    print(f"{args.out}: {config['architectures'][0]}{told}")
 
 
-def write_sentence_transformers(folder: Path, trained: Checkpoint, pooling: str) -> None:
+def write_sentence_transformers(folder: Path, shape: BertShape, pooling: str) -> None:
     """The files by which sentence-transformers knows how to make one vector of a sentence.
 
     In the form of its releases before 6, which later ones still read.
@@ -54,11 +63,11 @@ def write_sentence_transformers(folder: Path, trained: Checkpoint, pooling: str)
     ]
     (folder / POOLING_FOLDER).mkdir()
     write_json(folder / MODULES_FILE, modules)
-    write_json(folder / LENGTH_FILE, {"max_seq_length": trained.shape.max_positions})
+    write_json(folder / LENGTH_FILE, {"max_seq_length": shape.max_positions - shape.position_offset})
     write_json(
         folder / POOLING_FOLDER / CONFIG_FILE,
         {
-            "word_embedding_dimension": trained.shape.dim,
+            "word_embedding_dimension": shape.dim,
             "pooling_mode_cls_token": pooling == "cls",
             "pooling_mode_mean_tokens": pooling == "mean",
         },

@@ -1,7 +1,7 @@
-"""Turn a Hugging Face BERT folder into a fairseq checkpoint, a dictionary and a tokenizer.
+"""Turn a Hugging Face folder of a BERT or an XLM-RoBERTa into a fairseq checkpoint, a dictionary and a tokenizer.
 
 DIR holds config.json, model.safetensors or pytorch_model.bin (sharded or not; no pickled code is run), and
-vocab.txt or tokenizer.json. OUT gets model.pt (complete in itself: weights, sizes, the tokenizer again),
+vocab.txt, tokenizer.json or sentencepiece.bpe.model. OUT gets model.pt (complete in itself: weights, sizes, the tokenizer again),
 dict.txt for `fairseq-preprocess --srcdict` (ids are the vocabulary's own) and the tokenizer's files.
 """
 
@@ -16,13 +16,13 @@ DICTIONARY_FILE = "dict.txt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dir", metavar="DIR", type=Path, help="Hugging Face BERT folder")
+    parser.add_argument("dir", metavar="DIR", type=Path, help="Hugging Face folder of a BERT or an XLM-RoBERTa")
     parser.add_argument("out", metavar="OUT", type=Path, help="new folder (an earlier import is replaced)")
 
 
 def run(args: argparse.Namespace) -> None:
     if not args.dir.is_dir():
-        raise InputError(f"{args.dir}: no such folder; give a Hugging Face BERT folder")
+        raise InputError(f"{args.dir}: no such folder; give a Hugging Face folder")
     with atomic_folder(args.out, is_import, "import") as folder:
         imported = huggingface.read(args.dir)
         texts, source = imported.tokenizer, str(args.dir)
@@ -32,9 +32,10 @@ def run(args: argparse.Namespace) -> None:
         checkpoint.write(folder / checkpoint.MODEL_FILE, imported)
     shape = imported.shape
     weights = sum(tensor.numel() for tensor in imported.state.values())
-    print(f"{args.out}: a BERT of {shape.layers} layers x {shape.dim}, {weights / 1e6:.1f} M weights")
+    name = huggingface.layout_of(shape).family.name
+    print(f"{args.out}: {name}, {shape.layers} layers x {shape.dim}, {weights / 1e6:.1f} M weights")
     lowers = tokenizer.lowers_case(tokenizer.build_tokenizer(texts, source))
-    print(f"  {shape.vocab_size} word pieces, text {'is lower-cased' if lowers else 'keeps its case'}")
+    print(f"  {shape.vocab_size} pieces, text {'is lower-cased' if lowers else 'keeps its case'}")
     for note in imported.notes:
         print(f"  {note}")
 

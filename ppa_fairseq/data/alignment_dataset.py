@@ -42,7 +42,7 @@ class AlignmentDataset(FairseqDataset):
 
     Args:
         corpora: the language pairs.
-        dictionary: gives [CLS].
+        dictionary: gives [CLS], what stands between two sentences, and the second one's token type.
         masking: the TLM mask, or None to leave the TLM sequences out.
         seed: of shuffles, masks and sampling.
         contrastive: off: no queries and no keys, TLM alone.
@@ -66,13 +66,16 @@ class AlignmentDataset(FairseqDataset):
     ):
         self.corpora = corpora
         self.cls = np.array([dictionary.bos()])
+        self.between = np.array(dictionary.between, dtype=np.int64)
+        self.second_type = dictionary.second_type
         self.masking = masking
         self.seed = seed
         self.contrastive = contrastive
         self.input_shuffle = input_shuffle
         self.reset_positions = reset_positions
         self.languages = languages
-        self._lengths = [c.source.sizes + c.target.sizes + 1 for c in corpora]  # of [CLS] source [SEP] target [SEP]
+        specials = 1 + len(self.between)  # in [CLS] source [SEP] target [SEP], beyond each side's own [SEP]
+        self._lengths = [c.source.sizes + c.target.sizes + specials for c in corpora]
         self._counts = epoch_counts([len(c.source) for c in corpora], sampling_exponent)
         self.set_epoch(1)
 
@@ -136,12 +139,12 @@ class AlignmentDataset(FairseqDataset):
         ]
         queries = [[self.cls, query] for query, _ in sides] if self.contrastive else []
         keys = [[self.cls, key] for _, key in sides]
-        pairs = [[self.cls, query, key] for query, key in sides] if self.masking else []
+        pairs = [[self.cls, query, self.between, key] for query, key in sides] if self.masking else []
         query_input = self._pack(queries + pairs)
         masked = target = np.zeros(0, dtype=np.int64)
         if self.masking:
             start = int(query_input["cu_seqlens"][len(queries)])  # the first TLM token
-            masked, target = self._mask(query_input, start, index, sides)
+            masked, target = self._mask(query_input, start, index, query_input["lengths"][len(queries) :])
         if self.languages:
             query_input["languages"] = self._language_ids(samples, swapped, queries, pairs)
         net_input = {"query_input": query_input, "masked": torch.from_numpy(masked)}
@@ -159,29 +162,30 @@ class AlignmentDataset(FairseqDataset):
         }
 
     def _pack(self, sequences: list[list[np.ndarray]]) -> dict:
-        """Sequences, each given as its parts, one after another; a third part is the second sentence (type 1)."""
+        """Sequences, each given as its parts, one after another; a fourth part is the second sentence."""
         lengths = np.array([sum(map(len, parts)) for parts in sequences])  # (B,)
-        second = np.array([len(parts[2]) if len(parts) > 2 else 0 for parts in sequences])  # (B,)
+        second = np.array([len(parts[3]) if len(parts) > 3 else 0 for parts in sequences])  # (B,)
         ends = np.cumsum(lengths)
         positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)  # (T,)
         boundary = np.repeat(lengths - second, lengths)  # (T,) where the second sentence starts
-        token_types = (positions >= boundary).astype(np.int64)  # (T,)
+        is_second = (positions >= boundary).astype(np.int64)  # (T,)
         if self.reset_positions:
-            positions = positions - boundary * token_types
+            positions = positions - boundary * is_second
         return {
             "tokens": torch.from_numpy(np.concatenate([part for parts in sequences for part in parts])),
             "positions": torch.from_numpy(positions),
-            "token_types": torch.from_numpy(token_types),
+            "token_types": torch.from_numpy(is_second * self.second_type),
             "cu_seqlens": torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
             "lengths": lengths.tolist(),
             "max_length": int(lengths.max()),
         }
 
-    def _mask(self, packed: dict, start: int, index: np.ndarray, sides: list) -> tuple[np.ndarray, np.ndarray]:
+    def _mask(
+        self, packed: dict, start: int, index: np.ndarray, lengths: list[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Mask the TLM part of *packed*, which begins at token *start*, in place; the places and what stood there."""
         tokens = packed["tokens"].numpy()[start:]
-        lengths = np.array([1 + len(query) + len(key) for query, key in sides])  # (N,)
-        sequence = np.repeat(np.arange(len(sides)), lengths)
+        sequence = np.repeat(np.arange(len(lengths)), lengths)
         position = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         masked, chosen = mask_tokens(tokens, sequence, position, index, self.masking, self.seed, self.epoch)
         target = tokens[chosen]
@@ -191,8 +195,8 @@ class AlignmentDataset(FairseqDataset):
     def _language_ids(self, samples: list[dict], swapped: np.ndarray, queries: list, pairs: list) -> torch.Tensor:
         """The row of each token's language embedding (T,); 0, which stays zero, outside TLM."""
         rows = [np.zeros(sum(len(part) for parts in queries for part in parts), dtype=np.int64)]
-        for sample, swap, (_, query, key) in zip(samples, swapped, pairs, strict=True):
+        for sample, swap, (_, query, between, key) in zip(samples, swapped, pairs, strict=True):
             languages = sample["languages"][::-1] if swap else sample["languages"]
             first, second = (1 + self.languages.index(language) for language in languages)
-            rows.append(np.repeat([first, second], [1 + len(query), len(key)]))
+            rows.append(np.repeat([first, second], [1 + len(query) + len(between), len(key)]))
         return torch.from_numpy(np.concatenate(rows))
