@@ -149,23 +149,57 @@ TINY_TRAINING = """
 """.split()
 
 
-@pytest.fixture
-def train(data_bin, tmp_path):
-    """``train("--max-update", "6", …)`` runs fairseq-train in this process and returns its last checkpoint."""
-    import sys
+def run_training(argv: list[str], save_dir: Path) -> dict:
+    """fairseq-train in this process; returns its last checkpoint."""
     from unittest import mock
 
     from fairseq import checkpoint_utils
     from fairseq.logging import metrics
     from fairseq_cli.train import cli_main
 
+    metrics.reset()
+    vars(checkpoint_utils.save_checkpoint).pop("best", None)  # fairseq keeps it on the function
+    with mock.patch.object(sys, "argv", ["fairseq-train", *argv, "--save-dir", str(save_dir)]):
+        cli_main()
+    return torch.load(save_dir / "checkpoint_last.pt", weights_only=True)
+
+
+@pytest.fixture
+def train(data_bin, tmp_path):
+    """``train("--max-update", "6", …)`` runs fairseq-train in this process and returns its last checkpoint."""
+
     def run(*arguments, save_dir="checkpoints", data=data_bin):
-        metrics.reset()
-        vars(checkpoint_utils.save_checkpoint).pop("best", None)  # fairseq keeps it on the function
-        folder = tmp_path / save_dir
-        argv = ["fairseq-train", str(data), *TINY_TRAINING, "--save-dir", str(folder), *arguments]
-        with mock.patch.object(sys, "argv", argv):
-            cli_main()
-        return torch.load(folder / "checkpoint_last.pt", weights_only=True)
+        return run_training([str(data), *TINY_TRAINING, *arguments], tmp_path / save_dir)
 
     return run
+
+
+def assert_same_training(one, other):
+    """Weights, twin, queue and optimizer state are equal bit for bit."""
+    assert one["model"].keys() == other["model"].keys()
+    for name, tensor in one["model"].items():
+        assert torch.equal(tensor, other["model"][name]), name
+    states = one["last_optimizer_state"]["state"], other["last_optimizer_state"]["state"]
+    for parameter in states[0]:
+        for name, value in states[0][parameter].items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][parameter][name])), name
+    assert one["extra_state"]["train_iterator"] == other["extra_state"]["train_iterator"]
+
+
+@pytest.fixture
+def imported(tmp_path, dictionary):
+    """What `ppa import-hf` would write for a tiny BERT under the data's vocabulary."""
+    from ppa_fairseq import checkpoint, huggingface
+    from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
+    from ppa_fairseq.weights import Checkpoint
+
+    def write(symbols=tuple(dictionary.symbols), **sizes):
+        shape = BertShape(len(symbols), **(dict(layers=1, dim=16, ffn_dim=32, heads=2, max_positions=64) | sizes))
+        torch.manual_seed(3)
+        state = {f"encoder.{name}": weight for name, weight in BertEncoder(None, shape).state_dict().items()}
+        state |= huggingface.initial_head(shape, torch.float32)
+        texts = {"vocab.txt": "".join(symbol + "\n" for symbol in symbols), "tokenizer_config.json": "{}"}
+        checkpoint.write(tmp_path / "imported" / "model.pt", Checkpoint(shape, state, texts))
+        return tmp_path / "imported"
+
+    return write

@@ -7,24 +7,12 @@ import sys
 
 import pytest
 import torch
-from conftest import TINY_TRAINING
+from conftest import TINY_TRAINING, assert_same_training
 
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
 
 NO_VALIDATION = "--disable-validation"
-
-
-def assert_same_training(one, other):
-    """Weights, twin, queue and optimizer state are equal bit for bit."""
-    assert one["model"].keys() == other["model"].keys()
-    for name, tensor in one["model"].items():
-        assert torch.equal(tensor, other["model"][name]), name
-    states = one["last_optimizer_state"]["state"], other["last_optimizer_state"]["state"]
-    for parameter in states[0]:
-        for name, value in states[0][parameter].items():
-            assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][parameter][name])), name
-    assert one["extra_state"]["train_iterator"] == other["extra_state"]["train_iterator"]
 
 
 @pytest.mark.parametrize("extra", [[], ["--update-freq", "2", "--num-workers", "2"]], ids=["plain", "accumulated"])
@@ -198,25 +186,6 @@ def test_a_full_disk_is_one_line_and_leaves_no_checkpoint(data_bin, tmp_path):
     assert done.returncode == 1
     assert "ppa_fairseq: error: [Errno 27] File too large: nothing more can be written" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.glob("*.pt"))
-
-
-@pytest.fixture
-def imported(tmp_path, dictionary):
-    """What `ppa import-hf` would write for a tiny BERT under the data's vocabulary."""
-    from ppa_fairseq import huggingface
-    from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
-    from ppa_fairseq.weights import Checkpoint
-
-    def write(symbols=tuple(dictionary.symbols), **sizes):
-        shape = BertShape(len(symbols), **(dict(layers=1, dim=16, ffn_dim=32, heads=2, max_positions=64) | sizes))
-        torch.manual_seed(3)
-        state = {f"encoder.{name}": weight for name, weight in BertEncoder(None, shape).state_dict().items()}
-        state |= huggingface.initial_head(shape, torch.float32)
-        texts = {"vocab.txt": "".join(symbol + "\n" for symbol in symbols), "tokenizer_config.json": "{}"}
-        checkpoint.write(tmp_path / "imported" / "model.pt", Checkpoint(shape, state, texts))
-        return tmp_path / "imported"
-
-    return write
 
 
 def without_sizes(settings):

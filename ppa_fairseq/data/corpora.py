@@ -34,7 +34,7 @@ def load_corpora(folder: str, split: str, pairs: list[str], all_needed: bool) ->
             continue
         source_lang, target_lang = pair.split("-")
         prefix = f"{folder}/{split}.{pair}."
-        source, target = (_open(prefix + language) for language in (source_lang, target_lang))
+        source, target = (open_indexed(prefix + language) for language in (source_lang, target_lang))
         if len(source) != len(target):
             raise InputError(
                 f"{prefix}{source_lang} has {len(source)} sentences but {prefix}{target_lang} has {len(target)}: "
@@ -47,7 +47,8 @@ def load_corpora(folder: str, split: str, pairs: list[str], all_needed: bool) ->
     return corpora
 
 
-def _open(path: str) -> indexed_dataset.MMapIndexedDataset:
+def open_indexed(path: str) -> indexed_dataset.MMapIndexedDataset:
+    """An indexed dataset, memory-mapped. Raises InputError if it is missing or damaged."""
     if not indexed_dataset.MMapIndexedDataset.exists(path):
         raise InputError(f"{path}.bin and .idx: no such files; {HOW_TO_BINARIZE}")
     try:

@@ -31,6 +31,7 @@ class NLIDataset(UnitDataset):
 
     Args:
         corpora: the languages; English first if *switch* needs it.
+        numbers: what a batch calls each of them.
         train_langs: those of them whose examples are trained on (or validated).
         layout: how two sentences become one sequence.
         switch: see :mod:`~ppa_fairseq.data.code_switching`; None for validation.
@@ -40,6 +41,7 @@ class NLIDataset(UnitDataset):
     def __init__(
         self,
         corpora: list[NLICorpus],
+        numbers: list[int],
         train_langs: list[str],
         layout: PairLayout,
         seed: int,
@@ -47,6 +49,7 @@ class NLIDataset(UnitDataset):
         by_language: bool = False,
     ):
         self.corpora = corpora
+        self.numbers = numbers
         self.languages = [corpus.language for corpus in corpora]
         self.layout = layout
         self.seed = seed
@@ -71,24 +74,20 @@ class NLIDataset(UnitDataset):
         )
         self.group = self.mixture.first if self.by_language else None
 
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        return False
-
     def __getitem__(self, index: int) -> dict:
         mixture = self.mixture
         first, second, row = self.corpora[mixture.first[index]], self.corpora[mixture.second[index]], mixture.row[index]
         tokens, token_types = self.layout.lay(first.premise[row].numpy()[:-1], second.hypothesis[row].numpy()[:-1])
         return {
             "id": index,
-            "language": int(mixture.first[index]),
+            "language": self.numbers[mixture.first[index]],
             "tokens": torch.from_numpy(tokens),
             "token_types": torch.from_numpy(token_types),
             "label": int(first.label[row]),
         }
 
     def collater(self, samples: list[dict]) -> dict:
-        """N examples as one batch: ``net_input`` packed, ``target`` (N,), ``language`` (N,), fairseq's counts."""
+        """N examples as one batch: ``net_input`` packed, ``target`` (N,), ``language`` (N,) of the premises, counts."""
         if not samples:
             return {}
         packed = pack([s["tokens"] for s in samples], [s["token_types"] for s in samples])

@@ -1,0 +1,156 @@
+"""What fine-tuning tasks share: languages to train on, code-switching, what validation tells of each language."""
+
+import logging
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import List
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.logging import metrics
+from omegaconf import II, MISSING
+
+from ppa_fairseq.data.code_switching import ENGLISH, CodeSwitch
+from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.tasks.encoder_task import EncoderTask
+from ppa_fairseq.traps import refuse_lone_ranks
+
+logger = logging.getLogger(__name__)
+AVERAGE = "avg"
+
+
+@dataclass
+class FinetuningConfig(FairseqDataclass):
+    data: str = field(default=MISSING, metadata={"help": "data-bin folder, with a folder for each language"})
+    train_langs: str = field(
+        default=ENGLISH, metadata={"help": "languages to train on: en is zero-shot, en,fr,… is translate-train"}
+    )
+    code_switch: bool = field(
+        default=False, metadata={"help": "non-English examples also come mixed with their English original"}
+    )
+    code_switch_prob: float = field(
+        default=1.0, metadata={"help": "share of the non-English examples that do, drawn anew every epoch"}
+    )
+    code_switch_english: ChoiceEnum(["both", "first", "second"]) = field(
+        default="both",
+        metadata={"help": "the half that is English: the first (premise, question), the second, or one form of each"},
+    )
+    seed: int = II("common.seed")
+    update_freq: List[int] = II("optimization.update_freq")
+    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+
+
+class FinetuningTask(EncoderTask):
+    """Trains on some languages and validates on each.
+
+    The validation split ``valid`` is all languages together, in batches of one language; ``valid.fr`` is one alone.
+    Both log ``accuracy_fr``, … and ``accuracy_avg``, the mean over languages: what --best-checkpoint-metric can name.
+    """
+
+    def __init__(self, cfg: FinetuningConfig, dictionary: WordPieceDictionary, languages: list[str]):
+        super().__init__(cfg, dictionary)
+        self.languages = languages  # all that the data folder has
+        self.train_langs = cfg.train_langs.split(",")
+        self._accuracy: dict[str, float] = {}  # of this validation so far
+        english = {"both": (True, True), "first": (True, False), "second": (False, True)}[str(cfg.code_switch_english)]
+        self.switch = CodeSwitch(cfg.code_switch_prob, *english) if cfg.code_switch else None
+
+    @staticmethod
+    def check_languages(cfg: FinetuningConfig, train: list[str]) -> None:
+        """Raise InputError unless the training data, in *train*, has what the flags ask for."""
+        wanted = cfg.train_langs.split(",")
+        if cfg.code_switch and wanted == [ENGLISH]:
+            raise InputError("--code-switch mixes other languages with English: name them, --train-langs en,fr,…")
+        if not 0 < cfg.code_switch_prob <= 1:
+            raise InputError(f"--code-switch-prob {cfg.code_switch_prob} must be over 0 and at most 1")
+        for language in [*wanted, ENGLISH] if cfg.code_switch else wanted:
+            if language not in train:
+                raise InputError(
+                    f"{cfg.data}: no training data in {language or repr(language)}; there is "
+                    f"{', '.join(train) or 'none at all'} (--train-langs)"
+                )
+
+    @abstractmethod
+    def load_split(self, split: str, languages: list[str], training: bool):
+        """The dataset of *split*, of these *languages*; for *training* with code-switching if that is on."""
+
+    @abstractmethod
+    def languages_of(self, split: str) -> list[str]:
+        """The languages that the data folder holds *split* of."""
+
+    def load_dataset(self, split: str, **kwargs) -> None:
+        """Open a split: ``train``, ``valid`` or ``test`` in all languages, or ``valid.fr`` in one."""
+        training = split == "train"
+        if training:
+            refuse_lone_ranks()
+        name, _, language = split.partition(".")
+        present = self.languages_of(name)
+        if not present or language and language not in present:
+            raise InputError(
+                f"{self.cfg.data}: no {name} data{f' in {language}' if language else ''}; there is "
+                f"{', '.join(present) or 'none'} (--valid-subset; --disable-validation does without)"
+            )
+        self._check_metric()
+        languages = self.train_langs if training else [language] if language else present
+        self.datasets[split] = self.load_split(name, languages, training)
+        size, named = len(self.datasets[split]), ", ".join(languages)
+        logger.info(f"{split}: {size:,} sequences in {named}{' and mixed' if training and self.switch else ''}")
+
+    def _check_metric(self) -> None:
+        """fairseq would find out when the first validation is over."""
+        metric = self.cfg.best_checkpoint_metric
+        known = [*self._names(), f"accuracy_{AVERAGE}"]
+        if metric.startswith("accuracy_") and metric not in known:
+            raise InputError(f"--best-checkpoint-metric {metric}: validation tells {', '.join(known)}, accuracy and loss")
+
+    def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
+        """Nothing is left out: --max-length cuts what is long. Raises InputError where that is too long itself."""
+        if max_positions is not None and (longest := int(dataset.sizes.max())) > max_positions:
+            raise InputError(
+                f"a sequence of {longest} tokens is over the {max_positions} that the encoder or --max-tokens takes: "
+                "set --max-length to fewer, or --max-tokens to more"
+            )
+        return indices
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        loss, sample_size, logged = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        lengths = sample["net_input"]["lengths"]
+        logged["slots"] = 0 if ignore_grad else max(lengths) * len(lengths)
+        return loss, sample_size, logged
+
+    def begin_valid_epoch(self, epoch, model) -> None:
+        self._accuracy = {}
+
+    def valid_step(self, sample, model, criterion):
+        loss, sample_size, logged = super().valid_step(sample, model, criterion)
+        here = int(sample["language"][0])  # a validation batch is of one language
+        for number in range(len(self.languages)):  # the same names on all ranks, or fairseq cannot sum them
+            logged[f"ncorrect_{number}"] = logged["ncorrect"] * (number == here)
+            logged[f"nexamples_{number}"] = logged["nsentences"] * (number == here)
+        return loss, sample_size, logged
+
+    def reduce_metrics(self, logging_outputs, criterion) -> None:
+        super().reduce_metrics(logging_outputs, criterion)
+
+        def total(name):
+            return sum(log.get(name, 0) for log in logging_outputs)
+
+        if slots := total("slots"):
+            metrics.log_scalar("padding", 100 * (1 - total("ntokens") / slots), slots, round=1)
+        for number, language in enumerate(self.languages):
+            if count := total(f"nexamples_{number}"):
+                metrics.log_scalar(f"accuracy_{language}", 100.0 * total(f"ncorrect_{number}") / count, count, round=2)
+                metrics.log_derived(f"accuracy_{AVERAGE}", self._mean_accuracy)
+
+    def _mean_accuracy(self, meters) -> float:
+        by_language = [meters[name].avg for name in self._names() if name in meters]
+        return round(float(sum(by_language)) / len(by_language), 2)
+
+    def _names(self) -> list[str]:
+        return [f"accuracy_{language}" for language in self.languages]
+
+    def post_validate(self, model, stats, agg) -> None:
+        """Let every subset of a list (``valid.en,valid.fr``) tell what those before it told, and the average so far."""
+        self._accuracy |= {name: stats[name] for name in self._names() if name in stats}
+        stats.update(self._accuracy)
+        stats[f"accuracy_{AVERAGE}"] = round(float(sum(self._accuracy.values())) / len(self._accuracy), 2)
