@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,9 +25,11 @@ from ppa_fairseq import tokenizer
 from ppa_fairseq.commands.arguments import positive
 from ppa_fairseq.data.answer_spans import FAULTS
 from ppa_fairseq.data.bitext_reader import LANGUAGE
+from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.data.qa_encoder import encode_in_worker, set_up_worker
 from ppa_fairseq.data.qa_windows import check_window_sizes
+from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.data.squad_reader import Question, read_squad
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
@@ -35,12 +37,11 @@ from ppa_fairseq.markdown import markdown_table
 
 BATCH = 200  # questions a task
 META = "qa.json"
-PIVOT = "en"  # its questions are the partners in code-switching
 OUTPUT = re.compile(r"(train|valid)\.((question|context|answer)\.(bin|idx)|offsets\.npy|ids\.txt)")
 REASONS = {
     "unanswerable": "questions without an answer in the file",
-    "misplaced": "questions whose first answer is misplaced, and no other has a span",
-    "unmapped": "questions whose first answer is unmapped, and no other has a span",
+    "misplaced": "questions whose answers have no span, the first since it is misplaced",
+    "unmapped": "questions whose answers have no span, the first since it is unmapped",
     "blank": "questions without a WordPiece",
 }
 
@@ -78,13 +79,15 @@ class Source:
 
 def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.data.dictionary import WordPieceDictionary
+    from ppa_fairseq.data.qa_writer import QAWriter
 
     sources = [*_sources(args.train, "train"), *_sources(args.valid, "valid")]
     if not sources:
         raise InputError("neither --train nor --valid: give LANG=FILE, as in --train en=train-v1.1.json")
     texts = tokenizer.read_files(args.tokenizer)
     dictionary = WordPieceDictionary(tokenizer.symbols(texts, args.tokenizer), source=args.tokenizer)
-    check_window_sizes(args.max_length, args.doc_stride, 3 + len(dictionary.between))
+    sizes = args.max_length, args.doc_stride, PairLayout(dictionary, args.max_length).specials
+    check_window_sizes(*sizes)
     # Reading takes a hundredth of the time: what is wrong with the last file is told before the first is encoded.
     total = sum(len(source.read(args.renumber)) for source in sources)
     with (
@@ -96,14 +99,16 @@ def run(args: argparse.Namespace) -> None:
         dictionary.save(str(out / "dict.txt"))
         all_counts, train_ids = {}, {}
         for source in sources:
-            writer = _prepare(source, out, dictionary, pool, progress, args)
+            (out / source.language).mkdir(exist_ok=True)
+            writer = QAWriter(out / source.language, source.split, dictionary, sizes)
             all_counts[source] = writer.counts
+            _prepare(source, source.read(args.renumber), writer, pool, progress)
             if source.split == "train":
                 train_ids[source.language] = set(writer.ids)
         partners = {
-            language: len(ids & train_ids[PIVOT])
+            language: len(ids & train_ids[ENGLISH])
             for language, ids in train_ids.items()
-            if PIVOT in train_ids and language != PIVOT
+            if ENGLISH in train_ids and language != ENGLISH
         }
         _write_meta(out, args, all_counts, partners)
     _report(all_counts, partners)
@@ -131,13 +136,8 @@ def _is_prepared_qa(folder: Path) -> bool:
     return names - {"dict.txt", *tokenizer.FILES} == {META} and all(map(OUTPUT.fullmatch, inner))
 
 
-def _prepare(source: Source, out: Path, dictionary, pool: OrderedPool, progress: tqdm, args: argparse.Namespace):
-    """The source's `QAWriter`, closed."""
-    from ppa_fairseq.data.qa_writer import QAWriter
-
-    (out / source.language).mkdir(exist_ok=True)
-    questions = source.read(args.renumber)
-    writer = QAWriter(out / source.language, source.split, dictionary, (args.max_length, args.doc_stride))
+def _prepare(source: Source, questions: list[Question], writer, pool: OrderedPool, progress: tqdm) -> None:
+    """Encode *questions* and write them by *writer*, a `QAWriter`, to its end."""
     batches = (questions[start : start + BATCH] for start in range(0, len(questions), BATCH))
     progress.set_description(f"{source.split} {source.language}")
     with closing(pool.map(batches)) as encoded_batches:
@@ -153,7 +153,6 @@ def _prepare(source: Source, out: Path, dictionary, pool: OrderedPool, progress:
             f"({reasons}); {places or 'give files with answers'}"
         )
     writer.close()
-    return writer
 
 
 def _write_meta(out: Path, args: argparse.Namespace, all_counts: dict, partners: dict[str, int]) -> None:
@@ -162,9 +161,9 @@ def _write_meta(out: Path, args: argparse.Namespace, all_counts: dict, partners:
     }
     statistics: dict[str, dict] = {}
     for source, counts in all_counts.items():
-        statistics.setdefault(source.language, {})[source.split] = asdict(counts)
+        statistics.setdefault(source.language, {})[source.split] = vars(counts)
     sizes = {"max_length": args.max_length, "doc_stride": args.doc_stride}
-    meta = sizes | languages | {f"in_{PIVOT}_too": partners, "statistics": statistics}
+    meta = sizes | languages | {f"in_{ENGLISH}_too": partners, "statistics": statistics}
     (out / META).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -180,9 +179,11 @@ def _report(all_counts: dict, partners: dict[str, int]) -> None:
     for reason in reasons:
         print(f"{reason}: {REASONS[reason]}; left out")
     print("windowless: kept questions whose answer is whole in no window; cut: questions too long to stand beside one")
-    for source, counts in all_counts.items():
-        for fault, places in counts.places.items():
-            first = "; ".join(places) + " ..." * (counts.faults[fault] > len(places))
-            print(f"{source.split} {source.language}: {counts.faults[fault]:,} {FAULTS[fault]}: {first}")
+    for fault, meaning in FAULTS.items():
+        found = [(source, counts) for source, counts in all_counts.items() if counts.faults[fault]]
+        if found:
+            print(f"{fault} answers, {meaning}:")
+        for source, counts in found:
+            print(f"  {source.split} {source.language}: {counts.faults[fault]:,}, as in {counts.places[fault][0]}")
     for language, number in partners.items():
-        print(f"{language}: {number:,} training questions are in {PIVOT}, too (for code-switching)")
+        print(f"{language}: {number:,} training questions are in {ENGLISH}, too (for code-switching)")

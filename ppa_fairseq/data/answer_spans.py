@@ -5,8 +5,9 @@ import numpy as np
 from ppa_fairseq.data.squad_reader import Question
 
 FAULTS = {
-    "misplaced": "answers that do not stand at their answer_start",
-    "unmapped": "answers without a WordPiece: white space or control characters",
+    "misplaced": "which do not stand at their answer_start",
+    "unmapped": "which have no WordPiece, being white space or control characters",
+    "widened": "which begin or end within a WordPiece, so that their spans have more characters",
 }
 
 
@@ -21,7 +22,7 @@ def token_span(offsets: np.ndarray, start: int, end: int) -> tuple[int, int] | N
 
 
 def answer_spans(question: Question, offsets: np.ndarray) -> tuple[list[tuple[int, int]], list[tuple[str, str]]]:
-    """Spans of the answers that have one, and for every other its fault (a key of FAULTS) and its place, for the user.
+    """Spans of the answers that have one, and what is wrong with answers: a key of FAULTS, and the place for the user.
 
     *offsets* (L, 2) are those of the question's context.
     """
@@ -30,9 +31,16 @@ def answer_spans(question: Question, offsets: np.ndarray) -> tuple[list[tuple[in
         end = start + len(text)
         if start < 0 or question.context[start:end] != text:
             found = question.context[max(start, 0) : max(end, 0)]
-            faults.append(("misplaced", f"{question.place}: {text[:40]!r} is not at {start}, but {found[:40]!r}"))
+            faults.append(("misplaced", f"{question.place}: {_short(text)} is not at {start}, but {_short(found)}"))
         elif (span := token_span(offsets, start, end)) is None:
-            faults.append(("unmapped", f"{question.place}: {text[:40]!r} has no WordPiece"))
+            faults.append(("unmapped", f"{question.place}: {_short(text)} has no WordPiece"))
         else:
             spans.append(span)
+            covered = question.context[offsets[span[0], 0] : offsets[span[1], 1]]
+            if len(covered.strip()) > len(text.strip()):
+                faults.append(("widened", f"{question.place}: {_short(text)} becomes {_short(covered)}"))
     return spans, faults
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:29]}…{text[-30:]}")

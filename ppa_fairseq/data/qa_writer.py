@@ -39,15 +39,15 @@ class QAWriter:
 
     Rows of question and context end in eos; each id in context.bin has a row in offsets, and eos is empty,
     behind the last WordPiece. A row of answer is [first, last] WordPiece of the row of context. Row k of all parts and
-    of ids.txt is one question. *sizes*: max_length and doc_stride of the windows that are counted.
+    of ids.txt is one question. *sizes*: max_length, doc_stride and specials of the windows that are counted.
     """
 
-    def __init__(self, folder: Path, split: str, dictionary: WordPieceDictionary, sizes: tuple[int, int]):
+    def __init__(self, folder: Path, split: str, dictionary: WordPieceDictionary, sizes: tuple[int, int, int]):
         self.prefix = f"{folder / split}."
         dtypes = dict.fromkeys(PARTS, best_fitting_int_dtype(len(dictionary))) | {"answer": np.uint32}
         self.builders = {part: MMapIndexedDatasetBuilder(f"{self.prefix}{part}.bin", dtypes[part]) for part in PARTS}
         self.eos, self.unk = np.array([dictionary.eos()]), dictionary.unk()
-        self.window_sizes = *sizes, 3 + len(dictionary.between)
+        self.sizes = sizes
         self.offsets: list[np.ndarray] = []
         self.ids: list[str] = []
         self.counts = QACounts()
@@ -80,9 +80,9 @@ class QAWriter:
 
     def _count_windows(self, example: Example, context_length: int) -> None:
         length = len(example.question)
-        windows = context_windows(length, context_length, *self.window_sizes)
+        windows = context_windows(length, context_length, *self.sizes)
         self.counts.windows += len(windows)
-        self.counts.cut += kept_question(length, *self.window_sizes) < length
+        self.counts.cut += kept_question(length, *self.sizes) < length
         first, last = example.span
         self.counts.windowless += not any(start <= first and last < end for start, end in windows)
 

@@ -49,7 +49,8 @@ def read_squad(*paths: str | Path, renumber: bool = False) -> list[Question]:
 def _read_file(path: Path) -> list[Question]:
     text = _read_text(path)
     records = _lines(text, path) if ".jsonl" in path.suffixes[-2:] else _paragraphs(text, path)
-    questions = [_question(*record) for record in records]
+    contexts: dict[str, str] = {}
+    questions = [_question(*record, contexts) for record in records]
     if not questions:
         raise InputError(f"{path}: no questions in it; {EXPECTED}")
     return questions
@@ -95,7 +96,6 @@ def _paragraphs(text: str, path: Path) -> Iterator[tuple[dict, object, str]]:
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[dict, object, str]]:
-    contexts: dict[object, object] = {}  # equal contexts become one object, as in a paragraph
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -104,8 +104,8 @@ def _lines(text: str, path: Path) -> Iterator[tuple[dict, object, str]]:
             entry = json.loads(line)
         except ValueError as error:
             raise InputError(f"{place}: no JSON ({error}); a .jsonl has one question a line") from None
-        if not isinstance(entry, dict) or not isinstance(entry.get("context"), str):
-            raise InputError(f"{place}: no context; a .jsonl has id, context, question and answers in each line")
+        if not isinstance(entry, dict):
+            raise InputError(f"{place}: no JSON object; a .jsonl has id, context, question and answers in each line")
         answers = entry.get("answers") or {}
         if not isinstance(answers, dict):
             raise InputError(f"{place}: answers is no object; expected its lists text and answer_start")
@@ -113,15 +113,15 @@ def _lines(text: str, path: Path) -> Iterator[tuple[dict, object, str]]:
         if len(texts) != len(starts):
             raise InputError(f"{place}: {len(texts)} answer texts but {len(starts)} starts; mend the line")
         entry["answers"] = [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=True)]
-        yield entry, contexts.setdefault(entry["context"], entry["context"]), place
+        yield entry, entry.get("context"), place
 
 
-def _question(entry: object, context: object, place: str) -> Question:
-    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str | int):
-        raise InputError(f"{place}: a question without an id; {EXPECTED}")
-    if len(str(entry["id"]).split("\n")) > 1 or not str(entry["id"]).strip():
-        raise InputError(f"{place}: a question whose id is empty or has a line break: {entry['id']!r}")
-    place = f"{place}: question {entry['id']}"
+def _question(entry: object, context: object, place: str, contexts: dict[str, str]) -> Question:
+    """The question that an entry is, checked. *contexts*: those seen, so that equal ones are one object."""
+    own_id = str(entry.get("id", "")) if isinstance(entry, dict) else ""
+    if not own_id.strip() or not own_id.isprintable():  # a line break would break ids.txt
+        raise InputError(f"{place}: a question without an id that can be printed ({own_id!r}); {EXPECTED}")
+    place = f"{place}: question {own_id}"
     for name, text in (("context", context), ("question", entry.get("question"))):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{place}: its {name} is missing or empty; mend it or remove the question")
@@ -133,7 +133,8 @@ def _question(entry: object, context: object, place: str) -> Question:
         if not isinstance(text, str) or not isinstance(start, int):
             raise InputError(f"{place}: an answer that is no text with an answer_start; {EXPECTED}")
         answers.append((text, start))
-    return Question(str(entry["id"]), entry["question"], context, tuple(answers), place)
+    context = contexts.setdefault(context, context)
+    return Question(own_id, entry["question"], context, tuple(answers), place)
 
 
 def _is_unicode(text: str) -> bool:
