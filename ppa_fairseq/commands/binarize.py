@@ -1,38 +1,47 @@
-"""Binarize the text of `ppa prepare-bitext`: fairseq-preprocess for every language pair, in one go.
+"""Binarize the text of `ppa prepare-bitext` or `ppa prepare-xnli`: all calls of fairseq-preprocess in one go.
 
-For a pair de-en it does what this does, without starting fairseq anew for each pair:
+For a language pair de-en it does what this does, without starting fairseq anew each time:
 
   fairseq-preprocess --user-dir ppa_fairseq --task ppa_alignment -s de -t en --trainpref TEXT/train.de-en \\
     --validpref TEXT/valid.de-en --srcdict TEXT/dict.txt --tgtdict TEXT/dict.txt --destdir DESTDIR
 
-The tokenizer's files are copied along. Text in shards (TEXT/shard0 ...) becomes DESTDIR/shard0 ..., which
+and for NLI in French this, the second for input0 and input1:
+
+  fairseq-preprocess --only-source --srcdict TEXT/labels.txt --trainpref TEXT/fr/train.label \\
+    --validpref TEXT/fr/valid.label --destdir DESTDIR/fr/label
+  fairseq-preprocess --only-source --user-dir ppa_fairseq --task xnli_codeswitch --srcdict TEXT/dict.txt \\
+    --trainpref TEXT/fr/train.input0 --validpref TEXT/fr/valid.input0 --destdir DESTDIR/fr/input0
+
+The tokenizer's files are copied along. Bitext in shards (TEXT/shard0 ...) becomes DESTDIR/shard0 ..., which
 fairseq-train takes as DESTDIR/shard0:DESTDIR/shard1: it reads one an epoch.
 """
 
 import argparse
-import logging
+import filecmp
 import os
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from ppa_fairseq import tokenizer
-from ppa_fairseq.data.bitext_reader import LineReader
+from ppa_fairseq.data.nli_encoder import FIELDS
 from ppa_fairseq.data.ordered_pool import OrderedPool
+from ppa_fairseq.data.preprocess_jobs import Job, NLIJob, PairJob, binarize, import_task
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
 
 TRAIN_FILE = re.compile(r"train\.(\w+-\w+)\.\w+")
-OUTPUT = re.compile(r"(train|valid)\.\w+-\w+\.\w+\.(bin|idx)|dict\.\w+\.txt|preprocess\.log|shard\d+")
+OUTPUT = re.compile(
+    r"(shard\d+/)?((train|valid)\.\w+-\w+\.\w+\.(bin|idx)|dict\.\w+\.txt|preprocess\.log)"
+    r"|\w+/(input0|input1|label)/((train|valid|test)\.(bin|idx)|dict\.txt)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", metavar="TEXT", type=Path, help="folder that `ppa prepare-bitext` wrote")
+    parser.add_argument("text", metavar="TEXT", type=Path, help="folder that one of the two commands wrote")
     parser.add_argument("--destdir", required=True, metavar="DESTDIR", type=Path, help="folder to write")
     parser.add_argument(
         "--srcdict", metavar="FILE", type=Path, help="dict.txt of the base model (default: TEXT/dict.txt)"
@@ -43,57 +52,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=len(os.sched_getaffinity(0)),
         metavar="N",
-        help="pairs to binarize at a time (default: all cores)",
+        help="language pairs or languages to binarize at a time (default: all cores)",
     )
-
-
-@dataclass(frozen=True)
-class PairJob:
-    """One language pair of one folder, for a worker."""
-
-    text: Path
-    name: str
-    dictionary: Path
-    destination: Path
-
-    @property
-    def splits(self) -> list[str]:
-        return [split for split in ("train", "valid") if any(self.text.glob(f"{split}.{self.name}.*"))]
-
-    def files(self, split: str) -> list[Path]:
-        return [self.text / f"{split}.{self.name}.{language}" for language in self.name.split("-")]
-
-    @property
-    def size(self) -> int:
-        """Bytes of its text. Raises InputError if a file is missing."""
-        files = [path for split in self.splits for path in self.files(split)]
-        for path in files:
-            if not path.is_file():
-                raise InputError(f"{path}: no such file, but its translation is there; prepare the pair again")
-        return sum(path.stat().st_size for path in files)
 
 
 def run(args: argparse.Namespace) -> None:
     if args.workers < 1:
         raise InputError(f"--workers {args.workers}: must be at least 1")
-    _import_fairseq()  # before the workers are forked, which then have it
+    import_task()  # before the workers are forked, which then have it
     from ppa_fairseq.data.dictionary import WordPieceDictionary
 
     source = args.srcdict or args.text / "dict.txt"
     texts = _text_folders(args.text)
-    names = [_pair_names(text, args.lang_pairs) for text in texts]
-    WordPieceDictionary.load(str(source))  # says what is wrong with it once, not in every worker
     with atomic_folder(args.destdir, _is_data_bin, "binarized data") as out:
-        jobs = [
-            PairJob(text, name, source, out / text.relative_to(args.text))
-            for text, folder_names in zip(texts, names, strict=True)
-            for name in folder_names
-        ]
+        if (args.text / "labels.txt").is_file():
+            jobs = [NLIJob(args.text, language, source, out) for language in _languages(args.text, args.lang_pairs)]
+        else:
+            named = [(text, name) for text in texts for name in _pair_names(text, args.lang_pairs)]
+            jobs = [PairJob(text, name, source, out / text.relative_to(args.text)) for text, name in named]
+        WordPieceDictionary.load(str(source))  # says what is wrong with it once, not in every worker
         for file in tokenizer.FILES:
             if (source.parent / file).is_file():
                 shutil.copy(source.parent / file, out)
         with (
-            OrderedPool(min(args.workers, len(jobs)), binarize_pair) as pool,
+            OrderedPool(min(args.workers, len(jobs)), binarize) as pool,
             tqdm(total=sum(job.size for job in jobs), unit="B", unit_scale=True) as progress,
         ):
             for job, counts in pool.map(jobs):
@@ -103,77 +85,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"written: {folders}, what fairseq-train takes as its data")
 
 
-def binarize_pair(job: PairJob) -> dict[str, Counter]:
-    """Binarize one pair; by split the numbers of pairs, tokens ([SEP] included) and [UNK] among these.
-
-    Raises InputError if its files are missing, empty, no UTF-8 or unequal.
-    """
-    _import_fairseq()
-    from fairseq import options
-    from fairseq_cli import preprocess
-
-    for split in job.splits:
-        _check_text(*job.files(split))
-    source, target = job.name.split("-")
-    beside = job.destination / f".{job.name}"  # pairs share dict.en.txt, and are binarized at the same time
-    arguments = ["--task", "ppa_alignment", "--source-lang", source, "--target-lang", target]
-    arguments += ["--srcdict", str(job.dictionary), "--tgtdict", str(job.dictionary)]
-    arguments += ["--destdir", str(beside)]
-    for split in job.splits:
-        arguments += [f"--{split}pref", str(job.text / f"{split}.{job.name}")]
-    logging.disable(logging.INFO)  # fairseq's lines for every file
-    preprocess.main(options.get_preprocessing_parser().parse_args(arguments))
-    for handler in preprocess.logger.handlers[:]:  # one more each time
-        preprocess.logger.removeHandler(handler)
-        handler.close()
-    (beside / "preprocess.log").unlink()
-    for path in beside.iterdir():
-        os.replace(path, job.destination / path.name)
-    beside.rmdir()
-    return {split: _count(job, split) for split in job.splits}
-
-
-def _count(job: PairJob, split: str) -> Counter:
-    from fairseq.data.indexed_dataset import MMapIndexedDataset, best_fitting_int_dtype
-
-    from ppa_fairseq.data.dictionary import WordPieceDictionary
-
-    dictionary = WordPieceDictionary.load(str(job.dictionary))
-    counts = Counter()
-    for path in job.files(split):
-        prefix = job.destination / path.name
-        dataset = MMapIndexedDataset(str(prefix))  # its sizes are gone with it
-        counts["pairs"] = len(dataset)
-        counts["tokens"] += int(dataset.sizes.sum())
-        ids = np.memmap(f"{prefix}.bin", dtype=best_fitting_int_dtype(len(dictionary)), mode="r")
-        for start in range(0, len(ids), 1 << 20):
-            counts["unknown"] += int(np.count_nonzero(ids[start : start + (1 << 20)] == dictionary.unk()))
-    return counts
-
-
-def _check_text(first: Path, second: Path) -> None:
-    lines = []
-    for path in (first, second):
-        number = 0
-        for number, line in enumerate(LineReader(path), start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                raise InputError(f"{path}:{number}: not UTF-8 ({error}); prepare the text again") from None
-        if not number:
-            raise InputError(f"{path}: empty; leave the pair out with --lang-pairs, or prepare more text")
-        lines.append(number)
-    if lines[0] != lines[1]:
-        raise InputError(
-            f"{first} has {lines[0]} lines but {second} has {lines[1]}: "
-            "they must be translations line by line; prepare the pair again"
-        )
-
-
 def _text_folders(folder: Path) -> list[Path]:
     """The folder itself, or its shards in their order. Raises InputError if it is none."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give one that `ppa prepare-bitext` wrote")
+        raise InputError(f"{folder}: no such folder; give one that `ppa prepare-bitext` or `ppa prepare-xnli` wrote")
     shards = [path for path in folder.iterdir() if re.fullmatch(r"shard\d+", path.name)]
     return sorted(shards, key=lambda path: int(path.name[5:])) or [folder]
 
@@ -192,15 +107,35 @@ def _pair_names(folder: Path, wanted: str | None) -> list[str]:
     return names
 
 
-def _import_fairseq() -> None:
-    import ppa_fairseq.tasks.ppa_alignment  # noqa: F401  (what --user-dir does)
+def _languages(folder: Path, lang_pairs: str | None) -> list[str]:
+    """Languages of NLI in *folder*. Raises InputError if there is none, or their labels are not the same."""
+    if lang_pairs:
+        raise InputError(f"--lang-pairs {lang_pairs}: {folder} holds NLI, no language pairs; leave the flag out")
+    languages = sorted({path.parent.name for part in FIELDS for path in folder.glob(f"*/*.{part}")})
+    if not languages:
+        raise InputError(f"{folder}: no LANGUAGE/train.{FIELDS[0]} nor any other split in it; prepare the text again")
+    labels = (folder / "labels.txt").read_text(encoding="utf-8").split()[::2]
+    first: dict[str, Path] = {}
+    for path in sorted(folder.glob("*/*.label")):
+        if path.name not in first:
+            first[path.name] = path
+            for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+                if line not in labels:
+                    raise InputError(f"{path}:{number}: {line!r} is not in {folder}/labels.txt; prepare the text again")
+        elif not filecmp.cmp(path, first[path.name], shallow=False):
+            raise InputError(
+                f"{path}: not the labels of {first[path.name]}; rows belong together in all languages: prepare the "
+                "text again, all languages at once"
+            )
+    return languages
 
 
 def _is_data_bin(folder: Path) -> bool:
-    return all(OUTPUT.fullmatch(path.name) or path.name in tokenizer.FILES for path in folder.iterdir())
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
+    return all(OUTPUT.fullmatch(file) or file in tokenizer.FILES for file in files)
 
 
-def _summary(job: PairJob, counts: dict[str, Counter]) -> str:
+def _summary(job: Job, counts: dict[str, Counter]) -> str:
     pairs = ", ".join(f"{count['pairs']:,} {split}" for split, count in counts.items())
     total = sum(counts.values(), Counter())
     shard = f"{job.text.name}/" if job.text.name.startswith("shard") else ""

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# From NLI as published to data-bin:  scripts/prepare_xnli.sh IMPORTED XNLI [TRAIN] DATA_BIN [prepare-xnli flags]
+#
+# IMPORTED  what `ppa import-hf` wrote
+# XNLI      validation and test: the folder XNLI-1.0 (xnli.dev.tsv, xnli.test.tsv), or one with dev-fr.tsv, test-fr.tsv,
+#           dev-de.tsv ...; .tsv or .jsonl, plain, .gz or .xz. One of the two splits is enough.
+# TRAIN     training text: the folder XNLI-MT-1.0 (multinli/multinli.train.fr.tsv ...: translate-train), MultiNLI's
+#           multinli_1.0 (multinli_1.0_train.txt), or one with train-fr.tsv ...; files that name no language are English.
+#           Where no file is called train, all .tsv and .jsonl of the folder are, in English. Without TRAIN there is
+#           nothing to train on, but to evaluate.
+#
+# The WordPieces stay in DATA_BIN.text. Flags, e.g. --langs en,de,fr, are those of `ppa prepare-xnli`. The second of the
+# two steps does, for each language, what fairseq-preprocess would: `ppa binarize --help` shows the commands.
+set -euo pipefail
+shopt -s nullglob
+fail() {
+  echo "prepare_xnli: error: $*" >&2
+  exit 1
+}
+folders=()
+while [ $# -gt 0 ] && [[ $1 != -* ]]; do
+  folders+=("$1")
+  shift
+done
+[ ${#folders[@]} -eq 3 ] || [ ${#folders[@]} -eq 4 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+imported=${folders[0]} xnli=${folders[1]%/} data=${folders[-1]%/}
+for folder in "${folders[@]:1:${#folders[@]}-2}"; do [ -d "$folder" ] || fail "$folder: no such folder"; done
+command -v ppa > /dev/null || fail "ppa is not installed: run scripts/setup_env.sh, then . .venv/bin/activate"
+
+# Files in folder $1 whose names have one of the words $2 (a|b); of xnli.dev.tsv and xnli.dev.jsonl the first alone.
+named() {
+  local ending file name
+  local -A seen=()
+  for ending in tsv txt jsonl json; do
+    for file in "$1"/*."$ending" "$1"/*."$ending".gz "$1"/*."$ending".xz; do
+      name=${file##*/} name=${name%%."$ending"*}
+      [[ $name =~ (^|[._-])($2)($|[._-]) && -z ${seen[$name]-} ]] || continue
+      seen[$name]=1
+      echo "$file"
+    done
+  done
+}
+
+arguments=()
+for split in "valid dev|valid|validation" "test test"; do
+  mapfile -t files < <(named "$xnli" "${split#* }")
+  [ ${#files[@]} -eq 0 ] || arguments+=("--${split%% *}" "${files[@]}")
+done
+[ ${#arguments[@]} -gt 0 ] || fail "$xnli: no file named like xnli.dev.tsv or dev-fr.tsv, nor with test"
+if [ ${#folders[@]} -eq 4 ]; then
+  train=${folders[2]%/}
+  [ ! -d "$train/multinli" ] || train=$train/multinli
+  mapfile -t files < <(named "$train" train)
+  [ ${#files[@]} -gt 0 ] || files=("$train")
+  arguments+=(--train)
+  for file in "${files[@]}"; do
+    [[ -f $file && $file =~ [._-][a-z]{2}\.(tsv|txt|jsonl|json)(\.gz|\.xz)?$ ]] || file=en=$file
+    arguments+=("$file")
+  done
+fi
+
+ppa prepare-xnli --tokenizer "$imported" --out "$data.text" "${arguments[@]}" "$@"
+ppa binarize "$data.text" --destdir "$data"
