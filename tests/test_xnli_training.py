@@ -144,19 +144,16 @@ def test_two_ranks_equal_one_rank_with_the_same_global_batch(nli_bin, imported, 
 
 
 def test_it_learns(finetune, tmp_path):
-    """The rule of the made-up English; and with translations and code-switching, that of a made-up German."""
-    settings = ["--lr", "3e-3", "--max-epoch", "60", "--dropout", "0", "--attention-dropout", "0", NO_VALIDATION]
-    finetune("--train-langs", "en,de", "--code-switch", *settings, "--batch-size", "32")
-    last = tmp_path / "checkpoints" / "checkpoint_last.pt"
-    examples = rows(SIZES["train"], seed=len("train"))
-    for english_half in ((1, 0), (0, 1), (0, 0)):  # 1: this half of the pair is English
+    """From translations and code-switching, to tell "not" in either language: well over a third."""
+    settings = ["--max-epoch", "6", "--dropout", "0", "--attention-dropout", "0", "--batch-size", "32", NO_VALIDATION]
+    finetune("--train-langs", "en,de", "--code-switch", *settings)
+    trained = checkpoint.read(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    for languages in (("en", "de"), ("de", "en"), ("de", "de"), ("en", "en")):
         correct = 0
-        trained = checkpoint.read(last)
-        for premise, hypothesis, label in examples[:60]:
-            shifts = [SHIFT["en" if half else "de"] for half in english_half]
-            ids = [[10 + w + shift for w in side] for side, shift in zip((premise, hypothesis), shifts, strict=True)]
+        for *sides, label in rows(60, seed=99):
+            ids = [[10 + w + SHIFT[lang] for w in side] for side, lang in zip(sides, languages, strict=True)]
             correct += trained.labels[int(logits_of(trained, *ids).argmax())] == label
-        assert correct > 50, english_half
+        assert correct >= 36, languages
 
 
 def test_a_training_checkpoint_gives_its_encoder_and_says_so(finetune, train, imported, tmp_path, monkeypatch, caplog):
