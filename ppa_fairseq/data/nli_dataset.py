@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ppa_fairseq.data.code_switching import CodeSwitch, mix
-from ppa_fairseq.data.sentence_pairs import PairLayout
+from ppa_fairseq.data.sentence_pairs import PairLayout, gather
 from ppa_fairseq.data.unit_dataset import UnitDataset
 from ppa_fairseq.models.packing import pack
 
@@ -99,12 +99,3 @@ class NLIDataset(UnitDataset):
             "nsentences": len(samples),
             "ntokens": len(packed["tokens"]),
         }
-
-
-def gather(lengths: list[np.ndarray], language: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """``lengths[language[i]][row[i]]`` for every entry *i*; (E,)."""
-    result = np.empty(len(row), dtype=np.int32)
-    for number, values in enumerate(lengths):
-        here = language == number
-        result[here] = values[row[here]]
-    return result

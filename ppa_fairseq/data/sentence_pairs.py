@@ -47,3 +47,12 @@ class PairLayout:
         token_types = np.zeros(len(tokens), dtype=np.int64)
         token_types[len(tokens) - kept_second - 1 :] = self.second_type
         return tokens, token_types
+
+
+def gather(columns: list[np.ndarray], language: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """``columns[language[i]][row[i]]`` for every entry *i*; (E,)."""
+    result = np.empty(len(row), dtype=columns[0].dtype)
+    for number, values in enumerate(columns):
+        here = language == number
+        result[here] = values[row[here]]
+    return result

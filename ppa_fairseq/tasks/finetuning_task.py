@@ -101,7 +101,7 @@ class FinetuningTask(EncoderTask):
         metric = self.cfg.best_checkpoint_metric
         known = [*self._names(), f"accuracy_{AVERAGE}"]
         if metric.startswith("accuracy_") and metric not in known:
-            raise InputError(f"--best-checkpoint-metric {metric}: validation tells {', '.join(known)}, accuracy and loss")
+            raise InputError(f"--best-checkpoint-metric {metric}: validation tells {', '.join(known)}, accuracy, loss")
 
     def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
         """Nothing is left out: --max-length cuts what is long. Raises InputError where that is too long itself."""

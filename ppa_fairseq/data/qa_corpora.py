@@ -1,0 +1,67 @@
+"""Binarized question answering of a data-bin folder, as `ppa prepare-qa` writes it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ppa_fairseq.data.corpora import open_indexed
+from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.data.qa_dataset import QACorpus
+from ppa_fairseq.errors import InputError
+
+HOW_TO_PREPARE = "prepare it with `ppa prepare-qa` or scripts/prepare_mlqa.sh"
+
+
+def find_languages(folder: str, split: str) -> list[str]:
+    """The languages that *folder* holds *split* of, sorted."""
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder; {HOW_TO_PREPARE}")
+    return sorted(path.parent.name for path in Path(folder).glob(f"*/{split}.question.idx"))
+
+
+def load_dictionary(folder: str) -> WordPieceDictionary:
+    """The WordPieces of all languages. Raises InputError if they are not there."""
+    return WordPieceDictionary.load(f"{folder}/dict.txt")
+
+
+def window_sizes(folder: str) -> tuple[int, int]:
+    """Maximum length and doc stride that the data was prepared for."""
+    path = Path(folder) / "qa.json"
+    try:
+        meta = json.loads(path.read_text("utf-8"))
+        return int(meta["max_length"]), int(meta["doc_stride"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read ({type(error).__name__}: {error}); {HOW_TO_PREPARE}") from None
+
+
+def load_qa(folder: str, split: str, languages: list[str]) -> list[QACorpus]:
+    """Open *split* of every language, memory-mapped. Raises InputError if a file is missing or damaged."""
+    loaded = [_load(Path(folder, language), split) for language in languages]
+    numbers: dict[str, int] = {}  # of question ids: the same in every language
+    corpora = []
+    for language, (question, context, answer, ids) in zip(languages, loaded, strict=True):
+        number = np.array([numbers.setdefault(name, len(numbers)) for name in ids])
+        corpora.append(QACorpus(language, question, context, answer, number))
+    return corpora
+
+
+def _load(folder: Path, split: str):
+    question, context, answer = (open_indexed(f"{folder}/{split}.{part}") for part in ("question", "context", "answer"))
+    try:
+        ids = (folder / f"{split}.ids.txt").read_text("utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder}/{split}.ids.txt: cannot be read ({error}); {HOW_TO_PREPARE}") from None
+    if not len(question) == len(context) == len(answer) == len(ids):
+        raise InputError(
+            f"{folder}, {split}: {len(question)} questions, {len(context)} contexts, {len(answer)} answers, "
+            f"{len(ids)} ids; {HOW_TO_PREPARE} again"
+        )
+    if not ids:
+        raise InputError(f"{folder}, {split}: no question; {HOW_TO_PREPARE}")
+    if len(set(ids)) < len(ids):
+        raise InputError(f"{folder}/{split}.ids.txt: an id stands twice; {HOW_TO_PREPARE} again")
+    spans = np.stack([answer[row].numpy() for row in range(len(ids))])  # (rows, 2)
+    if (wrong := (spans[:, 0] > spans[:, 1]) | (spans[:, 1] >= context.sizes - 1)).any():
+        raise InputError(f"{folder}, {split}: the answer of row {np.argmax(wrong) + 1} is not in its context")
+    return question, context, spans, ids

@@ -1,0 +1,76 @@
+"""The task `mlqa_codeswitch`: extractive question answering across languages (method.md, fine-tuning)."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Optional
+
+from fairseq.tasks import register_task
+
+from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
+from ppa_fairseq.data.code_switching import ENGLISH
+from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.data.qa_corpora import HOW_TO_PREPARE, find_languages, load_dictionary, load_qa, window_sizes
+from ppa_fairseq.data.qa_dataset import QADataset
+from ppa_fairseq.data.qa_windows import check_window_sizes
+from ppa_fairseq.data.sentence_pairs import PairLayout
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.models.finetuned import PPAReader
+from ppa_fairseq.tasks.finetuning_task import FinetuningConfig, FinetuningTask
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class MLQACodeswitchConfig(FinetuningConfig):
+    max_length: Optional[int] = field(
+        default=None, metadata={"help": "tokens of question and window, specials included (default: as prepared)"}
+    )
+    doc_stride: Optional[int] = field(
+        default=None, metadata={"help": "WordPieces that consecutive windows share (default: as prepared)"}
+    )
+
+
+@register_task("mlqa_codeswitch", dataclass=MLQACodeswitchConfig)
+class MLQACodeswitchTask(FinetuningTask):
+    """[CLS] question [SEP] window of the context [SEP] -> the answer's first and last token.
+
+    ``accuracy`` in validation is the share of windows where both are right; F1 over whole contexts and all language
+    pairs is `ppa evaluate-qa`'s.
+    """
+
+    def __init__(self, cfg: MLQACodeswitchConfig, dictionary: WordPieceDictionary, languages: list[str]):
+        super().__init__(cfg, dictionary, languages)
+        self.layout = PairLayout(dictionary, cfg.max_length)
+        check_window_sizes(cfg.max_length, cfg.doc_stride, self.layout.specials)
+
+    @classmethod
+    def setup_task(cls, cfg: MLQACodeswitchConfig, **kwargs) -> "MLQACodeswitchTask":
+        train = find_languages(cfg.data, "train")
+        languages = sorted({*train, *find_languages(cfg.data, "valid")})
+        if train:  # a folder for `fairseq-validate` may have none
+            cls.check_languages(cfg, train)
+        elif not languages:
+            raise InputError(f"{cfg.data}: no LANGUAGE/train.question.idx in it; {HOW_TO_PREPARE}")
+        max_length, doc_stride = window_sizes(cfg.data)
+        cfg.max_length = max_length if cfg.max_length is None else cfg.max_length
+        cfg.doc_stride = doc_stride if cfg.doc_stride is None else cfg.doc_stride
+        dictionary = load_dictionary(cfg.data)
+        logger.info(f"{', '.join(languages)}: {len(dictionary):,} WordPieces, windows of {cfg.max_length} tokens")
+        return cls(cfg, dictionary, languages)
+
+    def languages_of(self, split: str) -> list[str]:
+        return find_languages(self.cfg.data, split)
+
+    def load_split(self, split: str, languages: list[str], training: bool) -> QADataset:
+        switch = self.switch if training else None
+        opened = [ENGLISH, *(language for language in languages if language != ENGLISH)] if switch else languages
+        corpora = load_qa(self.cfg.data, split, opened)
+        numbers = [self.languages.index(corpus.language) for corpus in corpora]
+        sizes = self.layout, self.cfg.doc_stride, self.cfg.seed
+        return QADataset(corpora, numbers, languages, *sizes, switch, by_language=not training)
+
+    def build_model(self, cfg, from_checkpoint: bool = False) -> PPAReader:
+        return super().build_model(cfg, from_checkpoint)
+
+    def build_criterion(self, cfg, from_checkpoint: bool = False) -> SpanPredictionCriterion:
+        return super().build_criterion(cfg, from_checkpoint)
