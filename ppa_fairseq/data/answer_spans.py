@@ -18,7 +18,7 @@ def token_span(offsets: np.ndarray, start: int, end: int) -> tuple[int, int] | N
     """
     first = int(np.searchsorted(offsets[:, 1], start, side="right"))
     last = int(np.searchsorted(offsets[:, 0], end, side="left")) - 1
-    return (first, last) if first <= last else None
+    return (first, last) if start < end and first <= last else None
 
 
 def answer_spans(question: Question, offsets: np.ndarray) -> tuple[list[tuple[int, int]], list[tuple[str, str]]]:
