@@ -26,12 +26,16 @@ def read_sentencepiece(path: Path) -> Tokenizer:
     except DecodeError as error:
         raise InputError(f"{path}: truncated, or no SentencePiece model ({error}); fetch it again") from None
     pieces = proto.pieces[len(OWN) :]
-    odd = next((piece.piece for piece in pieces if piece.type != piece.NORMAL), None)
-    if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM or odd or not pieces:
-        what = f"has the user-defined piece {odd!r}" if odd else "is no unigram model with a vocabulary"
-        raise InputError(f"{path}: {what}, unlike an XLM-RoBERTa's; give the model's tokenizer.json")
-    if [piece.piece for piece in proto.pieces[: len(OWN)]] != OWN:
-        raise InputError(f"{path}: does not begin with {' '.join(OWN)}, as an XLM-RoBERTa's; give its tokenizer.json")
+    odd = [piece.piece for piece in pieces if piece.type != piece.NORMAL]
+    fault = None
+    if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM or not pieces:
+        fault = "is no unigram model with a vocabulary"
+    elif [piece.piece for piece in proto.pieces[: len(OWN)]] != OWN:
+        fault = f"does not begin with {' '.join(OWN)}"
+    elif odd:
+        fault = f"has the user-defined piece {odd[0]!r}"
+    if fault:
+        raise InputError(f"{path}: {fault}, unlike an XLM-RoBERTa's; give the model's own, or its tokenizer.json")
     vocabulary = [
         *((symbol, 0.0) for symbol in FAIRSEQ),
         *((piece.piece, piece.score) for piece in pieces),

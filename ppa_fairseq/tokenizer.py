@@ -76,7 +76,7 @@ def build_tokenizer(texts: dict[str, str], source: str) -> Tokenizer:
     elif "vocab.txt" in texts:
         tokenizer = _build_from_vocabulary(texts, source)
     else:
-        raise InputError(f"{source}: no tokenizer.json and no vocab.txt; a tokenizer belongs to the model")
+        raise InputError(f"{source}: no tokenizer.json, {SENTENCEPIECE_FILE} or vocab.txt; a tokenizer belongs to the model")
     vocabulary = tokenizer.get_vocab()
     family = family_of(vocabulary)
     if missing := family.missing(vocabulary):

@@ -224,7 +224,7 @@ def test_missing_files_and_other_objects(tmp_path):
 def test_an_empty_tokenizer_is_told_when_it_is_needed(tmp_path):
     path = save(tmp_path / "c.pt", trained(task_state={"tokenizer": {}}))
     assert checkpoint.read(path).tokenizer == {}
-    with pytest.raises(InputError, match="c.pt: no tokenizer.json and no vocab.txt"):
+    with pytest.raises(InputError, match="c.pt: no tokenizer.json, sentencepiece.bpe.model or vocab.txt"):
         checkpoint.load_encoder(path)
 
 

@@ -538,7 +538,7 @@ def corpus(tmp_path):
         (["de-en=good.tsv", "--columns", "2"], "--columns 2: expected two different numbers"),
         (["de-en=good.tsv", "--columns", "0,1"], "--columns 0,1: columns are counted from 1"),
         (["de-en=good.tsv", "--columns", "1,1"], "--columns 1,1: expected two different numbers"),
-        (["de-en=good.tsv", "--tokenizer", "folder.tsv"], "folder.tsv: no tokenizer.json and no vocab.txt"),
+        (["de-en=good.tsv", "--tokenizer", "folder.tsv"], "folder.tsv: no tokenizer.json"),
     ],
 )
 def test_bad_input_is_told_in_one_line(prepare, corpus, monkeypatch, arguments, message):

@@ -129,7 +129,7 @@ def drop_line(folder, line):
 
 
 FAULTS = {
-    "no files": (lambda folder: None, "no tokenizer.json and no vocab.txt"),
+    "no files": (lambda folder: None, "no tokenizer.json, sentencepiece.bpe.model or vocab.txt"),
     "no mask": (partial(drop_line, line="[MASK]"), r"vocab.txt: no line \[MASK\]"),
     "no special in json": (
         lambda folder: make_json(

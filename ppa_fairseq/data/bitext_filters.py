@@ -15,7 +15,7 @@ from ppa_fairseq.data.bitext_reader import Row
 REASONS = {
     "columns": "not as many tab-separated columns as most lines of the file",
     "encoding": "a side that is not UTF-8",
-    "control": "control characters (NUL, a CR inside), U+FFFD, or [CLS], [SEP], [PAD], [MASK] as text",
+    "control": "control characters (NUL, a CR inside), U+FFFD, or a special symbol ([SEP], </s>, ...) as text",
     "empty": "a side without text",
     "identical": "both sides the same",
     "duplicate": "the same pair stood before",
@@ -24,7 +24,7 @@ REASONS = {
     "spare valid": "falls into the validation split, which has --max-valid pairs already",
     "spare train": "read together with the last of the --max-train pairs",
 }
-UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ufffd]|\[(?:CLS|SEP|PAD|MASK)\]")
+UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ufffd]|\[(?:CLS|SEP|PAD|MASK)\]|<(?:/?s|pad|mask)>")
 NOT_WORD = re.compile(r"\W+")
 
 
