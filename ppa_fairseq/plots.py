@@ -1,6 +1,7 @@
-"""Retrieval accuracy as pictures: bars by language pair, lines by layer."""
+"""Results as pictures: retrieval by language pair and by layer, classification by language and as confusions."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -22,18 +23,12 @@ def plot_by_pair(path: Path, title: str, panels: dict[str, dict[str, dict[str, f
         path: the PNG to write.
         panels: {direction: {model: {pair: percent}}}, the same pairs for every model.
     """
-    pairs = list(next(iter(next(iter(panels.values())).values())))
-    size = max(6.4, 0.75 * len(pairs)), 3.2 * len(panels)
+    pairs = len(next(iter(next(iter(panels.values())).values())))
+    size = max(6.4, 0.75 * pairs), 3.2 * len(panels)
     figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, layout="constrained")
     for axis, (direction, models) in zip(axes[:, 0], panels.items(), strict=True):
-        width = 0.8 / len(models)
-        for place, (model, percents) in enumerate(models.items()):
-            left = np.arange(len(pairs)) + (place - (len(models) - 1) / 2) * width
-            bars = axis.bar(left, [percents[pair] for pair in pairs], width, label=model)
-            axis.bar_label(bars, fmt="%.0f", fontsize=7)
+        draw_bars(axis, models)
         axis.set_ylabel(f"{direction}, top-1 %")
-        axis.set_ylim(0, 108)
-        axis.set_xticks(range(len(pairs)), pairs)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     save(figure, title, path)
 
@@ -60,6 +55,68 @@ def plot_by_layer(path: Path, title: str, panels: dict[str, dict[str, dict[int, 
     axes[0, 0].set_ylim(bottom=0)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     save(figure, title, path)
+
+
+def plot_by_language(
+    path: Path, title: str, models: dict[str, dict[str, float]], intervals: dict[str, dict[str, tuple[float, float]]]
+) -> None:
+    """One group of bars a language, one bar a model, each with its interval.
+
+    Args:
+        path: the PNG to write.
+        models: {model: {language: percent}}, the same languages for every model.
+        intervals: {model: {language: (low, high)}}, in percent.
+    """
+    languages = len(next(iter(models.values())))
+    figure, axis = plt.subplots(figsize=(max(6.4, 0.75 * languages), 3.8), layout="constrained")
+    draw_bars(axis, models, intervals)
+    axis.set_ylabel("accuracy, %")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    save(figure, title, path)
+
+
+def plot_confusions(path: Path, title: str, labels: Sequence[str], models: dict[str, np.ndarray]) -> None:
+    """One panel a model: how many examples of each class were taken for each, shaded by their share of the class.
+
+    Args:
+        path: the PNG to write.
+        labels: K names of classes.
+        models: {model: (K, K) counts, a row for each true class}.
+    """
+    figure, axes = plt.subplots(1, len(models), figsize=(4.2 * len(models), 4.2), squeeze=False, layout="constrained")
+    for axis, (model, counts) in zip(axes[0], models.items(), strict=True):
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            share = shares[row, column]
+            colour = "white" if share > 0.5 else "black"
+            axis.text(column, row, f"{count}\n{share:.0%}", ha="center", va="center", color=colour)
+        axis.set_title(model)
+        axis.set_xticks(range(len(labels)), labels)
+        axis.set_yticks(range(len(labels)), labels, rotation=90, va="center")
+        axis.set_xlabel("predicted")
+    axes[0, 0].set_ylabel("true")
+    save(figure, title, path)
+
+
+def draw_bars(
+    axis: plt.Axes,
+    models: dict[str, dict[str, float]],
+    intervals: dict[str, dict[str, tuple[float, float]]] | None = None,
+) -> None:
+    """Percentages as groups of bars, {model: {group: percent}}, with {model: {group: (low, high)}} if given."""
+    groups = list(next(iter(models.values())))
+    width = 0.8 / len(models)
+    for place, (model, percents) in enumerate(models.items()):
+        left = np.arange(len(groups)) + (place - (len(models) - 1) / 2) * width
+        heights = np.array([percents[group] for group in groups])
+        errors = None
+        if intervals:
+            errors = np.abs(np.array([intervals[model][group] for group in groups]).T - heights)  # (2, groups)
+        bars = axis.bar(left, heights, width, label=model, yerr=errors, error_kw={"elinewidth": 0.8})
+        axis.bar_label(bars, fmt="%.0f", fontsize=7)
+    axis.set_ylim(0, 108)
+    axis.set_xticks(range(len(groups)), groups)
 
 
 def save(figure: plt.Figure, title: str, path: Path) -> None:

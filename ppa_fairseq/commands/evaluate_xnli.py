@@ -1,0 +1,199 @@
+"""Measure classifiers of sentence pairs in every language: accuracy, intervals, significance, confusions.
+
+Prints a table; DIR gets it as table.md, everything as xnli.json, plots, and predictions-NAME.tsv of each model.
+Gains are over the first model.
+
+  ppa evaluate-xnli --model mbert=mbert-xnli/ --model ppa=checkpoint_best.pt --data xnli.test.tsv --output results/
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from ppa_fairseq.commands.arguments import add_batching_arguments, add_models_argument, check_models
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import atomic_folder
+
+if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
+    import numpy as np
+
+    from ppa_fairseq.classification import PairClassifier
+    from ppa_fairseq.data.nli_reader import NLIExample
+
+    Data = dict[str, list[NLIExample]]  # {language: its rows}
+
+JSON_FILE = "xnli.json"
+OUTPUTS = {JSON_FILE, "table.md", "by-language.png", "confusions.png"}
+PREDICTIONS = re.compile(r"predictions-.+\.tsv")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add_models_argument(parser, "a classifier (a fairseq checkpoint or a Hugging Face folder)")
+    add("--data", metavar="PATH", nargs="+", required=True,
+        help="labelled pairs, or folders of them: XNLI's and MultiNLI's files, TSV (premise, hypothesis, label), "
+             "JSON lines; plain, .gz or .xz; fr=PATH where a file's name does not tell its language")  # fmt: skip
+    add("--langs", metavar="XX,YY", type=comma_separated, help="the languages to measure (default: all in the data)")
+    add("--labels", metavar="A,B,C", type=comma_separated,
+        help="names of the classes, in the order of their ids, for a model that calls them LABEL_0 …")  # fmt: skip
+    add("--output", metavar="DIR", type=Path, required=True, help="new folder (an earlier evaluation is replaced)")
+    add_batching_arguments(parser, max_length=128)
+
+
+def comma_separated(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of different names, as in en,fr")
+    return names
+
+
+def run(args: argparse.Namespace) -> None:
+    import numpy as np
+
+    from ppa_fairseq import xnli_report
+    from ppa_fairseq.data.nli_reader import LABELS, find_nli
+
+    check_models(args.models)
+    for name, _ in args.models:
+        if "/" in name:
+            raise InputError(f"--model {name}=…: the name becomes part of a file's name; leave the / out")
+    data = matched(choose_languages(find_nli(args.data), args.langs))
+    translations = are_translations(data)
+    gold = {lang: np.array([LABELS.index(row.label) for row in rows]) for lang, rows in data.items()}
+    with atomic_folder(args.output, is_evaluation, "evaluation") as folder:
+        for name, path in args.models:  # all are sound before hours go into the first
+            load(name, path, args)
+        models, records, right, confusions = {}, {}, {}, {}
+        for name, path in args.models:
+            models[name], records[name], logits = classify(name, path, data, args)
+            predicted = {lang: logits[lang].argmax(1) for lang in data}
+            write_predictions(folder / f"predictions-{name}.tsv", data, predicted, logits)
+            right[name] = {lang: predicted[lang] == gold[lang] for lang in data}
+            confusions[name] = {lang: xnli_report.confusion(gold[lang], predicted[lang], len(LABELS)) for lang in data}
+        results = xnli_report.measure(right, translations)
+        counts = {name: sum(by_language.values()) for name, by_language in confusions.items()}
+        text = xnli_report.report(results, counts, LABELS, translations, records)
+        xnli_report.plot(results, counts, LABELS, folder)
+        settings = {"max_length": args.max_length, "batch_tokens": args.batch_tokens, **xnli_report.SETTINGS}
+        document = {
+            "settings": settings,
+            "models": models,
+            "data": {
+                "paths": args.data,
+                "translations": translations,
+                "languages": {lang: dict(Counter(row.label for row in rows)) for lang, rows in data.items()},
+            },
+            "classes": LABELS,
+            "results": [asdict(result) for result in results],
+            "confusions": {
+                name: {lang: matrix.tolist() for lang, matrix in {**confusions[name], "all": counts[name]}.items()}
+                for name in models
+            },
+        }
+        (folder / JSON_FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "table.md").write_text(text, encoding="utf-8")
+    print(text)
+    print(f"{args.output}: table.md, {JSON_FILE}, plots and the predictions")
+
+
+def choose_languages(data: "Data", wanted: list[str] | None) -> "Data":
+    """The wanted languages (None: all), each with rows enough to tell how sure its accuracy is."""
+    for lang in wanted or ():
+        if lang not in data:
+            raise InputError(f"--langs {lang}: not in the data, which has {', '.join(data)}")
+    chosen = {lang: data[lang] for lang in wanted or data}
+    for rows in chosen.values():
+        if len(rows) < 2:
+            raise InputError(f"{rows[0].place}: the only labelled row of its language; give two or more")
+    return chosen
+
+
+def matched(data: "Data") -> "Data":
+    """Every language's rows in the order of the first one's pairIDs, if all have the same ones; else as they are."""
+    by_id = {lang: {row.pair_id: row for row in rows} for lang, rows in data.items()}
+    first = next(iter(by_id.values()))
+    if None in first or any(by_id[lang].keys() != first.keys() or len(by_id[lang]) < len(data[lang]) for lang in data):
+        return data
+    return {lang: [rows[pair_id] for pair_id in first] for lang, rows in by_id.items()}
+
+
+def are_translations(data: "Data") -> bool:
+    """Whether row i of every language is the same example, as far as labels and pairIDs tell."""
+    return len({len(rows) for rows in data.values()}) == 1 and all(
+        len({row.label for row in same}) == 1 and len({row.pair_id for row in same} - {None}) <= 1
+        for same in zip(*data.values(), strict=True)
+    )
+
+
+def load(name: str, path: Path, args: argparse.Namespace) -> tuple["PairClassifier", list[int]]:
+    """A classifier, and its ids of the data's classes."""
+    from ppa_fairseq import checkpoint
+    from ppa_fairseq.classification import PairClassifier, class_ids
+    from ppa_fairseq.data.nli_reader import LABELS
+
+    try:
+        classifier = PairClassifier(checkpoint.read(path), str(path), args.max_length, args.batch_tokens, args.cpu)
+        return classifier, class_ids(classifier.labels, LABELS, args.labels)
+    except InputError as error:
+        raise InputError(f"model {name}: {error}") from error
+
+
+def classify(
+    name: str, path: Path, data: "Data", args: argparse.Namespace
+) -> tuple[dict, str, dict[str, "np.ndarray"]]:
+    """What one model is, what it tells of its training, and its logits (N, K) by language, in the data's classes."""
+    from ppa_fairseq.training_record import read_record
+
+    classifier, ids = load(name, path, args)
+    logits = {}
+    total = sum(map(len, data.values()))
+    with tqdm(total=total, desc=name, unit="pair") as bar:
+        for lang, rows in data.items():
+            sides = [row.premise for row in rows], [row.hypothesis for row in rows]
+            try:
+                logits[lang] = classifier(*sides, bar.update)[:, ids]
+            except InputError as error:
+                raise InputError(f"model {name}: {error}") from error
+    if classifier.truncated:
+        print(f"{name}: {classifier.truncated} of {total} pairs cut to {args.max_length} pieces", file=sys.stderr)
+    record = read_record(path)
+    model = {
+        "path": str(path),
+        "layers": classifier.encoder.cfg.layers,
+        "dim": classifier.encoder.cfg.dim,
+        "labels": classifier.labels,
+        "truncated": classifier.truncated,
+        "device": str(classifier.device),
+        "training": asdict(record) if record else None,
+    }
+    return model, str(record or ""), logits
+
+
+def write_predictions(
+    path: Path, data: "Data", predicted: dict[str, "np.ndarray"], logits: dict[str, "np.ndarray"]
+) -> None:
+    """One line an example: language, row (from 1), true and predicted class, the probability of every class."""
+    from scipy.special import softmax
+
+    from ppa_fairseq.data.nli_reader import LABELS
+
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write("\t".join(["language", "row", "gold", "predicted", *LABELS]) + "\n")
+        for lang, rows in data.items():
+            probabilities = softmax(logits[lang].astype(float), axis=1)
+            for number, (row, label, scores) in enumerate(zip(rows, predicted[lang], probabilities, strict=True), 1):
+                cells = [lang, str(number), row.label, LABELS[label], *(f"{score:.6f}" for score in scores)]
+                file.write("\t".join(cells) + "\n")
+
+
+def is_evaluation(folder: Path) -> bool:
+    """Whether an earlier evaluation wrote all of this folder."""
+    names = {path.name for path in folder.iterdir()}
+    return OUTPUTS <= names and all(map(PREDICTIONS.fullmatch, names - OUTPUTS))

@@ -1,0 +1,76 @@
+"""How sure an accuracy is: bootstrap intervals, and tests of two models on the same examples.
+
+Drawn from a fixed seed: the same answers give the same numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.stats import binomtest, bootstrap, monte_carlo_test
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+SEED = 0
+BATCH = 100  # resamples held in memory at once
+
+
+def independent_samples(by_language: Mapping[str, np.ndarray], translations: bool) -> list[np.ndarray]:
+    """What may be resampled, for the average over languages, each of which counts the same.
+
+    Args:
+        by_language: a value for each row, (N,) float or bool.
+        translations: row i of every language is a translation of the same example. Its answers then hang together,
+            so the samples are one: each row's mean over the languages, (N,). Taken as independent, 15 languages
+            would seem 15 times as many examples. Otherwise each language is a sample of its own.
+    """
+    values = [np.asarray(rows, dtype=np.float64) for rows in by_language.values()]
+    return [np.mean(values, axis=0)] if translations else values
+
+
+def mean_interval(samples: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Bootstrap interval of the mean of the samples' means, at CONFIDENCE; each sample (N_i,) is resampled by itself.
+
+    The interval is the bootstrap's percentiles, which exist even where all values are the same.
+    """
+    found = bootstrap(
+        samples,
+        mean_of_means,
+        n_resamples=RESAMPLES,
+        batch=BATCH,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def mean_of_means(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.mean([sample.mean(axis) for sample in samples], axis=0)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Two-sided p-value of McNemar's exact test that two models, right (bool) on (N,) examples, are equally good.
+
+    The examples must be independent, as those of one language are.
+    """
+    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def sign_flip_test(samples: Sequence[np.ndarray]) -> float:
+    """Two-sided p-value that the mean of the samples' means is 0, each sample (N_i,) being differences of two models.
+
+    If the models are equally good, every difference could as well have the other sign (approximate randomisation).
+    """
+    shares = np.concatenate([sample / (len(sample) * len(samples)) for sample in samples])
+    shares = shares[shares != 0]
+    if not len(shares):
+        return 1.0
+    rng = np.random.default_rng(SEED)
+
+    def flipped(size: tuple[int, int]) -> np.ndarray:
+        return shares * (2 * rng.integers(2, size=size, dtype=np.int8) - 1)
+
+    found = monte_carlo_test(shares, flipped, np.sum, vectorized=True, n_resamples=RESAMPLES, batch=BATCH)
+    return float(found.pvalue)

@@ -1,0 +1,56 @@
+"""What a checkpoint tells of its training: on which languages, and by which rule it was chosen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ppa_fairseq.checkpoint import MODEL_FILE, as_dict
+from ppa_fairseq.weights import load_pickle
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """Each is None where the checkpoint says nothing of it."""
+
+    train_langs: str | None  # "en" or "en,de,fr"
+    code_switch: bool | None
+    metric: str | None  # fairseq's --best-checkpoint-metric
+    highest: bool | None  # whether the highest value of the metric is the best
+    value: float | None  # of the metric, at this checkpoint
+    best: float | None  # of the metric, until this checkpoint
+
+    def __str__(self) -> str:
+        """One line for a report; empty where nothing is known."""
+        told = []
+        if self.train_langs:
+            switched = {True: " with code-switching", False: " without code-switching"}
+            told.append(f"trained on {self.train_langs}{switched.get(self.code_switch, '')}")
+        if self.metric and self.value is not None:
+            if self.value == self.best:
+                extreme = "highest" if self.highest else "lowest"
+                told.append(f"chosen for the {extreme} {self.metric} in validation ({self.value:.4g})")
+            else:
+                told.append(
+                    f"not the update that {self.metric} would choose ({self.value:.4g} in validation; "
+                    f"the best was {self.best:.4g})"
+                )
+        return ", ".join(told)
+
+
+def read_record(path: Path) -> TrainingRecord | None:
+    """The record in a checkpoint of `fairseq-train`; None for an import and for a Hugging Face folder."""
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        return None
+    content = load_pickle(file)
+    cfg = as_dict(content["cfg"])
+    task, rule, state = as_dict(cfg.get("task")), as_dict(cfg.get("checkpoint")), as_dict(content.get("extra_state"))
+    if not rule:
+        return None
+    return TrainingRecord(
+        task.get("train_langs"),
+        task.get("code_switch"),
+        rule.get("best_checkpoint_metric"),
+        rule.get("maximize_best_checkpoint_metric"),
+        state.get("val_loss"),
+        state.get("best"),
+    )
