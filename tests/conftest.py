@@ -1,5 +1,6 @@
 """What several test files need: the shared data, a tiny vocabulary, a tiny model, a tiny data-bin folder."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,8 @@ def run_training(argv: list[str], save_dir: Path) -> dict:
     from fairseq.logging import metrics
     from fairseq_cli.train import cli_main
 
+    for task in ("ppa_alignment", "xnli_codeswitch", "mlqa_codeswitch"):
+        importlib.import_module(f"ppa_fairseq.tasks.{task}")  # fairseq does it where the package is not imported yet
     metrics.reset()
     vars(checkpoint_utils.save_checkpoint).pop("best", None)  # fairseq keeps it on the function
     with mock.patch.object(sys, "argv", ["fairseq-train", *argv, "--save-dir", str(save_dir)]):

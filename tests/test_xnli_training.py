@@ -1,5 +1,6 @@
 """fairseq-train with the task `xnli_codeswitch`: what it starts from, resume, ranks, validation, bad input."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -158,6 +159,7 @@ def test_it_learns(finetune, tmp_path):
 
 def test_a_training_checkpoint_gives_its_encoder_and_says_so(finetune, train, imported, tmp_path, monkeypatch, caplog):
     """Of alignment the query encoder alone; twin, queue and heads stay behind."""
+    caplog.set_level(logging.INFO)
     folder = imported()
     sized = ["--pretrained", str(folder)]
     aligned = train(*sized, "--max-update", "2", NO_VALIDATION, save_dir="aligned")
