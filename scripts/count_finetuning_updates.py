@@ -10,11 +10,15 @@ import math
 
 from fairseq import tasks
 from fairseq.data import data_utils
+from fairseq.dataclass.utils import gen_parser_from_dataclass
 
-import ppa_fairseq.tasks.xnli_codeswitch  # noqa: F401  (registers it)
+from ppa_fairseq.tasks.mlqa_codeswitch import MLQACodeswitchConfig
+from ppa_fairseq.tasks.xnli_codeswitch import XNLICodeswitchConfig
+
+CONFIGS = {"xnli_codeswitch": XNLICodeswitchConfig, "mlqa_codeswitch": MLQACodeswitchConfig}
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("task", choices=["xnli_codeswitch"])
+parser.add_argument("task", choices=CONFIGS)
 parser.add_argument("data", help="data-bin folder")
 parser.add_argument("--batch-size", type=int, required=True, help="of one rank")
 parser.add_argument("--ranks", type=int, default=1)
@@ -22,9 +26,10 @@ parser.add_argument("--epochs", type=int, required=True)
 args, flags = parser.parse_known_args()
 
 flag_parser = argparse.ArgumentParser()
-tasks.TASK_REGISTRY[args.task].add_args(flag_parser)
-known = flag_parser.parse_args([args.data, *flags])
-task = tasks.setup_task(argparse.Namespace(**vars(known), task=args.task, seed=1, update_freq=[1]))
+gen_parser_from_dataclass(flag_parser, CONFIGS[args.task]())
+flags = vars(flag_parser.parse_args([args.data, *flags]))
+settings = {"update_freq": [1], "best_checkpoint_metric": "loss"} | flags | {"task": args.task}
+task = tasks.setup_task(argparse.Namespace(**settings))
 task.load_dataset("train")
 dataset, batches = task.dataset("train"), 0
 for epoch in range(1, args.epochs + 1):
