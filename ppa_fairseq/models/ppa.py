@@ -117,13 +117,18 @@ class PPAModel(BaseFairseqModel):
         if precision != torch.float32:
             cast = torch.autocast(packed["tokens"].device.type, dtype=precision)
         with cast:
-            hidden = self.twin.encoder(**packed)["hidden"]  # (T, C)
-            return self.twin.projection(pool(hidden, packed["cu_seqlens"], self.cfg.pooling))
+            return self.twin.projection(self.sentences(self.twin.encoder, packed))
 
     @torch.no_grad()
     def embed(self, packed: dict) -> torch.Tensor:
         """Sentence vectors as they serve after alignment: the query encoder's, without the head; (B, C)."""
-        return pool(self.encoder(**packed)["hidden"], packed["cu_seqlens"], self.cfg.pooling)
+        return self.sentences(self.encoder, packed)
+
+    def sentences(self, encoder: BertEncoder, packed: dict) -> torch.Tensor:
+        """The vectors (B, C) of packed sentences alone."""
+        if self.cfg.pooling == "cls":
+            return encoder(**packed, first_tokens_only=True)["hidden"]
+        return pool(encoder(**packed)["hidden"], packed["cu_seqlens"], self.cfg.pooling)
 
     def update_succeeded(self) -> None:
         """The twin takes its step and the staged keys enter the queue."""
