@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 
 from ppa_fairseq import cli
@@ -208,6 +210,123 @@ def append(name, content):
 def test_bad_input_is_told_in_one_line(run, text, tmp_path, change, arguments, message):
     change(text)
     assert message.replace("{text}", str(text)) in run(*arguments, status=1)
+    assert not (tmp_path / "data-bin").exists()
+    assert not list(tmp_path.glob(".data-bin*"))
+
+
+LABELS = ("entailment", "neutral", "contradiction")
+NLI_SPLITS = {"en": {"train": 30, "valid": 7, "test": 5}, "fr": {"valid": 7}}
+
+
+@pytest.fixture
+def nli(text):
+    """The folder *text*, as if `ppa prepare-xnli` had written it."""
+    for path in text.glob("*.*-*.*"):
+        path.unlink()
+    (text / "labels.txt").write_text("".join(f"{label} 1\n" for label in LABELS))
+    for language, splits in NLI_SPLITS.items():
+        (text / language).mkdir()
+        for split, count in splits.items():
+            for part, step in (("input0", 3), ("input1", 5)):
+                rows = [
+                    " ".join(f"w{(row * step + k * len(split) + (language == 'fr')) % 60}" for k in range(1 + row % 9))
+                    for row in range(count)
+                ]
+                (text / language / f"{split}.{part}").write_text("".join(f"{row}\n" for row in rows))
+            labels = [LABELS[row * row % 3] for row in range(count)]
+            (text / language / f"{split}.label").write_text("".join(f"{label}\n" for label in labels))
+    return text
+
+
+def fairseq_preprocess(arguments):
+    from fairseq_cli import preprocess
+
+    with mock.patch.object(sys, "argv", ["fairseq-preprocess", *arguments.split()]):
+        preprocess.cli_main()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nli_is_what_fairseq_preprocess_writes(run, nli, tmp_path, workers):
+    by_ppa, printed = run("--workers", workers)
+    by_fairseq = tmp_path / "by_fairseq"
+    for language, splits in NLI_SPLITS.items():
+        for part in ("input0", "input1", "label"):
+            # The task's load_dictionary is all that the command takes from it.
+            words = f"--user-dir ppa_fairseq --task ppa_alignment --srcdict {nli}/dict.txt"
+            dictionary = f"--srcdict {nli}/labels.txt" if part == "label" else words
+            prefixes = " ".join(f"--{split}pref {nli}/{language}/{split}.{part}" for split in splits)
+            fairseq_preprocess(f"--only-source {dictionary} {prefixes} --destdir {by_fairseq}/{language}/{part}")
+            (by_fairseq / language / part / "preprocess.log").unlink()
+    expected = tree(by_fairseq)
+    found = tree(by_ppa)
+    assert found.pop("vocab.txt") == (nli / "vocab.txt").read_bytes()
+    assert found == expected
+    assert len(expected) == 3 * (7 + 3)
+    words = [word for path in nli.glob("en/*.input?") for line in path.read_text().split("\n") for word in line.split()]
+    assert printed.splitlines()[0] == (
+        f"en: 30 train, 7 valid, 5 test pairs, {len(words) + 2 * 42} tokens, 0.00% of them [UNK]"
+    )
+
+
+def test_nli_rows_and_label_ids(run, nli):
+    folder, _ = run()
+    for path in nli.glob("*/*.input?"):
+        language, split, part = path.parent.name, path.stem, path.suffix[1:]
+        rows = MMapIndexedDataset(str(folder / language / part / split))
+        lines = [line.split() for line in path.read_text().splitlines()]
+        assert [row.tolist() for row in rows] == [[SYMBOLS.index(word) for word in line] + [3] for line in lines]
+    for path in nli.glob("*/*.label"):
+        dictionary = Dictionary.load(str(folder / path.parent.name / "label" / "dict.txt"))
+        rows = MMapIndexedDataset(str(folder / path.parent.name / "label" / path.stem))
+        ids = [LABELS.index(line) for line in path.read_text().splitlines()]
+        assert [row.tolist() for row in rows] == [[k + dictionary.nspecial, dictionary.eos()] for k in ids]
+
+
+def test_nli_of_an_earlier_run_is_replaced_but_nothing_else(run, nli):
+    folder, _ = run()
+    for path in nli.glob("fr/*"):
+        path.unlink()
+    run()
+    assert not (folder / "fr").exists()
+    (folder / "en" / "input0" / "notes.md").write_text("mine")
+    assert "holds files that are no earlier binarized data" in run(status=1)
+    assert (folder / "en" / "input0" / "notes.md").exists()
+
+
+def edit(name, change):
+    def changed(text):
+        (text / name).write_text(change((text / name).read_text()))
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (append("en/train.input1", b"w1\n"), [], "train.input0 has 30 lines but {text}/en/train.input1 has 31"),
+        (append("en/train.label", b"neutral\n"), [], "train.input0 has 30 lines but {text}/en/train.label has 31"),
+        (append("en/train.input0", b"\xff\n"), [], "en/train.input0:31: not UTF-8"),
+        (append("fr/valid.label", b"neutral\n"), [], "fr/valid.label: not the labels of {text}/en/valid.label"),
+        (
+            edit("fr/valid.label", lambda labels: labels.replace("neutral", "entailment")),
+            [],
+            "fr/valid.label: not the labels of {text}/en/valid.label",
+        ),
+        (
+            edit("en/test.label", lambda labels: labels.replace("neutral", "maybe")),
+            [],
+            "en/test.label:2: 'maybe' is not in {text}/labels.txt",
+        ),
+        (edit("en/test.input0", lambda _: ""), [], "en/test.input0: empty"),
+        (lambda text: (text / "fr/valid.input0").unlink(), [], "fr/valid.input0: no such file"),
+        (lambda text: (text / "fr/valid.label").unlink(), [], "fr/valid.label: no such file"),
+        (lambda text: [path.unlink() for path in text.glob("*/*")], [], "no LANGUAGE/train.input0 nor any other split"),
+        (lambda text: None, ["--lang-pairs", "de-en"], "--lang-pairs de-en: {text} holds NLI, no language pairs"),
+    ],
+)
+def test_bad_nli_is_told_in_one_line(run, nli, tmp_path, change, arguments, message):
+    change(nli)
+    assert message.replace("{text}", str(nli)) in run(*arguments, status=1)
     assert not (tmp_path / "data-bin").exists()
     assert not list(tmp_path.glob(".data-bin*"))
 
