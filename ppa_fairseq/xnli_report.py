@@ -10,6 +10,7 @@ from ppa_fairseq.markdown import markdown_table
 from ppa_fairseq.plots import plot_by_language, plot_confusions
 from ppa_fairseq.significance import (
     CONFIDENCE,
+    FLIPS,
     RESAMPLES,
     SEED,
     independent_samples,
@@ -19,8 +20,9 @@ from ppa_fairseq.significance import (
 )
 
 AVERAGE = "average"
+ALL = "all"
 INTERVAL = f"{CONFIDENCE:.0%} interval".replace("%", " %")
-SETTINGS = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": SEED}  # of intervals and tests
+SETTINGS = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "flips": FLIPS, "seed": SEED}  # of intervals and tests
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def measure(right: Mapping[str, Mapping[str, np.ndarray]], translations: bool) -
     """Results by language, and their average, of each model.
 
     By language a gain is tested by McNemar's exact test, on average by flipping signs; no p-value is corrected for
-    the number of tests.
+    the number of tests. Rows are taken as independent, though XNLI's come in threes of one premise.
 
     Args:
         right: {model: {language: (N,) bool}}, whether the model is right on an example.
@@ -74,9 +76,18 @@ def estimate(samples: Sequence[np.ndarray]) -> tuple[float, float, float]:
     return 100 * mean, 100 * low, 100 * high
 
 
-def confusion(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """How often each class was taken for each, (K, K): a row for each true class. `gold`, `predicted`: (N,) ids."""
-    return np.bincount(gold * classes + predicted, minlength=classes**2).reshape(classes, classes)
+def confusions(
+    gold: Mapping[str, np.ndarray], predicted: Mapping[str, np.ndarray], classes: int
+) -> dict[str, np.ndarray]:
+    """How often each class was taken for each, by language and in ALL: (K, K), a row for each true class.
+
+    `gold` and `predicted` are {language: (N,) ids}.
+    """
+    counts = {
+        language: np.bincount(ids * classes + predicted[language], minlength=classes**2).reshape(classes, classes)
+        for language, ids in gold.items()
+    }
+    return counts | {ALL: sum(counts.values())}
 
 
 def accuracy_table(results: Sequence[Result]) -> str:
@@ -98,51 +109,53 @@ def p_cell(p_value: float) -> str:
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
-def confusion_tables(counts: Mapping[str, np.ndarray], labels: Sequence[str]) -> str:
-    """Markdown, a table for each model: a line for each true class, a column for each prediction."""
-    return "\n\n".join(
-        markdown_table(
-            [
-                [f"{model}: true \\ predicted", *labels],
-                *([label, *map(str, row)] for label, row in zip(labels, matrix, strict=True)),
-            ]
-        )
-        for model, matrix in counts.items()
-    )
+def confusion_table(model: str, counts: np.ndarray, labels: Sequence[str]) -> str:
+    """Markdown, a line for each true class, a column for each prediction."""
+    lines = [[label, *map(str, row)] for label, row in zip(labels, counts, strict=True)]
+    return markdown_table([[f"{model}: true \\ predicted", *labels], *lines])
 
 
 def report(
     results: Sequence[Result],
-    counts: Mapping[str, np.ndarray],
+    confused: Mapping[str, Mapping[str, np.ndarray]],
     labels: Sequence[str],
     translations: bool,
     records: Mapping[str, str],
 ) -> str:
-    """The whole report: the table of accuracies and how to read it, the models' training, confusions.
+    """The table of accuracies and how to read it, what is known of the models' training, confusions in all languages.
 
-    `counts` are each model's confusions over all languages, `records` what each model's training was.
+    `confused` has the `confusions` of each model, `records` a line on its training or "".
     """
     notes = [f"Accuracy in percent [{INTERVAL}, bootstrap]; the average counts every language the same."]
-    if translations:
-        notes.append("Row by row the languages are translations: for the average, rows are resampled in all at once.")
-    else:
-        notes.append("The languages' rows are not the same examples: for the average, each is resampled by itself.")
-    if len(counts) > 1:
+    if len({result.language for result in results} - {AVERAGE}) > 1:
         notes.append(
-            f"Gains are over {next(iter(counts))}, in points; p: McNemar's exact test by language, signs flipped at "
+            "Row by row the languages are translations: for the average, rows are resampled in all of them at once."
+            if translations
+            else "The languages' rows are not the same examples: for the average, each is resampled by itself."
+        )
+    if len(confused) > 1:
+        notes.append(
+            f"Gains are over {next(iter(confused))}, in points; p: McNemar's exact test by language, signs flipped at "
             "random for the average, not corrected for the number of tests."
         )
     trained = [f"- {model}: {record}" for model, record in records.items() if record]
-    parts = [accuracy_table(results), "\n".join(notes), "\n".join(trained), confusion_tables(counts, labels)]
+    matrices = [confusion_table(model, counts[ALL], labels) for model, counts in confused.items()]
+    parts = [accuracy_table(results), "\n".join(notes), "\n".join(trained), *matrices]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def plot(results: Sequence[Result], counts: Mapping[str, np.ndarray], labels: Sequence[str], folder: Path) -> None:
-    """by-language.png and confusions.png."""
+def plot(
+    results: Sequence[Result],
+    confused: Mapping[str, Mapping[str, np.ndarray]],
+    labels: Sequence[str],
+    folder: Path,
+) -> None:
+    """by-language.png and confusions.png; arguments as for `report`."""
     percents: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     for result in results:
         percents.setdefault(result.model, {})[result.language] = result.accuracy
         intervals.setdefault(result.model, {})[result.language] = result.low, result.high
     plot_by_language(folder / "by-language.png", f"Accuracy and its {INTERVAL}", percents, intervals)
-    plot_confusions(folder / "confusions.png", "Predictions in all languages", labels, dict(counts))
+    counts = {model: by_language[ALL] for model, by_language in confused.items()}
+    plot_confusions(folder / "confusions.png", "Predictions in all languages", labels, counts)

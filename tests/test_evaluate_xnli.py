@@ -7,8 +7,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from hf_folders import make_xlm_roberta, sample_sentences
 from sklearn.metrics import accuracy_score, confusion_matrix
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    XLMRobertaForSequenceClassification,
+)
 
 from ppa_fairseq import checkpoint, cli
 from ppa_fairseq.classification import PairClassifier, class_ids
@@ -83,7 +90,7 @@ def data(tmp_path_factory):
 @torch.no_grad()
 def logits_by_transformers(folder, premises, hypotheses, max_length):
     """In padded batches of 7."""
-    model = BertForSequenceClassification.from_pretrained(folder).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     logits = []
     for start in range(0, len(premises), 7):
@@ -127,6 +134,17 @@ def test_logits_equal_transformers(models, max_length):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     lengths = [len(ids) for ids in tokenizer(premises, hypotheses)["input_ids"]]
     assert classifier.truncated == sum(length > max_length for length in lengths)
+
+
+def test_xlm_roberta_too(tmp_path):
+    """In 15 languages: two separators between the sentences, one token type, positions from 2."""
+    make_xlm_roberta(tmp_path, XLMRobertaForSequenceClassification, id2label=dict(enumerate(LABELS)))
+    sentences = sample_sentences("test", 4)
+    premises, hypotheses = sentences[::2], sentences[1::2]
+    classifier = PairClassifier(checkpoint.read(tmp_path), "it", 60, cpu=True)
+    expected = logits_by_transformers(tmp_path, premises, hypotheses, 60)
+    assert classifier(premises, hypotheses) == pytest.approx(expected, abs=1e-5)
+    assert 0 < classifier.truncated < len(premises) == 56 and np.ptp(expected, axis=0).min() > 0.01
 
 
 def test_a_pair_has_its_logits_in_any_company(models):

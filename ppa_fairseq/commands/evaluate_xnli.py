@@ -57,7 +57,7 @@ def comma_separated(text: str) -> list[str]:
 def run(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from ppa_fairseq import xnli_report
+    from ppa_fairseq import xnli_report as report
     from ppa_fairseq.data.nli_reader import LABELS, find_nli
 
     check_models(args.models)
@@ -76,25 +76,19 @@ def run(args: argparse.Namespace) -> None:
             predicted = {lang: logits[lang].argmax(1) for lang in data}
             write_predictions(folder / f"predictions-{name}.tsv", data, predicted, logits)
             right[name] = {lang: predicted[lang] == gold[lang] for lang in data}
-            confusions[name] = {lang: xnli_report.confusion(gold[lang], predicted[lang], len(LABELS)) for lang in data}
-        results = xnli_report.measure(right, translations)
-        counts = {name: sum(by_language.values()) for name, by_language in confusions.items()}
-        text = xnli_report.report(results, counts, LABELS, translations, records)
-        xnli_report.plot(results, counts, LABELS, folder)
-        settings = {"max_length": args.max_length, "batch_tokens": args.batch_tokens, **xnli_report.SETTINGS}
+            confusions[name] = report.confusions(gold, predicted, len(LABELS))
+        results = report.measure(right, translations)
+        text = report.report(results, confusions, LABELS, translations, records)
+        report.plot(results, confusions, LABELS, folder)
         document = {
-            "settings": settings,
+            "settings": {"max_length": args.max_length, "batch_tokens": args.batch_tokens, **report.SETTINGS},
             "models": models,
-            "data": {
-                "paths": args.data,
-                "translations": translations,
-                "languages": {lang: dict(Counter(row.label for row in rows)) for lang, rows in data.items()},
-            },
+            "data": {"paths": args.data, "translations": translations, "languages": label_counts(data)},
             "classes": LABELS,
             "results": [asdict(result) for result in results],
             "confusions": {
-                name: {lang: matrix.tolist() for lang, matrix in {**confusions[name], "all": counts[name]}.items()}
-                for name in models
+                name: {lang: matrix.tolist() for lang, matrix in by_language.items()}
+                for name, by_language in confusions.items()
             },
         }
         (folder / JSON_FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -130,6 +124,10 @@ def are_translations(data: "Data") -> bool:
         len({row.label for row in same}) == 1 and len({row.pair_id for row in same} - {None}) <= 1
         for same in zip(*data.values(), strict=True)
     )
+
+
+def label_counts(data: "Data") -> dict[str, dict[str, int]]:
+    return {lang: dict(Counter(row.label for row in rows)) for lang, rows in data.items()}
 
 
 def load(name: str, path: Path, args: argparse.Namespace) -> tuple["PairClassifier", list[int]]:
