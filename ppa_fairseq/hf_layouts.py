@@ -59,6 +59,12 @@ class Layout:
     required: dict  # keys of config.json, as REQUIRED
 
     @property
+    def fixed_ids(self) -> dict[int, str]:
+        """Special symbols by their ids, of those that are the same in all models of the family."""
+        ids = {name: self.required.get(f"{name}_token_id") for name in ("bos", "pad", "eos")}
+        return {index: getattr(self.family, name) for name, index in ids.items() if index is not None}
+
+    @property
     def words(self) -> str:
         return f"{self.prefix}embeddings.word_embeddings.weight"
 

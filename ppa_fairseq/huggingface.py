@@ -11,7 +11,15 @@ from ppa_fairseq.families import family_of
 from ppa_fairseq.hf_layouts import CLASSES, LAYOUTS, SIZES, Layout
 from ppa_fairseq.models.bert_encoder import BertShape
 from ppa_fairseq.tokenizer import complete, read_files, symbols
-from ppa_fairseq.weights import CLASSIFICATION_HEAD, LM_HEAD, Checkpoint, check_state, load_pickle, load_safetensors
+from ppa_fairseq.weights import (
+    CLASSIFICATION_HEAD,
+    LM_HEAD,
+    SPAN_HEAD,
+    Checkpoint,
+    check_state,
+    load_pickle,
+    load_safetensors,
+)
 
 HEAD_SEED = 0  # draws the MLM head that a folder does not have
 
@@ -45,6 +53,10 @@ def read(folder: str | Path) -> Checkpoint:
         )
     labels = _labels(config, folder / "config.json") if CLASSIFICATION_HEAD in heads else None
     check_state(state, shape, str(source), labels)
+    if labels:
+        notes.append(f"its classification head comes along: {len(labels)} classes, {labels[0]} to {labels[-1]}")
+    if SPAN_HEAD in heads:
+        notes.append("its question-answering head comes along")
     used = {name for theirs in table.values() for name in theirs}
     modules = {name.removesuffix(".weight").removesuffix(".bias") for name in tensors.keys() - used}
     if left_out := sorted(modules - layout.copies):
@@ -222,4 +234,10 @@ def _read_tokenizer(folder: Path, shape: BertShape, layout: Layout) -> dict[str,
             f"{folder}: the tokenizer is of the family {family.name}, but config.json is of {layout.family.name}; "
             "take both from the same model"
         )
+    for index, special in layout.fixed_ids.items():
+        if found[index] != special:
+            raise InputError(
+                f"{folder}: the tokenizer has {found[index]!r} at id {index}, where {family.name} has {special}; "
+                "take the model's own"
+            )
     return texts

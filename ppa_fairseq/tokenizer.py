@@ -29,6 +29,8 @@ NORMALIZER_OPTIONS = {
     "strip_accents": ("strip_accents", None),
     "tokenize_chinese_chars": ("handle_chinese_chars", True),
 }
+# What transformers' XLMRobertaTokenizer keeps of a tokenizer.json's normalizers, or needs none of.
+XLM_NORMALIZERS = {"Sequence", "Precompiled", "Strip", "Replace"}
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -76,7 +78,8 @@ def build_tokenizer(texts: dict[str, str], source: str) -> Tokenizer:
     elif "vocab.txt" in texts:
         tokenizer = _build_from_vocabulary(texts, source)
     else:
-        raise InputError(f"{source}: no tokenizer.json, {SENTENCEPIECE_FILE} or vocab.txt; a tokenizer belongs to the model")
+        names = f"tokenizer.json, {SENTENCEPIECE_FILE} or vocab.txt"
+        raise InputError(f"{source}: no {names}; a tokenizer belongs to the model")
     vocabulary = tokenizer.get_vocab()
     family = family_of(vocabulary)
     if missing := family.missing(vocabulary):
@@ -127,7 +130,13 @@ def complete(texts: dict[str, str], source: str, max_length: int) -> dict[str, s
     texts = {"tokenizer.json": tokenizer.to_str(), **texts}
     config = _read_config(texts, source)
     if isinstance(tokenizer.model, models.Unigram):
-        config = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": max_length}
+        kind = str(config.get("tokenizer_class", "XLMRobertaTokenizer"))
+        if kind.startswith("XLMRoberta") and (odd := _normalizers(tokenizer) - XLM_NORMALIZERS):
+            raise InputError(
+                f"{source}/tokenizer.json: normalises by {min(odd)}, which transformers' {kind} leaves out; let "
+                'tokenizer_config.json have "tokenizer_class": "PreTrainedTokenizerFast", which takes it as it is'
+            )
+        config = {"tokenizer_class": kind, "model_max_length": max_length}
         return {"tokenizer_config.json": json.dumps(config, indent=2) + "\n", **texts}
     is_bert = config.get("tokenizer_class", "BertTokenizer") in ("BertTokenizer", "BertTokenizerFast")
     if not is_bert or not isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
@@ -144,6 +153,12 @@ def complete(texts: dict[str, str], source: str, max_length: int) -> dict[str, s
                 f"tokenizer.json works with {json.dumps(value)}; correct the wrong one"
             )
     return texts
+
+
+def _normalizers(tokenizer: Tokenizer) -> set[str]:
+    """Names of the tokenizer's normalizers, those in a sequence included."""
+    state = b"" if tokenizer.normalizer is None else tokenizer.normalizer.__getstate__()
+    return set(re.findall(r'"type":"(\w+)"', state.decode()))
 
 
 def lowers_case(tokenizer: Tokenizer) -> bool:

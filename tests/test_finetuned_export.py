@@ -134,6 +134,7 @@ def test_theirs_are_read_and_come_back_bit_equal(make_theirs, kind, tmp_path, ca
     assert all(name.startswith(("encoder.", head)) for name in read.state) and part(read.state, head)
     status, told, _ = run(capsys, "import-hf", theirs, tmp_path / "in")
     assert status == 0 and "left out" not in told and "no MLM head" not in told
+    assert ("3 classes, entailment to contradiction" if labels else "question-answering head") in told
     assert run(capsys, "export-hf", tmp_path / "in", tmp_path / "out")[0] == 0
     ours, expected = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", theirs))
     assert ours.keys() == expected.keys() and all(torch.equal(ours[name], expected[name]) for name in expected)

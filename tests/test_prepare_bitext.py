@@ -549,11 +549,19 @@ def test_bad_input_is_told_in_one_line(prepare, corpus, monkeypatch, arguments, 
     assert not list(corpus.glob(".text*"))
 
 
-def test_a_token_with_white_space_is_refused(prepare, tmp_path):
+def test_a_token_with_white_space_stays_one(prepare, tmp_path):
+    from ppa_fairseq.data.dictionary import WordPieceDictionary
+
     built = tokenizer.build_tokenizer(TOKENIZER, "tokenizer")
     built.add_tokens(["New York"])
     folder = tmp_path / "spaced"
     folder.mkdir()
     built.save(str(folder / "tokenizer.json"))
-    path = write_tsv(tmp_path / "a.tsv", words(1, 200), words(2, 200))
-    assert "'New York' has white space" in prepare(f"de-en={path}", "--tokenizer", folder, status=1)
+    sentence = "abc New York fed abc def abc"
+    path = write_tsv(tmp_path / "a.tsv", [sentence] * 20, words(2, 20))
+    text, _, _ = prepare(f"de-en={path}", "--tokenizer", folder, "--valid-share", "0")
+    dictionary = WordPieceDictionary.load(str(text / "dict.txt"))
+    ids = built.encode(sentence, add_special_tokens=False).ids
+    assert built.token_to_id("New York") in ids
+    line = (text / "train.de-en.de").read_text().splitlines()[0]
+    assert dictionary.encode_line(line, append_eos=False).tolist() == ids

@@ -24,7 +24,7 @@ from ppa_fairseq import checkpoint, cli
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.packing import pack, pool
-from ppa_fairseq.tokenizer import build_tokenizer, complete, load_tokenizer, read_files, symbols
+from ppa_fairseq.tokenizer import build_tokenizer, load_tokenizer, read_files, symbols
 
 TEXTS = ["a  b ", "", "ﬁne ①½", "a\u3000b\tc", "\u200b x", "e\u0301 é", "a ▁ b", "😀 ٣ ﷺ", "Ελλάδα, देश!"]
 
@@ -326,10 +326,20 @@ def with_berts_weights(folder):
     BertForMaskedLM(BertConfig(vocab_size=1202, **sizes)).save_pretrained(folder)
 
 
-def no_layout(folder):
-    content = json.loads(complete(read_files(folder), "here", 64)["tokenizer.json"])
-    content["post_processor"] = None
-    (folder / "tokenizer.json").write_text(json.dumps(content))
+def change_tokenizer(change):
+    def apply(folder):
+        content = json.loads(read_files(folder)["tokenizer.json"])
+        change(content)
+        (folder / "tokenizer.json").write_text(json.dumps(content))
+
+    return apply
+
+
+def swap_pad_and_eos(content):
+    vocabulary = content["model"]["vocab"]
+    vocabulary[1], vocabulary[2] = vocabulary[2], vocabulary[1]
+    content["added_tokens"] = []
+    content["post_processor"]["special_tokens"]["</s>"]["ids"] = [1]
 
 
 def sentencepiece_model(**options):
@@ -376,7 +386,15 @@ FAULTS = {
         sentencepiece_model(pad_id=0, unk_id=1, bos_id=2, eos_id=3),
         "does not begin with <unk> <s> </s>, unlike",
     ),
-    "a tokenizer without layout": (no_layout, "does not lay out sentences as XLM-RoBERTa does, with <s> and </s>"),
+    "other ids": (change_tokenizer(swap_pad_and_eos), "has '</s>' at id 1, where XLM-RoBERTa has <pad>"),
+    "a normalizer that transformers drops": (
+        change_tokenizer(lambda c: c.update(normalizer={"type": "Lowercase"})),
+        "normalises by Lowercase, which transformers' XLMRobertaTokenizer leaves out",
+    ),
+    "a tokenizer without layout": (
+        change_tokenizer(lambda content: content.pop("post_processor")),
+        "does not lay out sentences as XLM-RoBERTa does, with <s> and </s>",
+    ),
 }
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ppa_fairseq import tokenizer
-from ppa_fairseq.data.bitext_encoder import encode_in_worker, line_symbols, set_up_worker
+from ppa_fairseq.data.bitext_encoder import encode_in_worker, set_up_worker
 from ppa_fairseq.data.bitext_filters import REASONS, LengthLimits, read_batches
 from ppa_fairseq.data.bitext_reader import Bitext, parse_bitext
 from ppa_fairseq.data.bitext_writer import PairCounts, PairWriter
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
     bitexts = [parse_bitext(text) for text in args.pairs]
     _check_names(bitexts)
     texts = tokenizer.read_files(args.tokenizer)
-    symbols = line_symbols(texts, args.tokenizer)
+    symbols = tokenizer.symbols(texts, args.tokenizer)
     limits = LengthLimits(args.min_tokens, args.max_tokens)
     setup = (texts, args.tokenizer, limits, args.valid_share)
     all_counts = {}

@@ -29,7 +29,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ppa_fairseq import tokenizer
-from ppa_fairseq.data.bitext_encoder import line_symbols
 from ppa_fairseq.data.nli_encoder import FIELDS, REASONS, RowBatch, RowCounts, encode_in_worker, set_up_worker
 from ppa_fairseq.data.nli_reader import LABELS, NLIExample, NLIFile, files_in, language_of, parse_source
 from ppa_fairseq.data.nli_rows import side_by_side
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("nothing to prepare; name files with --train, --valid or --test")
     wanted = args.langs.split(",") if args.langs else None
     texts = tokenizer.read_files(args.tokenizer)
-    symbols = line_symbols(texts, args.tokenizer)
+    symbols = tokenizer.symbols(texts, args.tokenizer)
     splits = {split: _by_language(of_split, wanted) for split, of_split in files.items() if of_split}
     _check_languages(splits, wanted)
     with (

@@ -6,18 +6,6 @@ from dataclasses import dataclass
 
 from ppa_fairseq import tokenizer
 from ppa_fairseq.data.bitext_filters import Batch, LengthLimits, is_valid
-from ppa_fairseq.errors import InputError
-
-
-def line_symbols(texts: dict[str, str], source: str) -> list[str]:
-    """The vocabulary in id order. Raises InputError if a symbol, among others joined by spaces, is cut."""
-    for added in tokenizer.build_tokenizer(texts, source).get_added_tokens_decoder().values():
-        if len(added.content.split()) != 1:
-            raise InputError(
-                f"{source}: the added token {added.content!r} has white space, where fairseq would cut it; "
-                "take a tokenizer without it"
-            )
-    return tokenizer.symbols(texts, source)
 
 
 @dataclass
