@@ -241,6 +241,8 @@ def nli(text):
 def fairseq_preprocess(arguments):
     from fairseq_cli import preprocess
 
+    import ppa_fairseq.tasks.xnli_codeswitch  # noqa: F401  (fairseq does it where the package is not imported yet)
+
     with mock.patch.object(sys, "argv", ["fairseq-preprocess", *arguments.split()]):
         preprocess.cli_main()
 
@@ -251,8 +253,7 @@ def test_nli_is_what_fairseq_preprocess_writes(run, nli, tmp_path, workers):
     by_fairseq = tmp_path / "by_fairseq"
     for language, splits in NLI_SPLITS.items():
         for part in ("input0", "input1", "label"):
-            # The task's load_dictionary is all that the command takes from it.
-            words = f"--user-dir ppa_fairseq --task ppa_alignment --srcdict {nli}/dict.txt"
+            words = f"--user-dir {REPOSITORY}/ppa_fairseq --task xnli_codeswitch --srcdict {nli}/dict.txt"
             dictionary = f"--srcdict {nli}/labels.txt" if part == "label" else words
             prefixes = " ".join(f"--{split}pref {nli}/{language}/{split}.{part}" for split in splits)
             fairseq_preprocess(f"--only-source {dictionary} {prefixes} --destdir {by_fairseq}/{language}/{part}")
