@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import run_training
 from hf_folders import make_xlm_roberta, sample_sentences
+from nli_data import SHIFT, make_nli_bin, rows
 from sklearn.metrics import accuracy_score, confusion_matrix
 from transformers import (
     AutoModelForSequenceClassification,
@@ -270,6 +272,35 @@ def test_checkpoint_gives_what_its_folder_gives_and_tells_its_training(models, d
     gains = [result for result in document["results"] if result["model"] == "best"]
     assert {(gain["gain"], gain["p_value"]) for gain in gains} == {(0, 1)}
     assert_same_predictions(*(tmp_path / "out" / f"predictions-{name}.tsv" for name in ("folder", "best")))
+
+
+def test_a_training_scores_as_it_did_in_validation(imported, dictionary, tmp_path, capsys):
+    """From `fairseq-train` to the table: the same rows as text give the accuracy that the checkpoint was chosen by."""
+    data_bin = make_nli_bin(tmp_path, dictionary, {"train": 150, "valid": 45})
+    settings = """
+        --user-dir ppa_fairseq --task xnli_codeswitch --arch ppa_bert_classifier --criterion sentence_prediction --cpu
+        --optimizer adam --lr 1e-2 --batch-size 8 --max-length 32 --max-epoch 5 --no-epoch-checkpoints --num-workers 0
+        --best-checkpoint-metric accuracy_avg --maximize-best-checkpoint-metric --train-langs en,fr --code-switch
+    """.split()
+    run_training([str(data_bin), *settings, "--pretrained", str(imported())], tmp_path / "trained")
+    text = tmp_path / "text"
+    text.mkdir()
+    for language, shift in SHIFT.items():
+        lines = []
+        for premise, hypothesis, label in rows(45, seed=len("valid")):
+            sides = (" ".join(f"w{word + shift}" for word in side) for side in (premise, hypothesis))
+            lines.append("\t".join([*sides, label]) + "\n")
+        (text / f"dev-{language}.tsv").write_text("".join(lines))
+    best = tmp_path / "trained" / "checkpoint_best.pt"
+    output = tmp_path / "out"
+    assert evaluate("--model", f"m={best}", "--data", text, "--max-length", 32, "--output", output) == 0
+    document = json.loads((output / "xnli.json").read_text())
+    average = next(result for result in document["results"] if result["language"] == "average")
+    training = document["models"]["m"]["training"]
+    assert training["value"] == training["best"] == pytest.approx(average["accuracy"], abs=0.01)
+    assert average["accuracy"] > 40  # more than one class for all
+    chosen = f"chosen for the highest accuracy_avg in validation ({training['best']:.4g})"
+    assert f"- m: trained on en,fr with code-switching, {chosen}" in capsys.readouterr().out.splitlines()
 
 
 def test_languages_are_chosen_and_the_run_repeats(models, data, tmp_path):
