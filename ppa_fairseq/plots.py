@@ -58,7 +58,11 @@ def plot_by_layer(path: Path, title: str, panels: dict[str, dict[str, dict[int, 
 
 
 def plot_by_language(
-    path: Path, title: str, models: dict[str, dict[str, float]], intervals: dict[str, dict[str, tuple[float, float]]]
+    path: Path,
+    title: str,
+    models: dict[str, dict[str, float]],
+    intervals: dict[str, dict[str, tuple[float, float]]],
+    measure: str = "accuracy",
 ) -> None:
     """One group of bars a language, one bar a model, each with its interval.
 
@@ -66,11 +70,12 @@ def plot_by_language(
         path: the PNG to write.
         models: {model: {language: percent}}, the same languages for every model.
         intervals: {model: {language: (low, high)}}, in percent.
+        measure: what the percentages are of.
     """
     languages = len(next(iter(models.values())))
     figure, axis = plt.subplots(figsize=(max(6.4, 0.75 * languages), 3.8), layout="constrained")
     draw_bars(axis, models, intervals)
-    axis.set_ylabel("accuracy, %")
+    axis.set_ylabel(f"{measure}, %")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     save(figure, title, path)
 

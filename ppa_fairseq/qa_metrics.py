@@ -88,6 +88,7 @@ def f1(predicted: Sequence[str], answer: Sequence[str]) -> float:
 class Scores:
     """Of N questions, in their order; an unanswered one has 0 in both."""
 
+    ids: list[str]  # N
     f1: list[float]  # N, each 0 to 1
     exact_match: list[bool]  # N
     unanswered: list[str]  # ids of questions without a prediction
@@ -100,11 +101,10 @@ class Scores:
 
 
 def score(questions: Sequence[Question], predictions: Mapping[str, str], words: Words) -> Scores:
-    """Score *predictions* {question id: text} by *words*. Raises InputError for a question without answers."""
-    scores = Scores([], [], [], sorted(predictions.keys() - {question.id for question in questions}))
+    """Score *predictions* {question id: text} of questions that have answers, split by *words*."""
+    ids = [question.id for question in questions]
+    scores = Scores(ids, f1=[], exact_match=[], unanswered=[], unknown=sorted(predictions.keys() - set(ids)))
     for question in questions:
-        if not question.answers:
-            raise InputError(f"{question.place}: no answer to measure a prediction by; leave the question out")
         if question.id not in predictions:
             scores.unanswered.append(question.id)
             scores.f1.append(0.0)
