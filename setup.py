@@ -34,6 +34,7 @@ setup(
         "transformers>=4.45",
         "tqdm",
         "scikit-learn",
+        "scipy>=1.15",  # bootstrap and tests with their own generator
         "matplotlib",
         "tensorboardX",  # for --tensorboard-logdir; fairseq asks for it at every start
     ],
