@@ -10,9 +10,11 @@ from ppa_fairseq.data.corpora import check_vocabulary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import UpdateBatchIterator
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.host_memory import return_freed
 from ppa_fairseq.models.encoder_config import take_sizes
 
 logger = logging.getLogger(__name__)
+TRIM_INTERVAL = 5  # updates
 
 
 class EncoderTask(FairseqTask):
@@ -110,4 +112,6 @@ class EncoderTask(FairseqTask):
         loss, sample_size, logged = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
         if ignore_grad:  # a dummy batch, which keeps this rank in step with the others
             sample_size, logged = 0, {name: value * 0 for name, value in logged.items()}
+        if loss.device.type == "cpu" and update_num % TRIM_INTERVAL == 0:
+            return_freed()
         return loss, sample_size, logged

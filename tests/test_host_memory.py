@@ -1,0 +1,35 @@
+"""A training on the CPU does not grow with the number of its batches' lengths."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Tensors of ever other sizes, each freed before the next but one: what a forward and backward pass leaves behind.
+PROGRAM = """
+import sys, torch
+from ppa_fairseq.host_memory import return_freed
+torch.set_num_threads(1)
+generator = torch.Generator().manual_seed(0)
+for step in range(60):
+    sizes = torch.randint(1, 40, (60,), generator=generator).tolist()
+    held = [torch.ones(size, 16 << 10) for size in sizes]
+    small = [torch.ones(100) for _ in range(1000)]
+    kept = held[::7]
+    del held
+    if sys.argv[1] == "yes" and step % 5 == 0:
+        return_freed()
+del kept, small
+return_freed() if sys.argv[1] == "yes" else None
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("RssAnon")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_freed_memory_is_given_back():
+    used = {}
+    for trimmed in ("yes", "no"):
+        done = subprocess.run([sys.executable, "-c", PROGRAM, trimmed], capture_output=True, text=True, check=True)
+        used[trimmed] = int(done.stdout) / 1024
+    assert used["yes"] < used["no"] - 20, used
