@@ -12,6 +12,7 @@ from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.models.dropout import Dropout
 from ppa_fairseq.models.packed_attention import plan_attention
 
 
@@ -44,7 +45,7 @@ class BertEncoder(FairseqEncoder):
         self.embed_positions = nn.Embedding(cfg.max_positions, cfg.dim)
         self.embed_token_types = nn.Embedding(cfg.token_types, cfg.dim)
         self.layernorm_embedding = nn.LayerNorm(cfg.dim, eps=cfg.layer_norm_eps)
-        self.dropout = nn.Dropout(cfg.dropout)
+        self.dropout = Dropout(cfg.dropout)
         self.layers = nn.ModuleList(BertLayer(cfg) for _ in range(cfg.layers))
         self.apply(init_bert_params)
 
@@ -110,7 +111,7 @@ class BertLayer(nn.Module):
         self.fc1 = nn.Linear(cfg.dim, cfg.ffn_dim)
         self.fc2 = nn.Linear(cfg.ffn_dim, cfg.dim)
         self.final_layer_norm = nn.LayerNorm(cfg.dim, eps=cfg.layer_norm_eps)
-        self.dropout = nn.Dropout(cfg.dropout)
+        self.dropout = Dropout(cfg.dropout)
 
     def forward(self, hidden: Tensor, attention, first_tokens: Tensor | None = None) -> Tensor:
         """(T, C) -> (T, C); with `first_tokens` (B,), where each sequence starts, -> (B, C) of these alone."""

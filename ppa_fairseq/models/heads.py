@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ppa_fairseq.models.bert_encoder import init_bert_params
+from ppa_fairseq.models.dropout import Dropout
 
 
 class ClassificationHead(nn.Module):
@@ -12,7 +13,7 @@ class ClassificationHead(nn.Module):
     def __init__(self, dim: int, num_classes: int, dropout: float):
         super().__init__()
         self.dense = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out_proj = nn.Linear(dim, num_classes)
         self.apply(init_bert_params)
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ppa_fairseq.models.dropout import dropout as fast_dropout
+
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # torch < 2.10
@@ -122,4 +124,4 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropo
     scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)  # (N, H, L, L)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return F.dropout(scores.softmax(-1), dropout) @ value
+    return fast_dropout(scores.softmax(-1), dropout, training=True) @ value

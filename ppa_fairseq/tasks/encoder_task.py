@@ -12,6 +12,7 @@ from ppa_fairseq.data.update_iterator import UpdateBatchIterator
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.host_memory import return_freed
 from ppa_fairseq.models.encoder_config import take_sizes
+from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: of --user-dir fairseq imports tasks and models)
 
 logger = logging.getLogger(__name__)
 TRIM_INTERVAL = 5  # updates

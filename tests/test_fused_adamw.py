@@ -1,0 +1,46 @@
+"""`--optimizer fused_adamw`: the updates of AdamW as its paper has them, its state through a resume, bad flags."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from conftest import assert_same_training
+
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.optim.fused_adamw import FusedAdamW
+
+
+def settings(**changed):
+    return Namespace(**({"adam_betas": "(0.8, 0.95)", "adam_eps": 1e-6, "weight_decay": 0.1, "lr": [0.02]} | changed))
+
+
+def test_updates_are_those_of_a_plain_loop_in_float64():
+    weight = torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4))
+    optimizer = FusedAdamW(settings(), [weight])
+    plain = weight.detach().double().clone()
+    mean, square = torch.zeros_like(plain), torch.zeros_like(plain)
+    for step in range(1, 8):
+        rate = 0.02 / step
+        optimizer.set_lr(rate)
+        weight.grad = torch.sin(7 * weight.detach() + step)
+        gradient = torch.sin(7 * weight.detach() + step).double()
+        optimizer.step()
+        mean = 0.8 * mean + 0.2 * gradient
+        square = 0.95 * square + 0.05 * gradient**2
+        plain -= rate * 0.1 * plain
+        plain -= rate * (mean / (1 - 0.8**step)) / ((square / (1 - 0.95**step)).sqrt() + 1e-6)
+        torch.testing.assert_close(weight.detach().double(), plain, rtol=1e-5, atol=1e-6)
+
+
+def test_stop_and_go_on_equals_one_run(train):
+    flags = ["--optimizer", "fused_adamw", "--weight-decay", "0.01", "--disable-validation", "--clip-norm", "1"]
+    flags += ["--lr-scheduler", "polynomial_decay", "--total-num-update", "12"]
+    whole = train("--max-update", "12", *flags, save_dir="whole")
+    train("--max-update", "5", *flags, save_dir="parts")
+    assert_same_training(whole, train("--max-update", "12", *flags, save_dir="parts"))
+
+
+def test_betas_that_are_none():
+    for betas in ("0.9", "(0.9, ", "__import__('os')"):
+        with pytest.raises(InputError, match="give two numbers, as"):
+            FusedAdamW(settings(adam_betas=betas), [torch.nn.Parameter(torch.ones(1))])
