@@ -10,6 +10,6 @@ scripts/setup_env.sh test
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 echo "ruff check"
-ruff check ppa_fairseq scripts tests setup.py
+ruff check ppa_fairseq scripts benchmarks tests setup.py
 echo "pytest"
 python -m pytest -n 2 --dist loadfile --durations 10 --disable-warnings -rs "${@:-tests}"

@@ -1,0 +1,21 @@
+"""The benchmarks run, agree with the peer on what is computed, and print their tables; how fast is not tested."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def test_finetuning():
+    """Its own check that the losses are equal is part of every run."""
+    start = [sys.executable, str(BENCHMARKS / "finetuning.py"), "--shape", "tiny", "--rounds", "2"]
+    command = [*start, "--batch-size", "4", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line for line in done.stdout.splitlines() if "×" in line]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        f"{task}, {order}" for task in ("xnli", "mlqa") for order in ("shuffled", "by length")
+    ]
+    assert all(re.search(r"\*\*\d+\.\d\d×\*\*", row) for row in rows)
