@@ -19,3 +19,15 @@ def test_finetuning():
         f"{task}, {order}" for task in ("xnli", "mlqa") for order in ("shuffled", "by length")
     ]
     assert all(re.search(r"\*\*\d+\.\d\d×\*\*", row) for row in rows)
+
+
+def test_prediction(imported, tmp_path):
+    """On the bundled sample, with an encoder of a tiny vocabulary."""
+    command = [sys.executable, str(BENCHMARKS / "prediction.py"), "--model", str(imported(max_positions=512))]
+    command += ["--questions", "6", "--chunk", "3", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line.split("|") for line in done.stdout.splitlines() if "×" in line]
+    assert [row[1].strip() for row in rows] == [
+        "ppa_fairseq", "transformers, to the full length", "transformers, to the longest"
+    ]  # fmt: skip
