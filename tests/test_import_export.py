@@ -382,7 +382,10 @@ FAULTS = {
     "NaN": (change_tensors(poison), "encoder.layers.1.fc2.bias holds NaN"),
     "quantised": (change_tensors(quantise), "torch.int8"),
     "another vocabulary": (add_word, "the vocabulary has 15 entries and the word embeddings 14 rows"),
-    "no vocabulary": (lambda folder: (folder / "vocab.txt").unlink(), "no tokenizer.json, sentencepiece.bpe.model or vocab.txt"),
+    "no vocabulary": (
+        lambda folder: (folder / "vocab.txt").unlink(),
+        "no tokenizer.json, sentencepiece.bpe.model or vocab.txt",
+    ),
     "no folder": (shutil.rmtree, "no such folder"),
 }
 

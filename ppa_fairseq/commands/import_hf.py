@@ -1,8 +1,8 @@
 """Turn a Hugging Face folder of a BERT or an XLM-RoBERTa into a fairseq checkpoint, a dictionary and a tokenizer.
 
 DIR holds config.json, model.safetensors or pytorch_model.bin (sharded or not; no pickled code is run), and
-vocab.txt, tokenizer.json or sentencepiece.bpe.model. OUT gets model.pt (complete in itself: weights, sizes, the tokenizer again),
-dict.txt for `fairseq-preprocess --srcdict` (ids are the vocabulary's own) and the tokenizer's files.
+vocab.txt, tokenizer.json or sentencepiece.bpe.model. OUT gets model.pt (complete in itself: weights, sizes, the
+tokenizer again), dict.txt for `fairseq-preprocess --srcdict` (ids are the vocabulary's own) and the tokenizer's files.
 """
 
 import argparse
