@@ -37,7 +37,7 @@ updates=$(python scripts/count_finetuning_updates.py mlqa_codeswitch "$data" --t
 exec ppa launch -- "$data" --user-dir ppa_fairseq --task mlqa_codeswitch $precision \
   --train-langs "$langs" "${flags[@]}" \
   --arch ppa_bert_reader --pretrained "$pretrained" --criterion span_prediction \
-  --optimizer adam --adam-betas '(0.9, 0.999)' --adam-eps 1e-8 --weight-decay 0.01 --clip-norm 1 \
+  --optimizer fused_adamw --adam-betas '(0.9, 0.999)' --adam-eps 1e-8 --weight-decay 0.01 --clip-norm 1 \
   --lr 3e-5 --lr-scheduler polynomial_decay --warmup-updates $((updates / 10)) --total-num-update "$updates" \
   --batch-size $per_rank --max-update "$updates" --num-workers 2 \
   --best-checkpoint-metric $metric --maximize-best-checkpoint-metric --batch-size-valid 32 \

@@ -38,7 +38,7 @@ warmup=$((updates / 10 < 1000 ? updates / 10 : 1000))
 exec ppa launch -- "$data" --user-dir ppa_fairseq --task xnli_codeswitch $precision \
   --train-langs "$langs" "${flags[@]}" --max-length 128 \
   --arch ppa_bert_classifier --pretrained "$pretrained" --criterion sentence_prediction \
-  --optimizer adam --adam-betas '(0.9, 0.999)' --adam-eps 1e-8 --weight-decay 0.01 --clip-norm 1 \
+  --optimizer fused_adamw --adam-betas '(0.9, 0.999)' --adam-eps 1e-8 --weight-decay 0.01 --clip-norm 1 \
   --lr 5e-5 --lr-scheduler polynomial_decay --warmup-updates $warmup --total-num-update "$updates" \
   --batch-size $per_rank --max-update "$updates" --num-workers 2 \
   --best-checkpoint-metric $metric --maximize-best-checkpoint-metric --batch-size-valid 64 \

@@ -40,6 +40,21 @@ def test_stop_and_go_on_equals_one_run(train):
     assert_same_training(whole, train("--max-update", "12", *flags, save_dir="parts"))
 
 
+def test_all_weights_as_one_tensor_are_updated_alike():
+    """What --fp16 makes of them, and asks whether the optimizer may be given."""
+    parts = [torch.nn.Parameter(torch.randn(size)) for size in ((3, 4), (7,), (2, 5))]
+    flat = torch.nn.Parameter(torch.cat([part.detach().flatten() for part in parts]))
+    optimizers = FusedAdamW(settings(), parts), FusedAdamW(settings(), [flat])
+    assert optimizers[1].supports_flat_params
+    for _ in range(3):
+        for part in parts:
+            part.grad = torch.cos(5 * part.detach())
+        flat.grad = torch.cos(5 * flat.detach())
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(flat, torch.cat([part.flatten() for part in parts]))
+
+
 def test_betas_that_are_none():
     for betas in ("0.9", "(0.9, ", "__import__('os')"):
         with pytest.raises(InputError, match="give two numbers, as"):

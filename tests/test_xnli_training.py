@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,3 +258,14 @@ def test_no_data_at_all(finetune, tmp_path):
         finetune(data=tmp_path / "nowhere")
     with pytest.raises(InputError, match="no LANGUAGE/input0/train.idx in it"):
         finetune(data=tmp_path)
+
+
+@pytest.mark.parametrize("mode", [["--train-langs", "en"], ["--train-langs", "de,en,fr", "--code-switch"]])
+def test_the_recipes_count_updates_as_training_makes_them(finetune, nli_bin, mode):
+    script = Path(__file__).resolve().parents[1] / "scripts" / "count_finetuning_updates.py"
+    flags = [*mode, "--max-length", "32"]
+    command = [sys.executable, str(script), "xnli_codeswitch", str(nli_bin), "--batch-size", "8", "--epochs", "2"]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    state = finetune(*flags, "--max-epoch", "2", NO_VALIDATION)
+    assert int(done.stdout) == state["optimizer_history"][-1]["num_updates"]

@@ -43,3 +43,8 @@ class FusedAdamW(FairseqOptimizer):
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,
         }
+
+    @property
+    def supports_flat_params(self) -> bool:
+        """Every element is updated by itself, so --fp16 may put all weights into one tensor."""
+        return True
