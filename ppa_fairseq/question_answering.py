@@ -6,20 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from fairseq.utils import apply_to_sample
 
-from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.qa_windows import check_window_sizes, context_windows, kept_question
-from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.data.squad_reader import Question
 from ppa_fairseq.embedding import batches_by_length
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.models.bert_encoder import BertEncoder
 from ppa_fairseq.models.heads import SpanHead
-from ppa_fairseq.models.packing import pack
+from ppa_fairseq.pair_model import PairModel
 from ppa_fairseq.qa_spans import Span, best_spans, probabilities, window_spans
-from ppa_fairseq.tokenizer import build_tokenizer, symbols
-from ppa_fairseq.weights import SPAN_HEAD, Checkpoint, no_values, part
+from ppa_fairseq.weights import SPAN_HEAD, Checkpoint
 
 # Texts tokenized at a time: bounds the memory of the tokenizer's own objects.
 CHUNK = 2**12
@@ -49,21 +44,20 @@ class Window(NamedTuple):
     end: int
 
 
-class QuestionAnswerer:
-    """Answers questions with one fine-tuned model, in fp32.
+class QuestionAnswerer(PairModel):
+    """Answers questions with one fine-tuned model; the other arguments and errors are those of `PairModel`.
 
     Args:
-        model: a checkpoint with a span head; it is moved to the GPU when there is one (and not `cpu`).
-        source: names the model in messages.
-        max_length: of a question with a window of its context, in WordPieces, specials included.
         doc_stride: how many WordPieces consecutive windows share.
         max_answer_length: of an answer, in WordPieces.
-        batch_tokens: tokens in one batch; a longer window makes a batch of its own.
 
     Raises:
-        InputError: no span head, one token type where the family needs two, lengths that don't fit together or into
-            the position table.
+        InputError: a `doc_stride` that leaves no room for windows in `max_length`.
     """
+
+    head_prefix = SPAN_HEAD
+    head_name = "span head"
+    task = "mlqa_codeswitch"
 
     def __init__(
         self,
@@ -75,28 +69,14 @@ class QuestionAnswerer:
         batch_tokens: int = 4096,
         cpu: bool = False,
     ):
-        head = part(model.state, SPAN_HEAD)
-        if not head:
-            raise InputError(f"{source}: no span head; fine-tune it first, by `--task mlqa_codeswitch`")
-        dictionary = WordPieceDictionary(symbols(model.tokenizer, source), source=source)
-        if dictionary.second_type >= model.shape.token_types:
-            raise InputError(f"{source}: has one token type, but the context needs another than its question")
-        with no_values():
-            self.encoder = BertEncoder(None, model.shape)
-            self.head = SpanHead(model.shape.dim)
-        if max_length > self.encoder.max_positions():
-            raise InputError(f"--max-length {max_length}: the encoder has {self.encoder.max_positions()} positions")
-        self.layout = PairLayout(dictionary, max_length)
-        check_window_sizes(max_length, doc_stride, self.layout.specials)
-        self.device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
-        for module, state in ((self.encoder, part(model.state, "encoder.")), (self.head, head)):
-            module.load_state_dict(state, assign=True)
-            module.float().eval().to(self.device)
-        self.tokenizer = build_tokenizer(model.tokenizer, source)
+        super().__init__(model, source, max_length, batch_tokens, cpu)
         self.sizes = {"max_length": max_length, "doc_stride": doc_stride, "specials": self.layout.specials}
+        check_window_sizes(**self.sizes)
         self.max_answer_length = max_answer_length
-        self.batch_tokens = batch_tokens
         self.pieces: dict[str, Pieces] = {}  # of every text so far: sets in several languages share contexts
+
+    def new_head(self, model: Checkpoint) -> SpanHead:
+        return SpanHead(model.shape.dim)
 
     @torch.inference_mode()
     def __call__(
@@ -141,9 +121,7 @@ class QuestionAnswerer:
 
     def logits(self, sequences: Sequence[tuple[np.ndarray, np.ndarray]], windows: Sequence[Window]) -> list[np.ndarray]:
         """Of each window's context, (L, 2)."""
-        tokens, token_types = zip(*sequences, strict=True)
-        packed = pack(list(map(torch.from_numpy, tokens)), list(map(torch.from_numpy, token_types)))
-        packed = apply_to_sample(lambda tensor: tensor.to(self.device), packed)
+        packed = self.pack(sequences)
         logits = self.head(self.encoder(**packed)["hidden"]).cpu().numpy()  # (T, 2)
         if not np.isfinite(logits).all():
             raise InputError("the model gives logits that are not finite: its weights are NaN or infinite")

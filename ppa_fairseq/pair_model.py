@@ -1,0 +1,68 @@
+"""A fine-tuned model at work on sequences of two texts: what classifying pairs and answering questions share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from fairseq.utils import apply_to_sample
+from torch import nn
+
+from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.data.sentence_pairs import PairLayout
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.models.bert_encoder import BertEncoder
+from ppa_fairseq.models.packing import pack
+from ppa_fairseq.tokenizer import build_tokenizer, symbols
+from ppa_fairseq.weights import Checkpoint, no_values, part
+
+
+class PairModel:
+    """Encoder, head and tokenizer of one checkpoint, in fp32; subclasses say which head.
+
+    Args:
+        model: a checkpoint with such a head; it is moved to the GPU when there is one (and not `cpu`).
+        source: names the model in messages.
+        max_length: of a sequence, specials included.
+        batch_tokens: tokens in one batch; a longer sequence makes a batch of its own.
+
+    Raises:
+        InputError: no such head, a length that the position table can't hold, one token type where the family needs
+            two.
+    """
+
+    head_prefix: str  # of the names of its weights
+    head_name: str  # for messages, as is the task that trains it
+    task: str
+
+    def __init__(self, model: Checkpoint, source: str, max_length: int, batch_tokens: int, cpu: bool):
+        head = part(model.state, self.head_prefix)
+        if not head:
+            raise InputError(f"{source}: no {self.head_name}; fine-tune it first, by `--task {self.task}`")
+        dictionary = WordPieceDictionary(symbols(model.tokenizer, source), source=source)
+        if dictionary.second_type >= model.shape.token_types:
+            raise InputError(f"{source}: has one token type, but the second sentence of a pair needs another")
+        with no_values():
+            self.encoder = BertEncoder(None, model.shape)
+            self.head = self.new_head(model)
+        self.layout = PairLayout(dictionary, max_length)
+        shortest, longest = self.layout.specials + 2, self.encoder.max_positions()
+        if not shortest <= max_length <= longest:
+            raise InputError(
+                f"--max-length {max_length}: the encoder has {longest} positions; give {shortest} to {longest}"
+            )
+        self.device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+        for module, state in ((self.encoder, part(model.state, "encoder.")), (self.head, head)):
+            module.load_state_dict(state, assign=True)
+            module.float().eval().to(self.device)
+        self.tokenizer = build_tokenizer(model.tokenizer, source)
+        self.max_length = max_length
+        self.batch_tokens = batch_tokens
+
+    def new_head(self, model: Checkpoint) -> nn.Module:
+        raise NotImplementedError
+
+    def pack(self, sequences: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict:
+        """A packed batch, on the model's device, of sequences as the layout lays them: token ids and token types."""
+        tokens, token_types = zip(*sequences, strict=True)
+        packed = pack(list(map(torch.from_numpy, tokens)), list(map(torch.from_numpy, token_types)))
+        return apply_to_sample(lambda tensor: tensor.to(self.device), packed)
