@@ -1,12 +1,12 @@
 """Questions and contexts to answers: windows of like length, packed, their best spans cut from the original text."""
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from ppa_fairseq.data.qa_encoder import Pieces, encode_with_offsets
 from ppa_fairseq.data.qa_windows import check_window_sizes, context_windows, kept_question
 from ppa_fairseq.data.squad_reader import Question
 from ppa_fairseq.embedding import batches_by_length
@@ -27,13 +27,6 @@ class Answer(NamedTuple):
     start: int
     score: float
     probability: float
-
-
-class Pieces(NamedTuple):
-    """A text in L WordPieces."""
-
-    ids: np.ndarray  # (L,)
-    offsets: np.ndarray  # (L, 2) where each starts and ends, in characters
 
 
 class Window(NamedTuple):
@@ -109,9 +102,7 @@ class QuestionAnswerer(PairModel):
         new = [text for text in dict.fromkeys(texts) if text not in self.pieces]
         for first in range(0, len(new), CHUNK):
             chunk = new[first : first + CHUNK]
-            for text, encoding in zip(chunk, self.tokenizer.encode_batch(chunk, add_special_tokens=False), strict=True):
-                flat = np.fromiter(chain.from_iterable(encoding.offsets), np.int32, count=2 * len(encoding))
-                self.pieces[text] = Pieces(np.array(encoding.ids, dtype=np.int32), flat.reshape(-1, 2))
+            self.pieces.update(zip(chunk, encode_with_offsets(self.tokenizer, chunk), strict=True))
 
     def lay(self, question: Question, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Token ids and token types, (L,) each."""

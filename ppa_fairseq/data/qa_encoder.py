@@ -2,14 +2,31 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from ppa_fairseq import tokenizer
 from ppa_fairseq.data.answer_spans import answer_spans
 from ppa_fairseq.data.squad_reader import Question
+from ppa_fairseq.tokenizer import build_tokenizer
+
+
+class Pieces(NamedTuple):
+    """A text in L WordPieces."""
+
+    ids: np.ndarray  # (L,)
+    offsets: np.ndarray  # (L, 2) where each starts and ends in the text, in characters
+
+
+def encode_with_offsets(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Pieces]:
+    """The texts, without special symbols around them."""
+    for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
+        flat = np.fromiter(chain.from_iterable(encoding.offsets), np.int32, count=2 * len(encoding))
+        yield Pieces(np.array(encoding.ids, dtype=np.int32), flat.reshape(-1, 2))
 
 
 @dataclass
@@ -37,17 +54,16 @@ class QuestionEncoder:
     """Tokenizes batches of questions; *texts* are the tokenizer's files, *source* names them in messages."""
 
     def __init__(self, texts: dict[str, str], source: str):
-        self.tokenizer = tokenizer.build_tokenizer(texts, source)
+        self.tokenizer = build_tokenizer(texts, source)
 
     def encode(self, batch: list[Question]) -> EncodedBatch:
         """Encode the batch, a context of several questions once, and find its answers."""
         contexts = {question.context: 0 for question in batch}
         contexts = {context: number for number, context in enumerate(contexts)}
         result = EncodedBatch()
-        for encoding in self.tokenizer.encode_batch(list(contexts), add_special_tokens=False):
-            flat = chain.from_iterable(encoding.offsets)
-            result.contexts.append(np.array(encoding.ids, dtype=np.int32))
-            result.offsets.append(np.fromiter(flat, np.int32, count=2 * len(encoding)).reshape(-1, 2))
+        for ids, offsets in encode_with_offsets(self.tokenizer, list(contexts)):
+            result.contexts.append(ids)
+            result.offsets.append(offsets)
         texts = [question.question for question in batch]
         encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         for question, encoding in zip(batch, encodings, strict=True):
