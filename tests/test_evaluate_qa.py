@@ -7,7 +7,10 @@ from statistics import fmean
 import numpy as np
 import pytest
 import torch
+from conftest import run_training
 from hf_folders import make_bert, make_xlm_roberta, sample_sentences
+from qa_data import SHIFT, make_qa_bin
+from qa_data import questions as made_up_questions
 from test_qa_metrics import f1_by_hand, words_by_hand
 from transformers import (
     AutoModelForQuestionAnswering,
@@ -499,3 +502,36 @@ def test_bad_models_predictions_and_flags_are_told(models, tmp_path, capsys):
         assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(InputError, match="headless: no span head; fine-tune it first"):
         QuestionAnswerer(checkpoint.read(tmp_path / "headless"), "headless")
+
+
+def test_a_training_scores_as_it_did_in_validation(imported, dictionary, tmp_path):
+    """From `fairseq-train` to the table: whenever both ends are right in validation, the answer is.
+
+    Contexts fit into one window, so that validation counts questions, too.
+    """
+    (tmp_path / "bin").mkdir()
+    sizes = {"max_length": 64, "doc_stride": 16}
+    data_bin = make_qa_bin(tmp_path / "bin", dictionary, {"train": 300, "valid": 60}, **sizes)
+    settings = """
+        --user-dir ppa_fairseq --task mlqa_codeswitch --arch ppa_bert_reader --criterion span_prediction --cpu
+        --optimizer adam --lr 1e-2 --batch-size 16 --max-epoch 9 --no-epoch-checkpoints --num-workers 0 --dropout 0
+        --best-checkpoint-metric accuracy_avg --maximize-best-checkpoint-metric --train-langs en,de --code-switch
+    """.split()
+    run_training([str(data_bin), *settings, "--pretrained", str(imported())], tmp_path / "trained")
+    (tmp_path / "text").mkdir()
+    for language, shift in SHIFT.items():
+        found = []
+        for number, (asked, context, (first, last)) in enumerate(made_up_questions(60, seed=len("valid"))):
+            asked, words = ([f"w{word + shift}" for word in side] for side in (asked, context))
+            answer = " ".join(words[first : last + 1]), len(" ".join([*words[:first], ""]))
+            found.append(Question(f"q{number}", " ".join(asked), " ".join(words), (answer,), ""))
+        write_squad(tmp_path / "text" / f"valid.{language}.json", found)
+    best, output = tmp_path / "trained" / "checkpoint_best.pt", tmp_path / "out"
+    flags = [flag for name, size in sizes.items() for flag in (f"--{name.replace('_', '-')}", size)]
+    assert evaluate("--model", f"m={best}", "--data", tmp_path / "text", *flags, "--output", output) == 0
+    document = json.loads((output / "qa.json").read_text())
+    average = next(result for result in document["results"] if result["name"] == "average")
+    training = document["models"]["m"]["training"]
+    # The best span may be right where one end alone is not: a window's [CLS] or a wrong order may have won.
+    assert training["value"] <= average["exact_match"]["percent"] + 0.01
+    assert training["value"] > 1  # by chance one in hundreds
