@@ -3,6 +3,7 @@
 DIR holds config.json, model.safetensors or pytorch_model.bin (sharded or not; no pickled code is run), and
 vocab.txt, tokenizer.json or sentencepiece.bpe.model. OUT gets model.pt (complete in itself: weights, sizes, the
 tokenizer again), dict.txt for `fairseq-preprocess --srcdict` (ids are the vocabulary's own) and the tokenizer's files.
+A fine-tuned classifier or question answerer keeps its head and its labels.
 """
 
 import argparse
