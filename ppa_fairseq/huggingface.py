@@ -164,6 +164,8 @@ def _heads(config: dict, tensors: dict[str, Tensor], layout: Layout) -> tuple[st
     classes = config.get("architectures")
     classes = classes if isinstance(classes, list) else []
     heads = [head for ending, head in CLASSES.items() if head != LM_HEAD and layout.class_prefix + ending in classes]
+    if config.get("problem_type") not in (None, "single_label_classification"):
+        heads = [head for head in heads if head != CLASSIFICATION_HEAD]  # its logits are no choice of one class
     if any(name.startswith(layout.mlm_prefix) for name in tensors):
         heads.append(LM_HEAD)
     return tuple(heads)

@@ -25,7 +25,7 @@ class TrainingRecord:
             switched = {True: " with code-switching", False: " without code-switching"}
             told.append(f"trained on {self.train_langs}{switched.get(self.code_switch, '')}")
         if self.metric and self.value is not None:
-            if self.value == self.best:
+            if self.best is None or self.value == self.best:
                 extreme = "highest" if self.highest else "lowest"
                 told.append(f"chosen for the {extreme} {self.metric} in validation ({self.value:.4g})")
             else:

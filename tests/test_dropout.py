@@ -40,4 +40,4 @@ def test_a_seed_repeats_it_and_evaluation_has_none():
     torch.manual_seed(1)
     assert torch.equal(layer(x), first) and not torch.equal(layer(x), first)
     assert torch.equal(layer.eval()(x), x)
-    assert torch.equal(dropout(x, 0.0, True), x)
+    assert torch.equal(dropout(x, 0.0, True), x) and torch.equal(dropout(x, 1.0, True), 0 * x)

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -120,6 +121,7 @@ def read_predictions(path):
 def assert_same_predictions(*paths):
     first, second = map(read_predictions, paths)
     for one, other in zip(first, second, strict=True):
+        assert all(re.search(r"\.\w+:\d+$", row.pop("place")) for row in (one, other))  # where each was read
         probabilities = [[float(row.pop(label)) for label in LABELS] for row in (one, other)]
         assert one == other and probabilities[0] == pytest.approx(probabilities[1], abs=1e-5)
 

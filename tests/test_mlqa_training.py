@@ -144,6 +144,7 @@ def test_a_fine_tuned_reader_gives_its_head_too(finetune, tmp_path, caplog):
         (["--max-length", "100"], "a sequence of .* is over the 16 that the encoder or --max-tokens takes"),
         (["--valid-subset", "test"], "no test data"),
         (["--train-langs", "de", "--code-switch", "--batch-size", "1"], "must share a batch"),
+        (["--best-checkpoint-metric", "nll_loss"], "nll_loss: valid, the first of --valid-subset, tells accuracy_de"),
     ],
 )
 def test_bad_input_is_one_clear_line(finetune, arguments, message):
@@ -171,6 +172,15 @@ def test_damaged_data_is_named(finetune, qa_bin, tmp_path, damage, message):
     damage(tmp_path / "bin")
     with pytest.raises(InputError, match=message):
         finetune("--max-update", "1", NO_VALIDATION, data=tmp_path / "bin")
+
+
+def test_ids_that_no_translation_has_are_told(finetune, qa_bin, tmp_path):
+    """Else --code-switch would do nothing."""
+    shutil.copytree(qa_bin, tmp_path / "bin")
+    ids = tmp_path / "bin" / "de" / "train.ids.txt"
+    ids.write_text(ids.read_text().replace("q", "other"))
+    with pytest.raises(InputError, match="no question in de has an id of a question in en, so none can be mixed"):
+        finetune("--max-update", "1", "--train-langs", "fr,de", "--code-switch", data=tmp_path / "bin")
 
 
 def swap(folder, name, source):

@@ -85,20 +85,24 @@ def joined(words):
 @pytest.mark.parametrize("limits", [(None, 8), (None, 11), (200, None)])
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_both_mixed_forms_answers_are_in_one_batch(make_qa, limits, epoch):
+    """One window of each form: all that hold the answer would be dozens, beside a long question."""
     dataset = make_qa(train=("de",), switch=CodeSwitch(0.7))
     dataset.set_epoch(epoch)
-    found = 0
+    mixed = set()
+    for index in range(len(dataset)):
+        languages, key, _, answer = spelled(dataset, dataset[index])
+        if languages[0] != languages[1] and answer is not None:
+            mixed.add((tuple(key), tuple(answer)))
+    together = set()
     for batch in dataset.batch_by_size(dataset.ordered_indices(), *limits):
         forms = {}
         for index in batch:
-            item = dataset[int(index)]
-            languages, key, _, answer = spelled(dataset, item)
+            languages, key, _, answer = spelled(dataset, dataset[int(index)])
             if languages[0] != languages[1] and answer is not None:
                 forms.setdefault((tuple(key), tuple(answer)), set()).add(tuple(languages))
-        for languages in forms.values():
-            assert languages == {("de", "en"), ("en", "de")}
-            found += 1
-    assert COUNT * 0.4 < found < COUNT * 0.95
+        together |= {name for name, languages in forms.items() if languages == {("de", "en"), ("en", "de")}}
+    assert together == mixed and COUNT * 0.4 < len(mixed) < COUNT * 0.95
+    assert np.bincount(dataset.unit).max() == 2
 
 
 def test_a_batch(make_qa):

@@ -147,8 +147,8 @@ def test_two_ranks_equal_one_rank_with_the_same_global_batch(nli_bin, imported, 
 
 def test_it_learns(finetune, tmp_path):
     """From translations and code-switching, to tell "not" in either language: well over a third."""
-    settings = ["--max-epoch", "6", "--dropout", "0", "--attention-dropout", "0", "--batch-size", "32", NO_VALIDATION]
-    finetune("--train-langs", "en,de", "--code-switch", *settings)
+    settings = ["--dropout", "0", "--attention-dropout", "0", "--head-dropout", "0", "--lr", "3e-3", NO_VALIDATION]
+    finetune("--train-langs", "en,de", "--code-switch", "--max-epoch", "10", *settings)
     trained = checkpoint.read(tmp_path / "checkpoints" / "checkpoint_last.pt")
     for languages in (("en", "de"), ("de", "en"), ("de", "de"), ("en", "en")):
         correct = 0
@@ -211,7 +211,15 @@ def test_a_file_without_an_encoder_is_refused(finetune, tmp_path):
         (["--max-length", "512", "--max-tokens", "9"], "is over the 9 that the encoder or --max-tokens takes"),
         (["--valid-subset", "test"], "no test data; there is none"),
         (["--valid-subset", "valid.sv"], "no valid data in sv; there is de, en, fr"),
-        (["--best-checkpoint-metric", "accuracy_sv"], "accuracy_sv: validation tells accuracy_de, accuracy_en"),
+        (["--code-switch-prob", "0.5"], "do nothing without --code-switch"),
+        (["--code-switch-english", "first"], "do nothing without --code-switch"),
+        (["--best-checkpoint-metric", "accuracy_sv"], "accuracy_sv: valid, the first .*, tells accuracy_de, accuracy_"),
+        (["--best-checkpoint-metric", "acuracy"], "acuracy: valid, the first of --valid-subset, tells accuracy_de"),
+        (
+            ["--valid-subset", "valid.en,valid.fr", "--best-checkpoint-metric", "accuracy_avg"],
+            "accuracy_avg: valid.en, the first of --valid-subset, tells accuracy_en, accuracy, loss",
+        ),
+        (["--valid-subset", "valid.en,valid.fr", "--best-checkpoint-metric", "accuracy_fr"], "accuracy_fr: valid.en,"),
     ],
 )
 def test_bad_input_is_one_clear_line(finetune, arguments, message):

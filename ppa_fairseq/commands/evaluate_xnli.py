@@ -177,17 +177,17 @@ def classify(
 def write_predictions(
     path: Path, data: "Data", predicted: dict[str, "np.ndarray"], logits: dict[str, "np.ndarray"]
 ) -> None:
-    """One line an example: language, row (from 1), true and predicted class, the probability of every class."""
+    """One line an example: language, row (from 1), where it was read, classes, the probability of every class."""
     from scipy.special import softmax
 
     from ppa_fairseq.data.nli_reader import LABELS
 
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write("\t".join(["language", "row", "gold", "predicted", *LABELS]) + "\n")
+        file.write("\t".join(["language", "row", "gold", "predicted", *LABELS, "place"]) + "\n")
         for lang, rows in data.items():
             probabilities = softmax(logits[lang].astype(float), axis=1)
             for number, (row, label, scores) in enumerate(zip(rows, predicted[lang], probabilities, strict=True), 1):
-                cells = [lang, str(number), row.label, LABELS[label], *(f"{score:.6f}" for score in scores)]
+                cells = [lang, str(number), row.label, LABELS[label], *(f"{score:.6f}" for score in scores), row.place]
                 file.write("\t".join(cells) + "\n")
 
 

@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> None:
     with atomic_folder(args.out, is_export, "export") as folder:
         trained = checkpoint.read(args.checkpoint)
         tokenizer.build_tokenizer(trained.tokenizer, str(args.checkpoint))  # or tell what is wrong with it
+        if args.checkpoint.is_file():  # maybe of --fp16; all commands here compute in fp32, as what loads it shall
+            trained.state = {name: weight.float() for name, weight in trained.state.items()}
         finetuned = any(name.startswith((CLASSIFICATION_HEAD, SPAN_HEAD)) for name in trained.state)
         if finetuned and args.pooling:
             raise InputError(f"--pooling {args.pooling}: {args.checkpoint} is fine-tuned; leave the flag out")

@@ -125,6 +125,14 @@ def parse_bitext(text: str) -> Bitext:
     return Bitext(*languages, parts)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether *text* can be written: JSON may hold half a character, a lone surrogate."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def unpacked_name(path: Path) -> Path:
     """What a file would be called without .gz or .xz. Raises InputError if it is packed otherwise."""
     unpacked = path.with_suffix("") if path.suffix in UNPACKERS else path

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppa_fairseq.data.bitext_reader import LANGUAGE, MAX_LINE, LineReader, unpacked_name
+from ppa_fairseq.data.bitext_reader import LANGUAGE, MAX_LINE, LineReader, is_unicode, unpacked_name
 from ppa_fairseq.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -237,6 +237,8 @@ def _text(record: dict, name: str | None, field: str, where: str) -> str:
     if not isinstance(text, str):
         fault = f"no {' or '.join(NAMES[field])}" if name is None or name not in record else f"{name} is no text"
         raise InputError(f"{where}: {fault}; every row needs a {field}")
+    if not is_unicode(text):
+        raise InputError(f"{where}: {name} has half a character (a lone surrogate); fetch the file again")
     return text.strip()
 
 
@@ -255,7 +257,7 @@ def _language(record: dict, where: str) -> str:
 def _parse_json(line: str, where: str) -> dict:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: no JSON ({error}); each line must be an object of its own") from None
     if not isinstance(record, dict):
         raise InputError(f"{where}: no JSON object; each line must be an object of its own")

@@ -32,7 +32,7 @@ class QACorpus:
 class QADataset(UnitDataset):
     """Windows over the contexts of all questions that are trained on, and of their mixed forms.
 
-    The windows that hold the answer of one question's two mixed forms are one unit; the answer is the context's.
+    Of one question's two mixed forms, the first windows that hold the answer are one unit; the answer is the context's.
 
     Args:
         corpora: the languages; English first if *switch* needs it.
@@ -88,7 +88,9 @@ class QADataset(UnitDataset):
             answer[here] = corpus.answer[second_row[here]]
         entry, start, end, kept = cut_windows(question_lengths, context_lengths, self.layout, self.doc_stride)
         holds = (answer[entry, 0] >= start) & (answer[entry, 1] < end)
-        bound = holds & (first != second)[entry]  # to the other windows of its unit
+        bound = np.zeros(len(entry), dtype=bool)  # to the window of the other form
+        bound[np.unique(np.where(holds, entry, -1), return_index=True)[1]] = True
+        bound &= holds & (first != second)[entry]
         order = np.lexsort((np.arange(len(entry)), ~bound, mixture.unit[entry]))
         entry, start, end, kept, holds, bound = (part[order] for part in (entry, start, end, kept, holds, bound))
         unit = mixture.unit[entry]

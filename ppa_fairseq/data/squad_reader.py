@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ppa_fairseq.data.bitext_reader import UNPACKERS
+from ppa_fairseq.data.bitext_reader import UNPACKERS, is_unicode
 from ppa_fairseq.errors import InputError
 
 EXPECTED = "expected SQuAD's format: data > paragraphs > context and qas > id, question, answers > text, answer_start"
@@ -84,7 +84,7 @@ def _paragraphs(text: str, path: Path) -> Iterator[tuple[dict, object, str]]:
     """(entry of qas, context, place of the paragraph) of every question."""
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no JSON ({error}); {EXPECTED}") from None
     paragraphs = 0
     for number, article in enumerate(_list(content, "data", str(path)), start=1):
@@ -102,7 +102,7 @@ def _lines(text: str, path: Path) -> Iterator[tuple[dict, object, str]]:
         place = f"{path}:{number}"
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{place}: no JSON ({error}); a .jsonl has one question a line") from None
         if not isinstance(entry, dict):
             raise InputError(f"{place}: no JSON object; a .jsonl has id, context, question and answers in each line")
@@ -125,7 +125,7 @@ def _question(entry: object, context: object, place: str, contexts: dict[str, st
     for name, text in (("context", context), ("question", entry.get("question"))):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{place}: its {name} is missing or empty; mend it or remove the question")
-        if not _is_unicode(text):
+        if not is_unicode(text):
             raise InputError(f"{place}: its {name} has half a character (a lone surrogate); fetch the file again")
     answers = []
     for answer in _list(entry, "answers", place) if entry.get("answers") else []:
@@ -135,13 +135,6 @@ def _question(entry: object, context: object, place: str, contexts: dict[str, st
         answers.append((text, start))
     context = contexts.setdefault(context, context)
     return Question(own_id, entry["question"], context, tuple(answers), place)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _list(holder: object, key: str, place: str) -> list:

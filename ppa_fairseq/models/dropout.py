@@ -9,7 +9,7 @@ LEVELS = 2**16  # of the draws, so that p is met to within 1/131072
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """`F.dropout`, with draws of its own on the CPU (from torch's generator, so a seed repeats them)."""
-    if x.device.type != "cpu" or not training or p == 0:
+    if x.device.type != "cpu" or not training or not 0 < p < 1:
         return F.dropout(x, p, training)
     dropped = round(p * LEVELS)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)  # 64 bits: 4

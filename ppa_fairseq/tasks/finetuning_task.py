@@ -38,6 +38,7 @@ class FinetuningConfig(FairseqDataclass):
     seed: int = II("common.seed")
     update_freq: List[int] = II("optimization.update_freq")
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+    valid_subset: str = II("dataset.valid_subset")
 
 
 class FinetuningTask(EncoderTask):
@@ -46,6 +47,8 @@ class FinetuningTask(EncoderTask):
     The validation split ``valid`` is all languages together, in batches of one language; ``valid.fr`` is one alone.
     Both log ``accuracy_fr``, … and ``accuracy_avg``, the mean over languages: what --best-checkpoint-metric can name.
     """
+
+    metrics: tuple[str, ...]  # what else a validation tells
 
     def __init__(self, cfg: FinetuningConfig, dictionary: WordPieceDictionary, languages: list[str]):
         super().__init__(cfg, dictionary)
@@ -61,6 +64,8 @@ class FinetuningTask(EncoderTask):
         wanted = cfg.train_langs.split(",")
         if cfg.code_switch and wanted == [ENGLISH]:
             raise InputError("--code-switch mixes other languages with English: name them, --train-langs en,fr,…")
+        if not cfg.code_switch and (cfg.code_switch_prob != 1 or str(cfg.code_switch_english) != "both"):
+            raise InputError("--code-switch-prob and --code-switch-english do nothing without --code-switch")
         if not 0 < cfg.code_switch_prob <= 1:
             raise InputError(f"--code-switch-prob {cfg.code_switch_prob} must be over 0 and at most 1")
         for language in [*wanted, ENGLISH] if cfg.code_switch else wanted:
@@ -90,18 +95,25 @@ class FinetuningTask(EncoderTask):
                 f"{self.cfg.data}: no {name} data{f' in {language}' if language else ''}; there is "
                 f"{', '.join(present) or 'none'} (--valid-subset; --disable-validation does without)"
             )
-        self._check_metric()
         languages = self.train_langs if training else [language] if language else present
         self.datasets[split] = self.load_split(name, languages, training)
         size, named = len(self.datasets[split]), ", ".join(languages)
         logger.info(f"{split}: {size:,} sequences in {named}{' and mixed' if training and self.switch else ''}")
 
-    def _check_metric(self) -> None:
-        """fairseq would find out when the first validation is over."""
-        metric = self.cfg.best_checkpoint_metric
-        known = [*self._names(), f"accuracy_{AVERAGE}"]
-        if metric.startswith("accuracy_") and metric not in known:
-            raise InputError(f"--best-checkpoint-metric {metric}: validation tells {', '.join(known)}, accuracy, loss")
+    def begin_epoch(self, epoch, model) -> None:
+        """Refuse a metric that fairseq would look for in vain: when the epoch is over, in the first subset alone."""
+        split, metric = self.cfg.valid_subset.split(",")[0], self.cfg.best_checkpoint_metric
+        if split not in self.datasets:  # no validation
+            return
+        name, _, language = split.partition(".")
+        by_language = [f"accuracy_{language}" for language in ([language] if language else self.languages_of(name))]
+        if not language:
+            by_language.append(f"accuracy_{AVERAGE}")
+        if metric not in (*by_language, *self.metrics):
+            raise InputError(
+                f"--best-checkpoint-metric {metric}: {split}, the first of --valid-subset, tells "
+                f"{', '.join((*by_language, *self.metrics))} (--valid-subset valid has all languages and their average)"
+            )
 
     def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
         """Nothing is left out: --max-length cuts what is long. Raises InputError where that is too long itself."""

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Optional
 
+import numpy as np
 from fairseq.tasks import register_task
 
 from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
@@ -38,6 +39,8 @@ class MLQACodeswitchTask(FinetuningTask):
     pairs is `ppa evaluate-qa`'s.
     """
 
+    metrics = ("accuracy", "loss")
+
     def __init__(self, cfg: MLQACodeswitchConfig, dictionary: WordPieceDictionary, languages: list[str]):
         super().__init__(cfg, dictionary, languages)
         self.layout = PairLayout(dictionary, cfg.max_length)
@@ -65,6 +68,14 @@ class MLQACodeswitchTask(FinetuningTask):
         switch = self.switch if training else None
         opened = [ENGLISH, *(language for language in languages if language != ENGLISH)] if switch else languages
         corpora = load_qa(self.cfg.data, split, opened)
+        for corpus in corpora[1:] if switch else []:
+            shared = np.isin(corpus.number, corpora[0].number).mean()
+            if not shared:
+                raise InputError(
+                    f"{self.cfg.data}: no question in {corpus.language} has an id of a question in {ENGLISH}, so none "
+                    "can be mixed; give translations the ids of their originals, or leave --code-switch out"
+                )
+            logger.info(f"{corpus.language}: {shared:.0%} of the questions have an English original to be mixed with")
         numbers = [self.languages.index(corpus.language) for corpus in corpora]
         sizes = self.layout, self.cfg.doc_stride, self.cfg.seed
         return QADataset(corpora, numbers, languages, *sizes, switch, by_language=not training)

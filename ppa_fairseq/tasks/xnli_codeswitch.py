@@ -30,6 +30,8 @@ class XNLICodeswitchConfig(FinetuningConfig):
 class XNLICodeswitchTask(FinetuningTask):
     """[CLS] premise [SEP] hypothesis [SEP] -> a label; goes with fairseq's criterion `sentence_prediction`."""
 
+    metrics = ("accuracy", "loss", "nll_loss")
+
     def __init__(self, cfg: XNLICodeswitchConfig, dictionary: WordPieceDictionary, labels: Dictionary, languages):
         super().__init__(cfg, dictionary, languages)
         self.label_dictionary = labels
