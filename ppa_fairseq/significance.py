@@ -14,6 +14,10 @@ FLIPS = 9999  # of a test: the smallest p-value is 2 in 10,000
 SEED = 0
 BATCH = 100  # resamples held in memory at once
 
+# For reports.
+INTERVAL = f"{CONFIDENCE:.0%} interval".replace("%", " %")
+SETTINGS = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "flips": FLIPS, "seed": SEED}  # of intervals and tests
+
 
 def independent_samples(by_language: Mapping[str, np.ndarray], translations: bool) -> list[np.ndarray]:
     """What may be resampled, for the average over languages, each of which counts the same.
@@ -75,3 +79,7 @@ def sign_flip_test(samples: Sequence[np.ndarray]) -> float:
 
     found = monte_carlo_test(shares, flipped, np.sum, vectorized=True, n_resamples=FLIPS, batch=BATCH)
     return float(found.pvalue)
+
+
+def p_cell(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"

@@ -9,20 +9,16 @@ import numpy as np
 from ppa_fairseq.markdown import markdown_table
 from ppa_fairseq.plots import plot_by_language, plot_confusions
 from ppa_fairseq.significance import (
-    CONFIDENCE,
-    FLIPS,
-    RESAMPLES,
-    SEED,
+    INTERVAL,
     independent_samples,
     mcnemar,
     mean_interval,
+    p_cell,
     sign_flip_test,
 )
 
 AVERAGE = "average"
 ALL = "all"
-INTERVAL = f"{CONFIDENCE:.0%} interval".replace("%", " %")
-SETTINGS = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "flips": FLIPS, "seed": SEED}  # of intervals and tests
 
 
 @dataclass(frozen=True)
@@ -103,10 +99,6 @@ def accuracy_table(results: Sequence[Result]) -> str:
         pairs = [cell for pair in zip(cells[1:], gains, strict=True) for cell in pair]
         lines.append([language, str(here[0].examples), cells[0], *pairs])
     return markdown_table(lines)
-
-
-def p_cell(p_value: float) -> str:
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def confusion_table(model: str, counts: np.ndarray, labels: Sequence[str]) -> str:

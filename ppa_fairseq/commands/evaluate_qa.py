@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ppa_fairseq import qa_report, qa_results
-    from ppa_fairseq.xnli_report import SETTINGS
+    from ppa_fairseq.significance import SETTINGS
 
     given = dict(map(named_predictions, args.predictions))
     check(args, given)

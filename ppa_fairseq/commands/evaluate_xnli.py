@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
 
     from ppa_fairseq import xnli_report as report
     from ppa_fairseq.data.nli_reader import LABELS, find_nli
+    from ppa_fairseq.significance import SETTINGS
 
     check_models(args.models)
     for name, _ in args.models:
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
         text = report.report(results, confusions, LABELS, translations, records)
         report.plot(results, confusions, LABELS, folder)
         document = {
-            "settings": {"max_length": args.max_length, "batch_tokens": args.batch_tokens, **report.SETTINGS},
+            "settings": {"max_length": args.max_length, "batch_tokens": args.batch_tokens, **SETTINGS},
             "models": models,
             "data": {"paths": args.data, "translations": translations, "languages": label_counts(data)},
             "classes": LABELS,
