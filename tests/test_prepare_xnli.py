@@ -289,6 +289,7 @@ def test_translations_that_do_not_line_up(prepare, tmp_path, change, message):
         (["1", "2", "4"], ":4: no row of pairID 3 in fr goes with this one (its last is {xnli}:7); "),
         (["1", "4", "4"], ":7: pairID 4 stands at {xnli}:6, too; a row needs its own"),
         (["1", "2", "3", "4"], ":8: no row of en goes with this one (its last is {xnli}:4); "),
+        (["4", "1", "2", "3"], ":5: no row of en goes with this one (its last is {xnli}:4); "),
     ],
 )
 def test_pair_ids_that_do_not_match(prepare, tmp_path, pair_ids, message):
