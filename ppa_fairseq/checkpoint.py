@@ -73,6 +73,13 @@ def read(path: str | Path) -> Checkpoint:
     return Checkpoint(shape, state, texts, model_cfg.get("pooling"), labels, left_behind=left)
 
 
+def read_cfg(path: str | Path) -> dict[str, dict]:
+    """What a training's checkpoint says of its flags, group by group. Raises InputError if it is no checkpoint."""
+    content = load_pickle(Path(path))
+    cfg = as_dict(content.get("cfg") if isinstance(content, dict) else None)
+    return {group: as_dict(cfg.get(group)) for group in ("model", "task")}
+
+
 def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:
     """The encoder, in fp32 and eval mode, and its tokenizer; `path` as for `read`. Raises InputError."""
     checkpoint = read(path)

@@ -17,6 +17,12 @@ def one_line(error: BaseException) -> str | None:
     """What to tell a user of *error* in place of a traceback; None where the traceback is what helps."""
     if isinstance(error, InputError):
         return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on from the last checkpoint in --save-dir, if one was saved by then"
+    if isinstance(error, AssertionError) and str(error).startswith("Optimizer does not match"):  # fairseq's trainer
+        old = str(error).split(". ")[-1].partition(" vs ")[0]
+        name = {"FairseqAdam": "adam", "FusedAdamW": "fused_adamw"}.get(old, old)
+        return f"the checkpoint in --save-dir has the state of --optimizer {name}: give that, or another --save-dir"
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return (
             f"{error}: nothing more can be written. Checkpoints that were complete still are (a *.tmp beside them is "

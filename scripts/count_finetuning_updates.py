@@ -30,6 +30,7 @@ gen_parser_from_dataclass(flag_parser, CONFIGS[args.task]())
 flags = vars(flag_parser.parse_args([args.data, *flags]))
 # Of fairseq's other groups of flags; the first alone matters here.
 elsewhere = {"seed": 1, "update_freq": [1], "best_checkpoint_metric": "loss", "valid_subset": "valid"}
+elsewhere |= {"save_dir": "", "restore_file": ""}
 task = tasks.setup_task(argparse.Namespace(**(flags | elsewhere), task=args.task))
 task.load_dataset("train")
 dataset, batches = task.dataset("train"), 0

@@ -8,12 +8,14 @@
 # scripts/prepare_mlqa.sh made, PRETRAINED a checkpoint of the alignment or, for the baseline, what `ppa import-hf`
 # wrote. The reader ends in runs/mlqa-MODE/checkpoint_best.pt (SAVE_DIR=… elsewhere), chosen by the share of windows
 # whose answer is exactly right: on English dev in zero-shot, else on the mean over languages. F1 and exact match, over
-# all language pairs: `ppa evaluate-qa`.
+# all language pairs: `ppa evaluate-qa`. The same command again goes on where an interrupted one stopped; with another
+# PRETRAINED it needs another SAVE_DIR. Of added arguments, those that change the number of updates need --max-update and
+# --total-num-update with them.
 #
 # Peak 3e-5 and windows of 384 (the data's) are the paper's values as we recall them, not checked against its text;
 # batch 32, 2 epochs and a tenth of warm-up are ours.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mode=$1 data=$2 pretrained=$3
 shift 3
 
@@ -26,15 +28,17 @@ case $mode in
   *) echo "finetune_mlqa: error: unknown mode '$mode': zero-shot, translate-train or code-switch" >&2; exit 2 ;;
 esac
 
+root=$(dirname "${BASH_SOURCE[0]}")/..
+
 # 32 windows an update in all, over however many GPUs.
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 ranks=$((gpus > 0 ? gpus : 1)) epochs=2
 per_rank=$((32 / ranks))
 precision=$([ "$gpus" -gt 0 ] && echo --fp16 || echo --cpu)
-updates=$(python scripts/count_finetuning_updates.py mlqa_codeswitch "$data" --train-langs "$langs" "${flags[@]}" \
+updates=$(python "$root/scripts/count_finetuning_updates.py" mlqa_codeswitch "$data" --train-langs "$langs" "${flags[@]}" \
   --batch-size $per_rank --ranks $ranks --epochs $epochs)
 
-exec ppa launch -- "$data" --user-dir ppa_fairseq --task mlqa_codeswitch $precision \
+exec ppa launch -- "$data" --user-dir "$root/ppa_fairseq" --task mlqa_codeswitch $precision \
   --train-langs "$langs" "${flags[@]}" \
   --arch ppa_bert_reader --pretrained "$pretrained" --criterion span_prediction \
   --optimizer fused_adamw --adam-betas '(0.9, 0.999)' --adam-eps 1e-8 --weight-decay 0.01 --clip-norm 1 \

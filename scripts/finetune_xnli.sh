@@ -8,12 +8,14 @@
 # PRETRAINED a checkpoint of the alignment or, for the baseline, what `ppa import-hf` wrote. The classifier ends in
 # runs/xnli-MODE/checkpoint_best.pt (SAVE_DIR=… elsewhere), chosen on English dev in zero-shot and on the mean over
 # languages otherwise; say --best-checkpoint-metric accuracy_en (or accuracy_avg) for the other. Measure it with
-# `ppa evaluate-xnli`, take it away with `ppa export-hf`.
+# `ppa evaluate-xnli`, take it away with `ppa export-hf`. The same command again goes on where an interrupted one stopped;
+# with another PRETRAINED it needs another SAVE_DIR. Of added arguments, --batch-size, --train-langs and the code-switching
+# flags change the number of updates: give --max-update and --total-num-update with them.
 #
 # Batch 32, length 128, 2 epochs, peak 5e-5 and 1,000 warm-up updates are the paper's values as we recall them, not
 # checked against its text; they are for MultiNLI's 392,702 examples. Of few updates, a tenth warms up.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mode=$1 data=$2 pretrained=$3
 shift 3
 
@@ -26,16 +28,18 @@ case $mode in
   *) echo "finetune_xnli: error: unknown mode '$mode': zero-shot, translate-train or code-switch" >&2; exit 2 ;;
 esac
 
+root=$(dirname "${BASH_SOURCE[0]}")/..
+
 # 32 examples an update in all, over however many GPUs.
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 ranks=$((gpus > 0 ? gpus : 1)) epochs=2
 per_rank=$((32 / ranks))
 precision=$([ "$gpus" -gt 0 ] && echo --fp16 || echo --cpu)
-updates=$(python scripts/count_finetuning_updates.py xnli_codeswitch "$data" --train-langs "$langs" "${flags[@]}" \
+updates=$(python "$root/scripts/count_finetuning_updates.py" xnli_codeswitch "$data" --train-langs "$langs" "${flags[@]}" \
   --batch-size $per_rank --ranks $ranks --epochs $epochs)
 warmup=$((updates / 10 < 1000 ? updates / 10 : 1000))
 
-exec ppa launch -- "$data" --user-dir ppa_fairseq --task xnli_codeswitch $precision \
+exec ppa launch -- "$data" --user-dir "$root/ppa_fairseq" --task xnli_codeswitch $precision \
   --train-langs "$langs" "${flags[@]}" --max-length 128 \
   --arch ppa_bert_classifier --pretrained "$pretrained" --criterion sentence_prediction \
   --optimizer fused_adamw --adam-betas '(0.9, 0.999)' --adam-eps 1e-8 --weight-decay 0.01 --clip-norm 1 \

@@ -138,7 +138,7 @@ def test_a_fine_tuned_reader_gives_its_head_too(finetune, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--train-langs", "en,sv"], "no training data in sv; there is de, en, fr"),
+        (["--train-langs", "en,sv"], "no training data in .sv.; there is de, en, fr"),
         (["--code-switch"], "--code-switch mixes other languages with English"),
         (["--doc-stride", "30"], "--max-length 24 with --doc-stride 30"),
         (["--max-length", "100"], "a sequence of .* is over the 16 that the encoder or --max-tokens takes"),

@@ -202,15 +202,15 @@ def test_a_file_without_an_encoder_is_refused(finetune, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--train-langs", "en,sv"], "no training data in sv; there is de, en, fr"),
+        (["--train-langs", "en,sv"], "no training data in .sv.; there is de, en, fr"),
         (["--train-langs", "en,"], "no training data in ''; there is"),
         (["--code-switch"], "--code-switch mixes other languages with English: name them"),
         (["--train-langs", "en,de", "--code-switch", "--code-switch-prob", "0"], "--code-switch-prob 0.0 must be over"),
         (["--train-langs", "en,de", "--code-switch", "--batch-size", "1"], "2 sequences .* must share a batch"),
         (["--max-length", "7"], "--max-length 7 must be at least 8"),
         (["--max-length", "512", "--max-tokens", "9"], "is over the 9 that the encoder or --max-tokens takes"),
-        (["--valid-subset", "test"], "no test data; there is none"),
-        (["--valid-subset", "valid.sv"], "no valid data in sv; there is de, en, fr"),
+        (["--valid-subset", "test"], "no test data; prepare some"),
+        (["--valid-subset", "valid.sv"], "no valid data in .sv., but in de, en, fr"),
         (["--code-switch-prob", "0.5"], "do nothing without --code-switch"),
         (["--code-switch-english", "first"], "do nothing without --code-switch"),
         (["--best-checkpoint-metric", "accuracy_sv"], "accuracy_sv: valid, the first .*, tells accuracy_de, accuracy_"),
@@ -239,7 +239,7 @@ def test_bad_input_is_one_clear_line(finetune, arguments, message):
         (lambda d: append(d / "fr/label/dict.txt", "other 1\n"), "fr/label/dict.txt differs from"),
         (lambda d: append(d / "fr/input1/dict.txt", "other 1\n"), "fr/input1/dict.txt differs from"),
         (lambda d: (d / "fr/input0/train.bin").write_bytes(b"\0" * 50), "fr/input0/train.bin and .idx: damaged"),
-        (lambda d: shutil.rmtree(d / "en"), "no training data in en; there is de, fr"),
+        (lambda d: shutil.rmtree(d / "en"), "no training data in .en.; there is de, fr"),
     ],
 )
 def test_damaged_data_is_named(finetune, nli_bin, tmp_path, damage, message):
@@ -277,3 +277,29 @@ def test_the_recipes_count_updates_as_training_makes_them(finetune, nli_bin, mod
     assert done.returncode == 0, done.stderr[-2000:]
     state = finetune(*flags, "--max-epoch", "2", NO_VALIDATION)
     assert int(done.stdout) == state["optimizer_history"][-1]["num_updates"]
+
+
+def test_another_training_in_the_same_folder_is_refused(finetune, imported, tmp_path):
+    """Else fairseq would go on from it, and the encoder that was asked for would be gone without a word."""
+
+    first = finetune("--max-update", "2", NO_VALIDATION)
+    other = tmp_path / "other"
+    shutil.copytree(imported(), other)
+    message = "checkpoint_last.pt is of a training with --pretrained .*imported, not .*other: give another --save-dir"
+    with pytest.raises(InputError, match=message):
+        finetune("--pretrained", str(other), "--max-update", "3", NO_VALIDATION)
+    with pytest.raises(InputError, match="is of a training with --train-langs en, not de,en"):
+        finetune("--train-langs", "de,en", "--max-update", "3", NO_VALIDATION)
+    last = tmp_path / "checkpoints" / "checkpoint_last.pt"
+    on_purpose = ["--pretrained", str(other), "--restore-file", str(last)]
+    second = finetune(*on_purpose, "--max-update", "3", NO_VALIDATION)
+    assert second["optimizer_history"][-1]["num_updates"] == first["optimizer_history"][-1]["num_updates"] + 1
+
+
+def test_another_optimizer_on_resume_is_one_line(finetune):
+    from ppa_fairseq.errors import one_line
+
+    finetune("--max-update", "1", NO_VALIDATION)
+    with pytest.raises(AssertionError) as caught:
+        finetune("--max-update", "2", "--optimizer", "fused_adamw", NO_VALIDATION)
+    assert "has the state of --optimizer adam: give that, or another --save-dir" in one_line(caught.value)

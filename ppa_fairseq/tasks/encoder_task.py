@@ -1,6 +1,7 @@
 """What every task of this plugin shares: the base model's vocabulary, where a model starts from, its batches."""
 
 import logging
+from pathlib import Path
 
 from fairseq.data import data_utils
 from fairseq.tasks import FairseqTask
@@ -19,7 +20,15 @@ TRIM_INTERVAL = 5  # updates
 
 
 class EncoderTask(FairseqTask):
-    """A task on a pretrained encoder. Its config has ``data``, ``seed`` and ``update_freq``."""
+    """A task on a pretrained encoder.
+
+    Its config has ``data``, ``seed``, ``update_freq``, ``save_dir`` and ``restore_file``.
+
+    Attributes:
+        same_on_resume: names in the config without whose old values a checkpoint is another training's.
+    """
+
+    same_on_resume: tuple[str, ...] = ()
 
     def __init__(self, cfg, dictionary: WordPieceDictionary):
         super().__init__(cfg)
@@ -49,6 +58,7 @@ class EncoderTask(FairseqTask):
         if not cfg.pretrained:
             logger.warning("no --pretrained: the encoder starts from random weights, and checkpoints get no tokenizer")
             return super().build_model(cfg)
+        self._refuse_another_training(cfg.pretrained)
         source = f"--pretrained {cfg.pretrained}"
         pretrained = checkpoint.read(cfg.pretrained)
         check_vocabulary(self.dictionary, pretrained.tokenizer, source)
@@ -57,6 +67,22 @@ class EncoderTask(FairseqTask):
         model = super().build_model(cfg)
         model.start_from(pretrained)
         return model
+
+    def _refuse_another_training(self, pretrained: str) -> None:
+        """fairseq goes on from whatever it finds in --save-dir, and the encoder just read would be gone."""
+        last = Path(self.cfg.save_dir) / self.cfg.restore_file
+        if self.cfg.restore_file != "checkpoint_last.pt" or not last.is_file():  # another name was given on purpose
+            return
+        old = checkpoint.read_cfg(last)
+        compared = [("pretrained", old["model"].get("pretrained"), pretrained)]
+        compared += [(name, old["task"].get(name), getattr(self.cfg, name)) for name in self.same_on_resume]
+        for name, then, now in compared:
+            if str(then) != str(now):
+                flag = "--" + name.replace("_", "-")
+                raise InputError(
+                    f"{last} is of a training with {flag} {then}, not {now}: give another --save-dir, or go on with it "
+                    f"all the same by --restore-file {last}"
+                )
 
     def get_batch_iterator(
         self,

@@ -39,6 +39,8 @@ class FinetuningConfig(FairseqDataclass):
     update_freq: List[int] = II("optimization.update_freq")
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
     valid_subset: str = II("dataset.valid_subset")
+    save_dir: str = II("checkpoint.save_dir")
+    restore_file: str = II("checkpoint.restore_file")
 
 
 class FinetuningTask(EncoderTask):
@@ -49,6 +51,7 @@ class FinetuningTask(EncoderTask):
     """
 
     metrics: tuple[str, ...]  # what else a validation tells
+    same_on_resume = ("train_langs", "code_switch")
 
     def __init__(self, cfg: FinetuningConfig, dictionary: WordPieceDictionary, languages: list[str]):
         super().__init__(cfg, dictionary)
@@ -71,7 +74,7 @@ class FinetuningTask(EncoderTask):
         for language in [*wanted, ENGLISH] if cfg.code_switch else wanted:
             if language not in train:
                 raise InputError(
-                    f"{cfg.data}: no training data in {language or repr(language)}; there is "
+                    f"{cfg.data}: no training data in {language!r}; there is "
                     f"{', '.join(train) or 'none at all'} (--train-langs)"
                 )
 
@@ -91,9 +94,10 @@ class FinetuningTask(EncoderTask):
         name, _, language = split.partition(".")
         present = self.languages_of(name)
         if not present or language and language not in present:
+            there_is = f" in {language!r}, but in {', '.join(present)}" if present else ""
             raise InputError(
-                f"{self.cfg.data}: no {name} data{f' in {language}' if language else ''}; there is "
-                f"{', '.join(present) or 'none'} (--valid-subset; --disable-validation does without)"
+                f"{self.cfg.data}: no {name} data{there_is}; prepare some, take another --valid-subset, or train "
+                "with --disable-validation"
             )
         languages = self.train_langs if training else [language] if language else present
         self.datasets[split] = self.load_split(name, languages, training)

@@ -50,11 +50,15 @@ class PPAAlignmentConfig(FairseqDataclass):
     seed: int = II("common.seed")
     log_interval: int = II("common.log_interval")
     update_freq: List[int] = II("optimization.update_freq")
+    save_dir: str = II("checkpoint.save_dir")
+    restore_file: str = II("checkpoint.restore_file")
 
 
 @register_task("ppa_alignment", dataclass=PPAAlignmentConfig)
 class PPAAlignmentTask(EncoderTask):
     """Loads pairs, feeds the criterion, moves the twin and the queue after each real update, measures retrieval."""
+
+    same_on_resume = ("lang_pairs", "tlm_language_embeddings")
 
     def __init__(self, cfg: PPAAlignmentConfig, dictionary: WordPieceDictionary, pairs: list[str]):
         super().__init__(cfg, dictionary)
