@@ -5,9 +5,9 @@
 
 Both sides train the same random encoder on the same batches: fp32, dropout 0.1, clipping, fused AdamW, the same number
 of threads. A step is forward, loss, backward, clipping and update; the two take turns, so that the noise of the machine
-meets both. transformers pads a batch to its longest sequence and takes its default attention. `shuffled` batches are
-what its examples train on, batches `by length` are what fairseq-train makes. Sequences are random WordPieces, as long
-as those of MultiNLI's (TaxiNLI) or TyDiQA-GoldP's English training examples: only their lengths matter for the time.
+meets both. transformers pads a batch to its longest sequence. `shuffled` batches are what its examples train on, those
+`by length` are what fairseq-train makes. Sequences are random WordPieces, as long as those of MultiNLI's (TaxiNLI) or
+TyDiQA-GoldP's English training examples: only their lengths matter for the time. Without dropout, losses must agree.
 """
 
 import argparse
@@ -109,14 +109,14 @@ def our_side(task: str, shape: BertShape) -> Side:
     return Side("ppa_fairseq", step, loss, model)
 
 
-def their_side(task: str, ours: Side) -> Side:
-    """The same weights in transformers."""
+def their_side(task: str, ours: Side, attention: str) -> Side:
+    """The same weights in transformers, with its *attention* ("sdpa" or "eager")."""
     sys.modules.setdefault("torchaudio", None)  # imported wherever it is installed, and it may not load
     import transformers
 
     state = {name: weight.clone() for name, weight in ours.module.state_dict().items()}
     checkpoint = Checkpoint(ours.module.encoder.cfg, state, {}, labels=LABELS if task == "xnli" else None)
-    config = transformers.BertConfig(**huggingface.to_config(checkpoint))
+    config = transformers.BertConfig(**huggingface.to_config(checkpoint), attn_implementation=attention)
     kind = "SequenceClassification" if task == "xnli" else "QuestionAnswering"
     model = getattr(transformers, f"BertFor{kind}")(config)
     missing = model.load_state_dict(huggingface.to_tensors(checkpoint), strict=False).missing_keys
@@ -148,16 +148,21 @@ def padded(batch: dict, task: str) -> dict:
     return inputs | {"start_positions": start, "end_positions": end}
 
 
-def check_losses(sides: list[Side], sequence: dict) -> None:
-    """The two compute the same of one sequence, without dropout and, as theirs, with every token as a choice."""
-    sequence["choices"] = torch.ones_like(sequence["net_input"]["tokens"], dtype=torch.bool)
-    losses = []
+def check_losses(sides: list[Side], dataset, batch: dict) -> None:
+    """Ours of the packed batch is the mean of theirs of its sequences one by one.
+
+    Without dropout and, as theirs, with every token as a choice: theirs counts padding among the choices, too.
+    """
+    ours, theirs = sides
+    batch = batch | {"choices": torch.ones_like(batch["net_input"]["tokens"], dtype=torch.bool)}
+    alone = [dataset.collater([dataset[index]]) for index in batch["id"].tolist()]
     for side in sides:
         side.module.eval()
-        with torch.no_grad():
-            losses.append(side.loss(sequence).item())
+    with torch.no_grad():
+        losses = ours.loss(batch).item(), np.mean([theirs.loss(sequence).item() for sequence in alone])
+    for side in sides:
         side.module.train()
-    assert abs(losses[1] - losses[0]) < 1e-4, losses
+    assert abs(losses[1] - losses[0]) < 1e-5, losses
 
 
 def measure(task: str, shape: BertShape, order: str, args: argparse.Namespace) -> list[str]:
@@ -167,8 +172,8 @@ def measure(task: str, shape: BertShape, order: str, args: argparse.Namespace) -
     dataset = make_dataset(task, shape, 64 * args.batch_size, rng)
     batches = make_batches(dataset, order, args.batch_size, args.rounds + 2, rng)
     ours = our_side(task, shape)
-    sides = [ours, their_side(task, ours)]
-    check_losses(sides, dataset.collater([dataset[0]]))
+    sides = [ours, their_side(task, ours, args.attention)]
+    check_losses(sides, dataset, batches[0])
     seconds = {side.name: [] for side in sides}
     for batch in tqdm(batches, desc=f"{task}, {order}", unit="step"):
         for side in sides:
@@ -196,6 +201,9 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="standin")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=12, help="steps that are timed, of each side")
+    parser.add_argument(
+        "--attention", choices=["sdpa", "eager"], default="sdpa", help="transformers' (its default is sdpa)"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -16,21 +16,23 @@ import argparse
 import lzma
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from finetuning import CONTEXT, draw_lengths
-from tqdm import tqdm
+from turns import rows_of, take_turns
 
 from ppa_fairseq import checkpoint
 from ppa_fairseq.commands import export_hf
 from ppa_fairseq.data.squad_reader import Question, read_squad
 from ppa_fairseq.markdown import markdown_table
+from ppa_fairseq.models.bert_encoder import init_bert_params
 from ppa_fairseq.models.heads import SpanHead
 from ppa_fairseq.question_answering import QuestionAnswerer
-from ppa_fairseq.weights import SPAN_HEAD
+from ppa_fairseq.weights import SPAN_HEAD, Checkpoint, part
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample" / "de-en.train.tsv.xz"
 MAX_LENGTH, STRIDE, ANSWER, N_BEST, BATCH = 384, 128, 30, 20, 8
@@ -103,6 +105,26 @@ class TransformersExample:
         return best
 
 
+def with_head(model: Checkpoint, prefix: str, head: torch.nn.Module) -> Checkpoint:
+    """The model with its own head under *prefix*, or with *head*, drawn anew, if it has none there."""
+    if not part(model.state, prefix):
+        torch.manual_seed(1)
+        head.apply(init_bert_params)
+        model.state = {name: weight for name, weight in model.state.items() if name.startswith("encoder.")}
+        model.state |= {prefix + name: weight for name, weight in head.state_dict().items()}
+    return model
+
+
+@contextmanager
+def exported(model: Checkpoint) -> Iterator[Path]:
+    """The model as a Hugging Face folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.write(Path(folder, "model.pt"), model)
+        out = Path(folder, "exported")
+        export_hf.run(argparse.Namespace(checkpoint=Path(folder, "model.pt"), out=out, pooling=None))
+        yield out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint, an import or a Hugging Face folder")
@@ -115,33 +137,15 @@ def main() -> None:
     questions = (read_squad(args.data) if args.data else sample_questions(args.questions))[: args.questions]
 
     model = checkpoint.read(args.model)
-    if SPAN_HEAD + "bias" not in model.state:
-        torch.manual_seed(1)
-        head = SpanHead(model.shape.dim).state_dict()
-        model.state = {name: weight for name, weight in model.state.items() if name.startswith("encoder.")}
-        model.state |= {SPAN_HEAD + name: weight for name, weight in head.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint.write(Path(folder, "model.pt"), model)
-        exported = Path(folder, "exported")
-        export_hf.run(argparse.Namespace(checkpoint=Path(folder, "model.pt"), out=exported, pooling=None))
+    model = with_head(model, SPAN_HEAD, SpanHead(model.shape.dim))
+    with exported(model) as folder:
         peers = {
-            f"transformers, {name}": TransformersExample(exported, padding)
+            f"transformers, {name}": TransformersExample(folder, padding)
             for name, padding in (("to the full length", "max_length"), ("to the longest", "longest"))
         }
     ours = QuestionAnswerer(model, str(args.model), MAX_LENGTH, STRIDE, ANSWER, cpu=True)
     sides = {"ppa_fairseq": lambda chunk: [answers[0].text for answers in ours(chunk)], **peers}
-
-    seconds, answers = dict.fromkeys(sides, 0.0), {name: [] for name in sides}
-    for first in tqdm(range(0, len(questions), args.chunk), unit="chunk"):
-        for name, side in sides.items():
-            start = time.perf_counter()
-            answers[name] += side(questions[first : first + args.chunk])
-            seconds[name] += time.perf_counter() - start
-    rows = [["", "questions a second", "ratio", "same answer"]]
-    for name in sides:
-        same = np.mean([a == b for a, b in zip(answers["ppa_fairseq"], answers[name], strict=True)])
-        ratio = seconds[name] / seconds["ppa_fairseq"]
-        rows.append([name, f"{len(questions) / seconds[name]:.2f}", f"**{ratio:.2f}×**", f"{100 * same:.1f} %"])
+    rows = rows_of(*take_turns(sides, questions, args.chunk), "questions")
     shape = f"{model.shape.layers} layers of {model.shape.dim}"
     print(f"{len(questions)} questions, {shape}, {args.threads} threads, fp32\n")
     print(markdown_table(rows))

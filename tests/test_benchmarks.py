@@ -31,3 +31,15 @@ def test_prediction(imported, tmp_path):
     assert [row[1].strip() for row in rows] == [
         "ppa_fairseq", "transformers, to the full length", "transformers, to the longest"
     ]  # fmt: skip
+
+
+def test_classification(imported):
+    """Its own check that the logits are equal is part of every run."""
+    command = [sys.executable, str(BENCHMARKS / "classification.py"), "--model", str(imported(max_positions=128))]
+    command += ["--pairs", "40", "--chunk", "20", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line.split("|") for line in done.stdout.splitlines() if "×" in line]
+    ways = ("to the full length", "to the longest", "by length, to the longest")
+    assert [row[1].strip() for row in rows] == ["ppa_fairseq", *(f"transformers, {way}" for way in ways)]
+    assert {row[4].strip() for row in rows} == {"100.0 %"}
