@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from ppa_fairseq.data.code_switching import CodeSwitch, mix
-from ppa_fairseq.data.sentence_pairs import PairLayout, gather
+from ppa_fairseq.data.sentence_pairs import PairLayout, collate, gather
 from ppa_fairseq.data.unit_dataset import UnitDataset
-from ppa_fairseq.models.packing import pack
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,4 @@ class NLIDataset(UnitDataset):
         """N examples as one batch: ``net_input`` packed, ``target`` (N,), ``language`` (N,) of the premises, counts."""
         if not samples:
             return {}
-        packed = pack([s["tokens"] for s in samples], [s["token_types"] for s in samples])
-        return {
-            "id": torch.tensor([s["id"] for s in samples]),
-            "language": torch.tensor([s["language"] for s in samples]),
-            "net_input": packed,
-            "target": torch.tensor([s["label"] for s in samples]),
-            "nsentences": len(samples),
-            "ntokens": len(packed["tokens"]),
-        }
+        return collate(samples) | {"target": torch.tensor([s["label"] for s in samples])}

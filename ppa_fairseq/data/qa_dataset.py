@@ -7,9 +7,8 @@ import torch
 
 from ppa_fairseq.data.code_switching import CodeSwitch, mix
 from ppa_fairseq.data.qa_windows import kept_question
-from ppa_fairseq.data.sentence_pairs import PairLayout, gather
+from ppa_fairseq.data.sentence_pairs import PairLayout, collate, gather
 from ppa_fairseq.data.unit_dataset import UnitDataset
-from ppa_fairseq.models.packing import pack
 
 
 @dataclass(frozen=True)
@@ -131,16 +130,8 @@ class QADataset(UnitDataset):
         """
         if not samples:
             return {}
-        packed = pack([s["tokens"] for s in samples], [s["token_types"] for s in samples])
-        return {
-            "id": torch.tensor([s["id"] for s in samples]),
-            "language": torch.tensor([s["language"] for s in samples]),
-            "net_input": packed,
-            "choices": torch.cat([s["choices"] for s in samples]),
-            "target": torch.stack([s["target"] for s in samples]),
-            "nsentences": len(samples),
-            "ntokens": len(packed["tokens"]),
-        }
+        choices, target = torch.cat([s["choices"] for s in samples]), torch.stack([s["target"] for s in samples])
+        return collate(samples) | {"choices": choices, "target": target}
 
 
 def cut_windows(question: np.ndarray, context: np.ndarray, layout: PairLayout, doc_stride: int):

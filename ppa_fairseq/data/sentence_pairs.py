@@ -1,6 +1,9 @@
 """Two sentences in one sequence: [CLS] first [SEP] second [SEP], cut where they are too long."""
 
 import numpy as np
+import torch
+
+from ppa_fairseq.models.packing import pack
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
@@ -56,3 +59,15 @@ def gather(columns: list[np.ndarray], language: np.ndarray, row: np.ndarray) -> 
         here = language == number
         result[here] = values[row[here]]
     return result
+
+
+def collate(samples: list[dict]) -> dict:
+    """What every batch of N laid-out pairs has: ``net_input`` packed, ``id``, ``language`` (N,), counts."""
+    packed = pack([s["tokens"] for s in samples], [s["token_types"] for s in samples])
+    return {
+        "id": torch.tensor([s["id"] for s in samples]),
+        "language": torch.tensor([s["language"] for s in samples]),
+        "net_input": packed,
+        "nsentences": len(samples),
+        "ntokens": len(packed["tokens"]),
+    }
