@@ -21,8 +21,8 @@ from prediction import PIECES_A_WORD, SAMPLE, exported, with_head
 from turns import rows_of, take_turns
 
 from ppa_fairseq import checkpoint
-from ppa_fairseq.classification import PairClassifier
 from ppa_fairseq.data.nli_reader import read_nli
+from ppa_fairseq.evaluation.classification import PairClassifier
 from ppa_fairseq.markdown import markdown_table
 from ppa_fairseq.models.heads import ClassificationHead
 from ppa_fairseq.weights import CLASSIFICATION_HEAD

@@ -28,10 +28,10 @@ from turns import rows_of, take_turns
 from ppa_fairseq import checkpoint
 from ppa_fairseq.commands import export_hf
 from ppa_fairseq.data.squad_reader import Question, read_squad
+from ppa_fairseq.evaluation.question_answering import QuestionAnswerer
 from ppa_fairseq.markdown import markdown_table
 from ppa_fairseq.models.bert_encoder import init_bert_params
 from ppa_fairseq.models.heads import SpanHead
-from ppa_fairseq.question_answering import QuestionAnswerer
 from ppa_fairseq.weights import SPAN_HEAD, Checkpoint, part
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample" / "de-en.train.tsv.xz"

@@ -11,8 +11,8 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from ppa_fairseq import cli
 from ppa_fairseq.checkpoint import load_encoder
 from ppa_fairseq.commands import embed
-from ppa_fairseq.embedding import SentenceEmbedder, choose_layers
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
 
 WORDS = ["hund", "katze", "haus", "dog", "cat", "house", "a", "##s"]
 SENTENCES = [" ".join((WORDS * 3)[i : i + 1 + 5 * i % 17]) for i in range(20)]

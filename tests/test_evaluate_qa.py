@@ -23,11 +23,11 @@ from transformers import (
 from ppa_fairseq import checkpoint, cli
 from ppa_fairseq.data.squad_reader import Question, read_squad
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.qa_metrics import Scores
-from ppa_fairseq.qa_results import Measured, by_question, interval, results_of
-from ppa_fairseq.qa_sets import QuestionSet, find_question_sets
-from ppa_fairseq.question_answering import QuestionAnswerer
-from ppa_fairseq.significance import mean_interval
+from ppa_fairseq.evaluation.qa_metrics import Scores
+from ppa_fairseq.evaluation.qa_results import Measured, by_question, interval, results_of
+from ppa_fairseq.evaluation.qa_sets import QuestionSet, find_question_sets
+from ppa_fairseq.evaluation.question_answering import QuestionAnswerer
+from ppa_fairseq.evaluation.significance import mean_interval
 from ppa_fairseq.weights import SPAN_HEAD
 
 LANGUAGES = ("de", "en", "zh")

@@ -21,9 +21,9 @@ from transformers import (
 )
 
 from ppa_fairseq import checkpoint, cli
-from ppa_fairseq.classification import PairClassifier, class_ids
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.significance import mcnemar, mean_interval, sign_flip_test
+from ppa_fairseq.evaluation.classification import PairClassifier, class_ids
+from ppa_fairseq.evaluation.significance import mcnemar, mean_interval, sign_flip_test
 from ppa_fairseq.weights import CLASSIFICATION_HEAD
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -168,7 +168,7 @@ def test_long_data_is_done_in_windows(models, monkeypatch):
     premises, hypotheses = some_pairs(30, seed=3)
     classifier = PairClassifier(checkpoint.read(models["base"]), "it", max_length=20, cpu=True)
     whole, truncated = classifier(premises, hypotheses), classifier.truncated
-    monkeypatch.setattr("ppa_fairseq.classification.WINDOW", 7)
+    monkeypatch.setattr("ppa_fairseq.evaluation.classification.WINDOW", 7)
     assert classifier(premises, hypotheses) == pytest.approx(whole, abs=1e-5)
     assert classifier.truncated == 2 * truncated > 0
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ppa_fairseq.data.squad_reader import Question
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.qa_metrics import ARTICLES, f1, percent, score, words_of
+from ppa_fairseq.evaluation.qa_metrics import ARTICLES, f1, percent, score, words_of
 
 WORD_ARTICLES = {
     "en": ["a", "an", "the"],

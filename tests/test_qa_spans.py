@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppa_fairseq.qa_spans import Span, best_spans, probabilities, window_spans
+from ppa_fairseq.evaluation.qa_spans import Span, best_spans, probabilities, window_spans
 
 
 def all_spans(window, max_answer_length) -> list[Span]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from ppa_fairseq.retrieval import retrieval_accuracy
+from ppa_fairseq.evaluation.retrieval import retrieval_accuracy
 
 
 def noisy_pairs(count: int, dim: int, seed: int, noise: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from ppa_fairseq.significance import independent_samples, mcnemar, mean_interval, sign_flip_test
+from ppa_fairseq.evaluation.significance import independent_samples, mcnemar, mean_interval, sign_flip_test
 
 
 def answers(count: int, share: float, seed: int) -> np.ndarray:

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.checkpoint import load_encoder
-    from ppa_fairseq.embedding import SentenceEmbedder, choose_layers
+    from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
 
     lines = sum(1 for _ in text_lines(args.input))
     encoder, tokenizer = load_encoder(args.model)

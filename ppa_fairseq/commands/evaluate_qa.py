@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import add_batching_arguments, check_models, named_path, positive
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.evaluation.qa_metrics import METRICS, Scores, score
+from ppa_fairseq.evaluation.qa_sets import QuestionSet, find_question_sets
 from ppa_fairseq.files import atomic_folder
-from ppa_fairseq.qa_metrics import METRICS, Scores, score
-from ppa_fairseq.qa_sets import QuestionSet, find_question_sets
 
 if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
     from ppa_fairseq.data.squad_reader import Question
-    from ppa_fairseq.question_answering import Answer, QuestionAnswerer
+    from ppa_fairseq.evaluation.question_answering import Answer, QuestionAnswerer
 
 Predictions = dict[str, dict[str, str]]  # {name of a set: {question id: text}}
 JSON_FILE = "qa.json"
@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ppa_fairseq import qa_report, qa_results
-    from ppa_fairseq.significance import SETTINGS
+    from ppa_fairseq.evaluation import qa_report, qa_results
+    from ppa_fairseq.evaluation.significance import SETTINGS
 
     given = dict(map(named_predictions, args.predictions))
     check(args, given)
@@ -166,7 +166,7 @@ def settings(args: argparse.Namespace) -> dict[str, int]:
 
 def load(name: str, path: Path, args: argparse.Namespace) -> "QuestionAnswerer":
     from ppa_fairseq import checkpoint
-    from ppa_fairseq.question_answering import QuestionAnswerer
+    from ppa_fairseq.evaluation.question_answering import QuestionAnswerer
 
     try:
         return QuestionAnswerer(checkpoint.read(path), str(path), **settings(args), cpu=args.cpu)
@@ -178,7 +178,7 @@ def answer(
     name: str, path: Path, questions: dict[str, list["Question"]], args: argparse.Namespace
 ) -> tuple[dict, str, dict[str, dict[str, list["Answer"]]]]:
     """What one model is, what it tells of its training, and {name of a set: {question id: its best answers}}."""
-    from ppa_fairseq.training_record import read_record
+    from ppa_fairseq.evaluation.training_record import read_record
 
     answerer = load(name, path, args)
     answers = {}

@@ -24,8 +24,8 @@ from ppa_fairseq.files import atomic_folder
 if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
     import numpy as np
 
-    from ppa_fairseq.classification import PairClassifier
     from ppa_fairseq.data.nli_reader import NLIExample
+    from ppa_fairseq.evaluation.classification import PairClassifier
 
     Data = dict[str, list[NLIExample]]  # {language: its rows}
 
@@ -57,9 +57,9 @@ def comma_separated(text: str) -> list[str]:
 def run(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from ppa_fairseq import xnli_report as report
     from ppa_fairseq.data.nli_reader import LABELS, find_nli
-    from ppa_fairseq.significance import SETTINGS
+    from ppa_fairseq.evaluation import xnli_report as report
+    from ppa_fairseq.evaluation.significance import SETTINGS
 
     check_models(args.models)
     for name, _ in args.models:
@@ -134,8 +134,8 @@ def label_counts(data: "Data") -> dict[str, dict[str, int]]:
 def load(name: str, path: Path, args: argparse.Namespace) -> tuple["PairClassifier", list[int]]:
     """A classifier, and its ids of the data's classes."""
     from ppa_fairseq import checkpoint
-    from ppa_fairseq.classification import PairClassifier, class_ids
     from ppa_fairseq.data.nli_reader import LABELS
+    from ppa_fairseq.evaluation.classification import PairClassifier, class_ids
 
     try:
         classifier = PairClassifier(checkpoint.read(path), str(path), args.max_length, args.batch_tokens, args.cpu)
@@ -148,7 +148,7 @@ def classify(
     name: str, path: Path, data: "Data", args: argparse.Namespace
 ) -> tuple[dict, str, dict[str, "np.ndarray"]]:
     """What one model is, what it tells of its training, and its logits (N, K) by language, in the data's classes."""
-    from ppa_fairseq.training_record import read_record
+    from ppa_fairseq.evaluation.training_record import read_record
 
     classifier, ids = load(name, path, args)
     logits = {}

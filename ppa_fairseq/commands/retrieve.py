@@ -18,8 +18,8 @@ from tqdm import tqdm
 from ppa_fairseq.commands.arguments import add_batching_arguments, add_models_argument, check_models, positive
 from ppa_fairseq.data.bitext_reader import Bitext
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
 from ppa_fairseq.files import atomic_path
-from ppa_fairseq.pair_sets import find_pair_sets, read_pairs
 
 Pairs = dict[str, tuple[list[str], list[str]]]  # {"de-en": (German, English)}
 
@@ -51,7 +51,7 @@ def two_columns(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ppa_fairseq import retrieval_report as report
+    from ppa_fairseq.evaluation import retrieval_report as report
 
     check_models(args.models)
     if args.max_pairs < 0 or args.max_pairs == 1:
@@ -81,9 +81,9 @@ def run(args: argparse.Namespace) -> None:
 def measure(name: str, path: Path, pairs: Pairs, args: argparse.Namespace) -> tuple[dict, list]:
     """What one encoder is, and its results on all sets at every wanted layer, pooling and scoring."""
     from ppa_fairseq.checkpoint import load_encoder
-    from ppa_fairseq.embedding import POOLINGS, SentenceEmbedder, choose_layers
-    from ppa_fairseq.retrieval import SCORINGS, retrieval_accuracy
-    from ppa_fairseq.retrieval_report import Result
+    from ppa_fairseq.evaluation.embedding import POOLINGS, SentenceEmbedder, choose_layers
+    from ppa_fairseq.evaluation.retrieval import SCORINGS, retrieval_accuracy
+    from ppa_fairseq.evaluation.retrieval_report import Result
 
     encoder, tokenizer = load_encoder(path)
     layers = choose_layers(args.layer, encoder.cfg.layers)

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from fairseq.logging import metrics
 
+from ppa_fairseq.evaluation.retrieval import retrieval_accuracy
 from ppa_fairseq.models.key_queue import gather_rows
-from ppa_fairseq.retrieval import retrieval_accuracy
 
 
 class ValidationRetrieval:

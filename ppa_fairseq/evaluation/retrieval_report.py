@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from ppa_fairseq.evaluation.plots import plot_by_layer, plot_by_pair
 from ppa_fairseq.markdown import markdown_table
-from ppa_fairseq.plots import plot_by_layer, plot_by_pair
 
 AVERAGE = "average"
 

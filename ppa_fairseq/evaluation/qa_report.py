@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ppa_fairseq.evaluation.plots import plot_by_language
+from ppa_fairseq.evaluation.qa_plots import plot_grid
+from ppa_fairseq.evaluation.qa_results import Result
+from ppa_fairseq.evaluation.significance import INTERVAL, p_cell
 from ppa_fairseq.markdown import markdown_table
-from ppa_fairseq.plots import plot_by_language
-from ppa_fairseq.qa_plots import plot_grid
-from ppa_fairseq.qa_results import Result
-from ppa_fairseq.significance import INTERVAL, p_cell
 
 METRIC_NAMES = {"mlqa": "MLQA's metric", "squad": "SQuAD's metric"}
 MEASURE_NAMES = {"f1": "F1", "exact_match": "EM"}

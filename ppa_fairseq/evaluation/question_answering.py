@@ -9,11 +9,11 @@ import torch
 from ppa_fairseq.data.qa_encoder import Pieces, encode_with_offsets
 from ppa_fairseq.data.qa_windows import check_window_sizes, context_windows, kept_question
 from ppa_fairseq.data.squad_reader import Question
-from ppa_fairseq.embedding import batches_by_length
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.evaluation.embedding import batches_by_length
+from ppa_fairseq.evaluation.pair_model import PairModel
+from ppa_fairseq.evaluation.qa_spans import Span, best_spans, probabilities, window_spans
 from ppa_fairseq.models.heads import SpanHead
-from ppa_fairseq.pair_model import PairModel
-from ppa_fairseq.qa_spans import Span, best_spans, probabilities, window_spans
 from ppa_fairseq.weights import SPAN_HEAD, Checkpoint
 
 # Texts tokenized at a time: bounds the memory of the tokenizer's own objects.

@@ -6,9 +6,9 @@ from statistics import fmean
 
 import numpy as np
 
-from ppa_fairseq.qa_metrics import Scores
-from ppa_fairseq.qa_sets import QuestionSet
-from ppa_fairseq.significance import mean_interval, sign_flip_test
+from ppa_fairseq.evaluation.qa_metrics import Scores
+from ppa_fairseq.evaluation.qa_sets import QuestionSet
+from ppa_fairseq.evaluation.significance import mean_interval, sign_flip_test
 
 MEASURES = ("f1", "exact_match")
 Values = tuple[Sequence[str], np.ndarray]  # ids of a set's N questions, and a value of each, (N,)

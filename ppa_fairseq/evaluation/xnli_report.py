@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ppa_fairseq.markdown import markdown_table
-from ppa_fairseq.plots import plot_by_language, plot_confusions
-from ppa_fairseq.significance import (
+from ppa_fairseq.evaluation.plots import plot_by_language, plot_confusions
+from ppa_fairseq.evaluation.significance import (
     INTERVAL,
     independent_samples,
     mcnemar,
@@ -16,6 +15,7 @@ from ppa_fairseq.significance import (
     p_cell,
     sign_flip_test,
 )
+from ppa_fairseq.markdown import markdown_table
 
 AVERAGE = "average"
 ALL = "all"

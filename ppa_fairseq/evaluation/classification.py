@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ppa_fairseq.embedding import batches_by_length
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.evaluation.embedding import batches_by_length
+from ppa_fairseq.evaluation.pair_model import PairModel
 from ppa_fairseq.models.heads import ClassificationHead
-from ppa_fairseq.pair_model import PairModel
 from ppa_fairseq.weights import CLASSIFICATION_HEAD, Checkpoint
 
 # Pairs tokenized at a time: enough to sort by length, whatever the size of the data.

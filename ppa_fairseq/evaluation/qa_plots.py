@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ppa_fairseq.plots import plt, save
+from ppa_fairseq.evaluation.plots import plt, save
 
 
 def plot_grid(path: Path, title: str, panels: dict[str, dict[tuple[str, str], float]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ppa_fairseq.data.bitext_reader import LANGUAGE
 from ppa_fairseq.data.squad_reader import Question, read_squad
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.qa_metrics import Words, words_of
+from ppa_fairseq.evaluation.qa_metrics import Words, words_of
 
 QA_FILE = re.compile(r"(?P<name>[^.].*)\.jsonl?(\.gz|\.xz)?")
 MLQA_NAME = re.compile(rf"(?P<group>.+)-context-(?P<context>{LANGUAGE.pattern})-question-(?P<asked>{LANGUAGE.pattern})")
