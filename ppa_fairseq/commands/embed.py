@@ -6,7 +6,6 @@ python -c 'import numpy; print(numpy.load("vectors.npy", mmap_mode="r").shape)'
 
 import argparse
 import sys
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import add_batching_arguments
-from ppa_fairseq.data.bitext_reader import MAX_LINE, LineReader
+from ppa_fairseq.data.text_lines import text_lines
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_path
 
@@ -62,20 +61,3 @@ def run(args: argparse.Namespace) -> None:
         note = f"{embedder.truncated} of {lines} sentences cut to {embedder.max_length} pieces"
         print(note, file=sys.stderr)
     print(f"{args.output}: {shape[0]} x {shape[1]}, layer {layers[0]}, {args.pooling}")
-
-
-def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file. Raises InputError on an empty file and on a line that is no sentence."""
-    number = 0
-    for number, line in enumerate(LineReader(path), 1):
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file") from None
-        if not text.strip():
-            raise InputError(f"{path}:{number}: an empty line; remove it")
-        if len(line) > MAX_LINE:
-            raise InputError(f"{path}:{number}: a line of over {MAX_LINE} bytes; split it into sentences")
-        yield text.removesuffix("\r")
-    if number == 0:
-        raise InputError(f"{path}: the file is empty")

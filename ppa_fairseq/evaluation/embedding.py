@@ -12,14 +12,13 @@ from ppa_fairseq.models.packing import pack, pool
 POOLINGS = ("cls", "mean")
 
 
-class SentenceEmbedder:
-    """Embeds lists of sentences with one encoder.
+class PackedEncoder:
+    """An encoder at work on lists of token ids, all layers at hand: what embedding and word alignment share.
 
     Args:
         encoder: in eval mode; it is moved to the GPU when there is one (and not `cpu`).
         tokenizer: as `checkpoint.load_encoder` gives it: adds [CLS] and [SEP], neither pads nor cuts.
         layers: which hidden states, counted as Hugging Face does: 0 is the embeddings, L the last layer.
-        poolings: of "cls" and "mean" (over all pieces with [CLS] and [SEP]).
         max_length: longer sentences are cut to it, [SEP] kept; None: what the position table holds.
         batch_tokens: pieces in one batch; a longer sentence makes a batch of its own.
 
@@ -27,7 +26,7 @@ class SentenceEmbedder:
         truncated: sentences that were cut so far.
 
     Raises:
-        InputError: no such layer, or a length that the position table can't hold.
+        InputError: a length that the position table can't hold.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class SentenceEmbedder:
         encoder: BertEncoder,
         tokenizer: Tokenizer,
         layers: Sequence[int],
-        poolings: Sequence[str] = ("mean",),
         max_length: int | None = None,
         batch_tokens: int = 4096,
         cpu: bool = False,
@@ -49,10 +47,50 @@ class SentenceEmbedder:
         self.encoder = encoder.to(self.device)
         self.tokenizer = tokenizer
         self.layers = list(layers)
-        self.poolings = list(poolings)
         self.max_length = limit if max_length is None else max_length
         self.batch_tokens = batch_tokens
         self.truncated = 0
+
+    def ids(self, encoding: Encoding) -> list[int]:
+        if len(encoding.ids) <= self.max_length:
+            return encoding.ids
+        self.truncated += 1
+        return encoding.ids[: self.max_length - 1] + encoding.ids[-1:]
+
+    def encode(self, sequences: Sequence[list[int]]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The wanted layers of B packed sequences, (T, C) each, and where each sequence starts, (B + 1,).
+
+        Raises:
+            InputError: the encoder gives vectors that are not finite.
+        """
+        packed = pack([torch.tensor(ids) for ids in sequences])
+        packed = {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in packed.items()}
+        hidden = self.encoder(**packed, return_layers=True)["layers"]
+        wanted = [hidden[layer] for layer in self.layers]
+        if not all(layer.isfinite().all() for layer in wanted):
+            raise InputError("the encoder gives vectors that are not finite: its weights are NaN or infinite")
+        return wanted, packed["cu_seqlens"]
+
+
+class SentenceEmbedder(PackedEncoder):
+    """Embeds lists of sentences with one encoder.
+
+    Args:
+        poolings: of "cls" and "mean" (over all pieces with [CLS] and [SEP]).
+    """
+
+    def __init__(
+        self,
+        encoder: BertEncoder,
+        tokenizer: Tokenizer,
+        layers: Sequence[int],
+        poolings: Sequence[str] = ("mean",),
+        max_length: int | None = None,
+        batch_tokens: int = 4096,
+        cpu: bool = False,
+    ):
+        super().__init__(encoder, tokenizer, layers, max_length, batch_tokens, cpu)
+        self.poolings = list(poolings)
 
     @torch.inference_mode()
     def __call__(
@@ -69,22 +107,11 @@ class SentenceEmbedder:
         size = (len(self.layers), len(ids), self.encoder.cfg.dim)
         vectors = {pooling: torch.empty(size) for pooling in self.poolings}
         for batch in batches_by_length([len(row) for row in ids], self.batch_tokens):
-            packed = pack([torch.tensor(ids[i]) for i in batch])
-            packed = {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in packed.items()}
-            hidden = self.encoder(**packed, return_layers=True)["layers"]
+            layers, cu_seqlens = self.encode([ids[i] for i in batch])
             for pooling, rows in vectors.items():
-                wanted = [pool(hidden[layer], packed["cu_seqlens"], pooling) for layer in self.layers]
-                rows[:, batch] = torch.stack(wanted).float().cpu()
+                rows[:, batch] = torch.stack([pool(hidden, cu_seqlens, pooling) for hidden in layers]).float().cpu()
             progress(len(batch))
-        if not all(rows.isfinite().all() for rows in vectors.values()):
-            raise InputError("the encoder gives vectors that are not finite: its weights are NaN or infinite")
         return vectors
-
-    def ids(self, encoding: Encoding) -> list[int]:
-        if len(encoding.ids) <= self.max_length:
-            return encoding.ids
-        self.truncated += 1
-        return encoding.ids[: self.max_length - 1] + encoding.ids[-1:]
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
