@@ -15,6 +15,7 @@ COMMANDS = {
     "binarize": "ppa_fairseq.commands.binarize",
     "retrieve": "ppa_fairseq.commands.retrieve",
     "embed": "ppa_fairseq.commands.embed",
+    "word-align": "ppa_fairseq.commands.word_align",
     "evaluate-xnli": "ppa_fairseq.commands.evaluate_xnli",
     "evaluate-qa": "ppa_fairseq.commands.evaluate_qa",
     "launch": "ppa_fairseq.commands.launch",

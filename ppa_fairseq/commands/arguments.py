@@ -24,6 +24,19 @@ def add_batching_arguments(parser: argparse.ArgumentParser, max_length: int | No
     add("--cpu", action="store_true", help="stay off the GPU")
 
 
+def add_columns_argument(parser: argparse.ArgumentParser) -> None:
+    """`--columns`, as two numbers from 0."""
+    parser.add_argument("--columns", metavar="A,B", type=two_columns, default=(0, 1),
+        help="where a TSV holds the two languages, in this order, from 1 (default: 1,2)")  # fmt: skip
+
+
+def two_columns(text: str) -> tuple[int, int]:
+    columns = [int(column) - 1 if column.isdecimal() else -1 for column in text.split(",")]
+    if len(columns) != 2 or columns[0] == columns[1] or min(columns) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two different numbers from 1, as in 2,1")
+    return columns[0], columns[1]
+
+
 def named_path(text: str) -> tuple[str, Path]:
     name, _, path = text.partition("=")
     if not name or not path:
@@ -38,10 +51,12 @@ def positive(text: str) -> int:
     return number
 
 
-def check_models(models: list[tuple[str, Path]]) -> None:
-    """Raise InputError if two models have one name, or one is not there."""
+def check_models(models: list[tuple[str, Path]], name_files: bool = False) -> None:
+    """Raise InputError if two models have one name, one is not there, or a name can't be part of a file's, if it is."""
     names = [name for name, _ in models]
     for name, path in models:
+        if name_files and "/" in name:
+            raise InputError(f"--model {name}=…: the name becomes part of a file's name; leave the / out")
         if names.count(name) > 1:
             raise InputError(f"--model {name}=…: two models of this name; name each differently")
         if not path.exists():

@@ -61,10 +61,7 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.evaluation import xnli_report as report
     from ppa_fairseq.evaluation.significance import SETTINGS
 
-    check_models(args.models)
-    for name, _ in args.models:
-        if "/" in name:
-            raise InputError(f"--model {name}=…: the name becomes part of a file's name; leave the / out")
+    check_models(args.models, name_files=True)
     data = matched(choose_languages(find_nli(args.data), args.langs))
     translations = are_translations(data)
     gold = {lang: np.array([LABELS.index(row.label) for row in rows]) for lang, rows in data.items()}

@@ -15,7 +15,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands.arguments import add_batching_arguments, add_models_argument, check_models, positive
+from ppa_fairseq.commands.arguments import (
+    add_batching_arguments,
+    add_columns_argument,
+    add_models_argument,
+    check_models,
+    positive,
+)
 from ppa_fairseq.data.bitext_reader import Bitext
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
@@ -30,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pairs", metavar="PATH", type=Path, nargs="+", required=True,
         help="sets of pairs, or folders of them: xx-yy.xx beside xx-yy.yy, or xx-yy*.tsv with columns xx and "
              "yy; plain, .gz or .xz (in a folder, *.train.* is passed over)")  # fmt: skip
-    add("--columns", metavar="A,B", type=two_columns, default=(0, 1),
-        help="where a TSV holds the languages of its name, from 1 (default: 1,2)")  # fmt: skip
+    add_columns_argument(parser)
     add("--layer", default="last", help="last (default), all, or a number; 0 is the embeddings")
     add("--pooling", choices=("cls", "mean", "both"), default="mean", help="default: mean")
     add("--scoring", choices=("cosine", "margin", "both"), default="cosine", help="default: cosine")
@@ -41,13 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the first N pairs of each set; 0 for all (default: 300)")  # fmt: skip
     add("--output", metavar="DIR", type=Path, help="folder for table.md, retrieval.json and plots")
     add_batching_arguments(parser)
-
-
-def two_columns(text: str) -> tuple[int, int]:
-    columns = [int(column) - 1 if column.isdecimal() else -1 for column in text.split(",")]
-    if len(columns) != 2 or columns[0] == columns[1] or min(columns) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not two different numbers from 1, as in 2,1")
-    return columns[0], columns[1]
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Results as pictures: retrieval by language pair and by layer, classification by language and as confusions."""
+"""Results as pictures: retrieval by language pair, measures by layer, classification by language and as confusions."""
 
 import logging
 from collections.abc import Sequence
@@ -33,25 +33,28 @@ def plot_by_pair(path: Path, title: str, panels: dict[str, dict[str, dict[str, f
     save(figure, title, path)
 
 
-def plot_by_layer(path: Path, title: str, panels: dict[str, dict[str, dict[int, float]]]) -> None:
-    """One panel a direction, in it one line a model.
+def plot_by_layer(
+    path: Path, title: str, panels: dict[str, dict[str, dict[int, float]]], measure: str = "top-1 %"
+) -> None:
+    """One panel a direction (or a measure), in it one line a model.
 
     Args:
         path: the PNG to write.
         panels: {direction: {model: {layer: percent}}}.
+        measure: what the percentages are, at the axis that all panels share.
     """
     size = 4.8 * len(panels), 3.8
     figure, axes = plt.subplots(
         1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
     )
-    for axis, (direction, models) in zip(axes[0], panels.items(), strict=True):
+    for axis, (heading, models) in zip(axes[0], panels.items(), strict=True):
         for model, percents in models.items():
             axis.plot(list(percents), list(percents.values()), marker="o", label=model)
-        axis.set_title(direction)
+        axis.set_title(heading)
         axis.set_xlabel("layer (0: the embeddings)")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("top-1 %")
+    axes[0, 0].set_ylabel(measure)
     axes[0, 0].set_ylim(bottom=0)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     save(figure, title, path)
