@@ -16,6 +16,7 @@ COMMANDS = {
     "retrieve": "ppa_fairseq.commands.retrieve",
     "embed": "ppa_fairseq.commands.embed",
     "word-align": "ppa_fairseq.commands.word_align",
+    "perplexity": "ppa_fairseq.commands.perplexity",
     "evaluate-xnli": "ppa_fairseq.commands.evaluate_xnli",
     "evaluate-qa": "ppa_fairseq.commands.evaluate_qa",
     "launch": "ppa_fairseq.commands.launch",

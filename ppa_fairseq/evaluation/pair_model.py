@@ -1,4 +1,4 @@
-"""A fine-tuned model at work on sequences of two texts: what classifying pairs and answering questions share."""
+"""A head at work on sequences of two texts: what classifying, answering questions and filling in masks share."""
 
 from collections.abc import Sequence
 
@@ -38,13 +38,13 @@ class PairModel:
         head = part(model.state, self.head_prefix)
         if not head:
             raise InputError(f"{source}: no {self.head_name}; fine-tune it first, by `--task {self.task}`")
-        dictionary = WordPieceDictionary(symbols(model.tokenizer, source), source=source)
-        if dictionary.second_type >= model.shape.token_types:
+        self.dictionary = WordPieceDictionary(symbols(model.tokenizer, source), source=source)
+        if self.dictionary.second_type >= model.shape.token_types:
             raise InputError(f"{source}: has one token type, but the second sentence of a pair needs another")
         with no_values():
             self.encoder = BertEncoder(None, model.shape)
             self.head = self.new_head(model)
-        self.layout = PairLayout(dictionary, max_length)
+        self.layout = PairLayout(self.dictionary, max_length)
         shortest, longest = self.layout.specials + 2, self.encoder.max_positions()
         if not shortest <= max_length <= longest:
             raise InputError(
