@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ppa_fairseq import tokenizer
 from ppa_fairseq.data.bitext_filters import Batch, LengthLimits, is_valid
+from ppa_fairseq.data.word_by_word import WordByWord
 
 
 @dataclass
@@ -24,27 +25,25 @@ class PairEncoder:
     """
 
     def __init__(self, texts: dict[str, str], source: str, limits: LengthLimits, valid_share: float):
-        self.tokenizer = tokenizer.build_tokenizer(texts, source)
-        self.symbols = tokenizer.symbols(texts, source)
+        self.words = WordByWord(tokenizer.build_tokenizer(texts, source), tokenizer.symbols(texts, source))
         self.limits = limits
         self.valid_share = valid_share
 
     def encode(self, batch: Batch) -> Encoded:
         """Encode the batch's pairs, judge their lengths and part them into train and valid."""
-        sentences = [sentence for pair in batch.pairs for sentence in pair]
-        encodings = self.tokenizer.encode_batch_fast(sentences, add_special_tokens=False)
+        lines = self.words.lines([sentence for pair in batch.pairs for sentence in pair])
         result = Encoded({"train": [], "valid": []}, Counter())
-        for pair, first, second in zip(batch.pairs, encodings[::2], encodings[1::2], strict=True):
-            if reason := self.limits.fault(len(first), len(second)):
+        for pair, first, second in zip(batch.pairs, lines[::2], lines[1::2], strict=True):
+            if reason := self.limits.fault(_length(first), _length(second)):
                 result.dropped[reason] += 1
                 continue
             split = "valid" if is_valid(pair[batch.pivot_side], self.valid_share) else "train"
-            result.splits[split].append((self._line(first.ids), self._line(second.ids)))
+            result.splits[split].append((first, second))
         return result
 
-    def _line(self, ids: list[int]) -> str:
-        # Not `Encoding.tokens`: the fast encoding leaves them empty.
-        return " ".join(map(self.symbols.__getitem__, ids))
+
+def _length(line: str) -> int:
+    return line.count(" ") + 1 if line else 0
 
 
 _encoder: PairEncoder  # of this worker process
