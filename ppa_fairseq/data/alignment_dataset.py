@@ -105,6 +105,10 @@ class AlignmentDataset(FairseqDataset):
             "pivot": sentence_hash(pivot),
         }
 
+    def origin(self, index: int) -> str:
+        """Where a pair of this epoch stands in the data: "de-en row 18", counted from 1."""
+        return f"{self.corpora[self._corpus[index]].name} row {self._row[index] + 1}"
+
     def num_tokens(self, index: int) -> int:
         return self.sizes[index]
 
@@ -124,8 +128,8 @@ class AlignmentDataset(FairseqDataset):
 
         Returns:
             ``net_input``: ``query_input`` (N queries, then N TLM sequences, packed), ``key_input`` (N keys, packed),
-            ``masked`` (M,) places in the packed query input; beside it ``target`` (M,), ``id``, ``pair``,
-            ``pivot`` and ``swapped`` (N,), and the counts fairseq logs.
+            ``masked`` (M,) places in the packed query input and ``masked_counts``, how many in each TLM sequence;
+            beside it ``target`` (M,), ``id``, ``pair``, ``pivot`` and ``swapped`` (N,), and the counts fairseq logs.
         """
         if not samples:
             return {}
@@ -142,12 +146,16 @@ class AlignmentDataset(FairseqDataset):
         pairs = [[self.cls, query, self.between, key] for query, key in sides] if self.masking else []
         query_input = self._pack(queries + pairs)
         masked = target = np.zeros(0, dtype=np.int64)
+        starts = query_input["cu_seqlens"].numpy()[len(queries) :]  # of the TLM sequences
         if self.masking:
-            start = int(query_input["cu_seqlens"][len(queries)])  # the first TLM token
-            masked, target = self._mask(query_input, start, index, query_input["lengths"][len(queries) :])
+            masked, target = self._mask(query_input, int(starts[0]), index, query_input["lengths"][len(queries) :])
         if self.languages:
             query_input["languages"] = self._language_ids(samples, swapped, queries, pairs)
-        net_input = {"query_input": query_input, "masked": torch.from_numpy(masked)}
+        net_input = {
+            "query_input": query_input,
+            "masked": torch.from_numpy(masked),
+            "masked_counts": np.diff(masked.searchsorted(starts)).tolist(),
+        }
         if self.contrastive:
             net_input["key_input"] = self._pack(keys)
         return {

@@ -9,6 +9,8 @@ import torch
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
+from ppa_fairseq.models.bert_encoder import first_tokens
+from ppa_fairseq.models.bert_encoder import first_tokens
 from ppa_fairseq.models.heads import ClassificationHead
 from ppa_fairseq.weights import CLASSIFICATION_HEAD, Checkpoint
 
@@ -59,7 +61,7 @@ class PairClassifier(PairModel):
             lengths = self.layout.length(*counts)
             for batch in batches_by_length(lengths.tolist(), self.batch_tokens):
                 packed = self.pack([self.layout.lay(*pairs[i]) for i in batch])
-                features = self.encoder(**packed, first_tokens_only=True)["hidden"]  # (B, C)
+                features = self.encoder(**packed, wanted=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
                 logits[start + np.array(batch)] = self.head(features).cpu().numpy()
                 progress(len(batch))
         if not np.isfinite(logits).all():

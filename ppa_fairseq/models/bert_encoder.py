@@ -33,6 +33,19 @@ class BertShape:
     attention_dropout: float = 0.1
 
 
+@dataclass
+class Wanted:
+    """The tokens of a packed batch whose last hidden states somebody reads."""
+
+    places: Tensor  # (R,) int64, ascending
+    counts: list[int]  # how many of them each of the B sequences has
+
+
+def first_tokens(cu_seqlens: Tensor) -> Wanted:
+    """Each sequence's [CLS]."""
+    return Wanted(cu_seqlens[:-1].long(), [1] * (len(cu_seqlens) - 1))
+
+
 class BertEncoder(FairseqEncoder):
     """Packed token ids -> packed hidden states. `dictionary` is kept for fairseq and may be None."""
 
@@ -63,14 +76,14 @@ class BertEncoder(FairseqEncoder):
         max_length: int,
         added_embedding: Tensor | None = None,
         return_layers: bool = False,
-        first_tokens_only: bool = False,
+        wanted: Wanted | None = None,
     ) -> dict:
         """Encode a packed batch (models/packing.py says what each entry is).
 
         `added_embedding` (T, C), say of languages, is summed into the embeddings before their LayerNorm.
         Returns {"hidden": (T, C)}; with `return_layers` also "layers", a list of (T, C): the embeddings, then
-        every layer's output. With `first_tokens_only`, "hidden" is (B, C), each sequence's [CLS]: the same
-        values, without most of the last layer's work. Raises InputError for a sequence longer than the position table.
+        every layer's output. With `wanted`, "hidden" is (R, C), of these R tokens alone: the same values, without
+        most of the last layer's work. Raises InputError for a sequence longer than the position table.
         """
         if max_length > self.max_positions():
             raise InputError(
@@ -92,11 +105,12 @@ class BertEncoder(FairseqEncoder):
             dtype=compute_dtype(hidden),
             head_dim=self.cfg.dim // self.cfg.heads,
             p=self.cfg.attention_dropout if self.training else 0.0,
+            counts=wanted and wanted.counts,
         )
         layers = [hidden]
         for layer in self.layers:
-            last = first_tokens_only and layer is self.layers[-1]
-            hidden = layer(hidden, attention, cu_seqlens[:-1].long() if last else None)
+            last = wanted and layer is self.layers[-1]
+            hidden = layer(hidden, attention, wanted.places if last else None)
             layers.append(hidden)
         return {"hidden": hidden, "layers": layers} if return_layers else {"hidden": hidden}
 
@@ -113,11 +127,11 @@ class BertLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(cfg.dim, eps=cfg.layer_norm_eps)
         self.dropout = Dropout(cfg.dropout)
 
-    def forward(self, hidden: Tensor, attention, first_tokens: Tensor | None = None) -> Tensor:
-        """(T, C) -> (T, C); with `first_tokens` (B,), where each sequence starts, -> (B, C) of these alone."""
-        attended = self.self_attn(hidden, attention, first_tokens)
-        if first_tokens is not None:
-            hidden = hidden[first_tokens]
+    def forward(self, hidden: Tensor, attention, places: Tensor | None = None) -> Tensor:
+        """(T, C) -> (T, C); with `places` (R,) -> (R, C), of the tokens there alone."""
+        attended = self.self_attn(hidden, attention, places)
+        if places is not None:
+            hidden = hidden[places]
         hidden = self.self_attn_layer_norm(hidden + self.dropout(attended))
         return self.final_layer_norm(hidden + self.dropout(self.fc2(F.gelu(self.fc1(hidden)))))
 
@@ -131,16 +145,16 @@ class SelfAttention(nn.Module):
         self.qkv_proj = nn.Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, hidden: Tensor, attention, first_tokens: Tensor | None = None) -> Tensor:
-        if first_tokens is None:
+    def forward(self, hidden: Tensor, attention, places: Tensor | None = None) -> Tensor:
+        if places is None:
             qkv = self.qkv_proj(hidden).unflatten(1, (3, self.heads, -1))  # (T, 3, H, D)
             return self.out_proj(attention(qkv).flatten(1))
         (weight, kv_weight), (bias, kv_bias) = (
             part.split([len(part) // 3, 2 * len(part) // 3]) for part in (self.qkv_proj.weight, self.qkv_proj.bias)
         )
-        query = F.linear(hidden[first_tokens], weight, bias).unflatten(1, (self.heads, -1))  # (B, H, D)
+        query = F.linear(hidden[places], weight, bias).unflatten(1, (self.heads, -1))  # (R, H, D)
         key_value = F.linear(hidden, kv_weight, kv_bias).unflatten(1, (2, self.heads, -1))  # (T, 2, H, D)
-        return self.out_proj(attention.of_first_tokens(query, key_value).flatten(1))
+        return self.out_proj(attention.of_some(query, key_value).flatten(1))
 
 
 class MaskedLMHead(nn.Module):

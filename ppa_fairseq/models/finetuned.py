@@ -9,7 +9,7 @@ from torch import nn
 
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
+from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, first_tokens
 from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models.heads import ClassificationHead, SpanHead
 from ppa_fairseq.traps import settle_training_args
@@ -92,7 +92,7 @@ class PPAClassifier(FinetunedModel):
 
     def forward(self, features_only: bool = True, classification_head_name: str = HEAD_NAME, **packed):
         """A packed batch of B sequences -> logits (B, K); the other arguments are those of fairseq's criterion."""
-        first = self.encoder(**packed, first_tokens_only=True)["hidden"]  # (B, C)
+        first = self.encoder(**packed, wanted=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
         return self.classification_heads[classification_head_name](first), None
 
 

@@ -20,20 +20,26 @@ CPU_GROUP_WIDTH = 8
 
 
 def plan_attention(
-    cu_seqlens: Tensor, lengths: list[int], max_length: int, dtype: torch.dtype, head_dim: int, p: float
+    cu_seqlens: Tensor,
+    lengths: list[int],
+    max_length: int,
+    dtype: torch.dtype,
+    head_dim: int,
+    p: float,
+    counts: list[int] | None = None,
 ):
     """The attention of one packed batch: a callable from query, key and value, (T, 3, H, D), to (T, H, D).
 
-    Its method `of_first_tokens` takes queries of the sequences' first tokens alone, (B, H, D), and keys and values of
-    all, (T, 2, H, D), to (B, H, D).
+    With `counts`, of B, its method `of_some` takes the queries of that many tokens of each sequence alone,
+    (R, H, D), and keys and values of all, (T, 2, H, D), to (R, H, D).
 
     `dtype` is the one in which the layers will compute; `p` is the dropout on attention probabilities.
     """
     device = cu_seqlens.device
     if p == 0 and varlen_runs(device, dtype, head_dim):
-        return VarlenAttention(cu_seqlens, max_length)
+        return VarlenAttention(cu_seqlens, max_length, counts)
     width = CPU_GROUP_WIDTH if device.type == "cpu" else max_length
-    return PaddedAttention(lengths, width, p, device)
+    return PaddedAttention(lengths, width, p, device, counts)
 
 
 def varlen_runs(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
@@ -51,77 +57,105 @@ def varlen_runs(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool
 class VarlenAttention:
     """No padding at all: the kernel takes `cu_seqlens`."""
 
-    def __init__(self, cu_seqlens: Tensor, max_length: int):
+    def __init__(self, cu_seqlens: Tensor, max_length: int, counts: list[int] | None = None):
         self.cu_seqlens = cu_seqlens
         self.max_length = max_length
+        if counts is not None:
+            starts = torch.tensor([0, *counts], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+            self.query_starts, self.max_count = starts.to(cu_seqlens.device, non_blocking=True), max(counts)
 
     def __call__(self, qkv: Tensor) -> Tensor:
         starts, longest = self.cu_seqlens, self.max_length
         return varlen_attn(*qkv.unbind(1), starts, starts, longest, longest)
 
-    def of_first_tokens(self, query: Tensor, key_value: Tensor) -> Tensor:
-        one_each = torch.arange(len(self.cu_seqlens), dtype=torch.int32, device=query.device)
-        return varlen_attn(query, *key_value.unbind(1), one_each, self.cu_seqlens, 1, self.max_length)
+    def of_some(self, query: Tensor, key_value: Tensor) -> Tensor:
+        keys = key_value.unbind(1)
+        return varlen_attn(query, *keys, self.query_starts, self.cu_seqlens, self.max_count, self.max_length)
 
 
 class PaddedAttention:
     """Sequences padded to the next multiple of `width`, and one group for each padded length."""
 
-    def __init__(self, lengths: list[int], width: int, dropout: float, device: torch.device):
+    def __init__(
+        self, lengths: list[int], width: int, dropout: float, device: torch.device, counts: list[int] | None = None
+    ):
         self.dropout = dropout
         true = torch.tensor(lengths)
         padded = (true + width - 1).div(width, rounding_mode="floor") * width
-        order = padded.argsort(stable=True)
-        group_lengths, counts = padded.unique(return_counts=True)
-        self.shapes = list(zip(counts.tolist(), group_lengths.tolist(), strict=True))
-        self.order = order.to(device, non_blocking=True)  # of the sequences, group by group
-        # Where each sequence starts in the padded layout, and from there where each token goes.
-        starts = torch.empty_like(true)
-        starts[order] = padded[order].cumsum(0) - padded[order]
-        shifts = starts - (true.cumsum(0) - true)
-        slots = torch.arange(int(true.sum())) + torch.repeat_interleave(shifts, true)  # (T,)
-        self.padded_total = int(padded.sum())
-        real = torch.zeros(self.padded_total, dtype=torch.bool)
-        real[slots] = True
-        self.slots = slots.to(device, non_blocking=True)
+        order = padded.argsort(stable=True)  # of the sequences, group by group
+        group_lengths, group = padded.unique(return_inverse=True)
+        members = group.bincount()
+        self.keys = Layout(true, group_lengths[group], order, members)
+        real = torch.zeros(self.keys.total, dtype=torch.bool)
+        real[self.keys.slots] = True
         self.masks = [
             None if bool(mask.all()) else mask.view(count, 1, 1, length).to(device, non_blocking=True)
-            for mask, (count, length) in zip(real.split(self._sizes()), self.shapes, strict=True)
+            for mask, (count, length) in zip(real.split(self.keys.sizes), self.keys.shapes, strict=True)
         ]
-
-    def _sizes(self) -> list[int]:
-        return [count * length for count, length in self.shapes]
+        self.keys.to(device)
+        if counts is not None:
+            wanted = torch.tensor(counts)
+            most = torch.ones_like(members).scatter_reduce(0, group, wanted, "amax")  # by group, 1 at least
+            self.queries = Layout(wanted, most[group], order, members).to(device)
 
     def __call__(self, qkv: Tensor) -> Tensor:
         outputs = []
-        for group, shape, mask in zip(self._padded(qkv), self.shapes, self.masks, strict=True):
-            query, key, value = group.unflatten(0, shape).permute(2, 0, 3, 1, 4)  # each (N, H, L, D)
-            attended = attend(query, key, value, mask, self.dropout)
-            outputs.append(attended.transpose(1, 2).flatten(0, 1))  # (N * L, H, D)
-        return torch.cat(outputs).index_select(0, self.slots)
+        for part, mask in zip(self.keys.pad(qkv), self.masks, strict=True):  # (N, L, 3, H, D)
+            query, key, value = part.permute(2, 0, 3, 1, 4)  # each (N, H, L, D)
+            outputs.append(attend(query, key, value, mask, self.dropout).transpose(1, 2))
+        return self.keys.pack(outputs)
 
-    def of_first_tokens(self, query: Tensor, key_value: Tensor) -> Tensor:
-        """What each sequence's first token attends to: its query (B, H, D), all keys and values (T, 2, H, D)."""
+    def of_some(self, query: Tensor, key_value: Tensor) -> Tensor:
+        """What the queries (R, H, D) attend to among the keys and values of their sequences, (T, 2, H, D)."""
         outputs = []
-        queries = query[self.order].split([count for count, _ in self.shapes])
-        groups = zip(queries, self._padded(key_value), self.shapes, self.masks, strict=True)
-        for first, group, shape, mask in groups:
-            key, value = group.unflatten(0, shape).permute(2, 0, 3, 1, 4)  # each (N, H, L, D)
-            outputs.append(attend(first.unsqueeze(2), key, value, mask, self.dropout).squeeze(2))  # (N, H, D)
-        return torch.empty_like(query).index_copy(0, self.order, torch.cat(outputs))  # (B, H, D)
+        groups = zip(self.queries.pad(query), self.keys.pad(key_value), self.masks, strict=True)
+        for some, part, mask in groups:  # (N, Q, H, D), (N, L, 2, H, D)
+            key, value = part.permute(2, 0, 3, 1, 4)
+            outputs.append(attend(some.transpose(1, 2), key, value, mask, self.dropout).transpose(1, 2))
+        return self.queries.pack(outputs)
 
-    def _padded(self, packed: Tensor) -> tuple[Tensor, ...]:
-        """(T, …) -> each group's (N * L, …), zeros where nothing is."""
-        padded = packed.new_zeros(self.padded_total, *packed.shape[1:]).index_copy(0, self.slots, packed)
-        return padded.split(self._sizes())
+
+class Layout:
+    """Where the rows of packed sequences go when each sequence is padded and they stand group by group.
+
+    Args:
+        true, padded: (B,) rows of each sequence before and after, equal after within a group.
+        order: (B,) the sequences, group by group.
+        members: sequences of each group.
+    """
+
+    def __init__(self, true: Tensor, padded: Tensor, order: Tensor, members: Tensor):
+        ends = padded[order].cumsum(0)
+        starts = torch.empty_like(true)
+        starts[order] = ends - padded[order]
+        shifts = starts - (true.cumsum(0) - true)
+        self.slots = torch.arange(int(true.sum())) + torch.repeat_interleave(shifts, true)  # of each row
+        self.total = int(ends[-1])
+        longest = padded[order[members.cumsum(0) - 1]]
+        self.shapes = list(zip(members.tolist(), longest.tolist(), strict=True))
+        self.sizes = [count * length for count, length in self.shapes]
+
+    def to(self, device: torch.device) -> "Layout":
+        self.slots = self.slots.to(device, non_blocking=True)
+        return self
+
+    def pad(self, packed: Tensor) -> list[Tensor]:
+        """(rows, …) -> each group's (N, L, …), zeros where nothing is."""
+        padded = packed.new_zeros(self.total, *packed.shape[1:]).index_copy(0, self.slots, packed)
+        parts = zip(padded.split(self.sizes), self.shapes, strict=True)
+        return [part.unflatten(0, shape) for part, shape in parts]
+
+    def pack(self, groups: list[Tensor]) -> Tensor:
+        """The reverse."""
+        return torch.cat([group.flatten(0, 1) for group in groups]).index_select(0, self.slots)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """softmax(query keyᵀ / √D) value, each (N, H, L, D); `mask` (N, 1, 1, L) is True at real keys."""
+    """softmax(query keyᵀ / √D) value, (N, H, Q, D) and twice (N, H, L, D); `mask` (N, 1, 1, L) is True at real keys."""
     if dropout == 0 or query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     # With dropout, SDPA on the CPU falls back to a path slower than writing it out.
-    scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)  # (N, H, L, L)
+    scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)  # (N, H, Q, L)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return fast_dropout(scores.softmax(-1), dropout, training=True) @ value

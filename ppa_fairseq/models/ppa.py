@@ -12,7 +12,7 @@ from omegaconf import II
 
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
+from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead, Wanted, first_tokens
 from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models.key_queue import KeyQueue
 from ppa_fairseq.models.momentum_twin import MomentumTwin
@@ -79,35 +79,45 @@ class PPAModel(BaseFairseqModel):
     def max_positions(self) -> int:
         return self.encoder.max_positions()
 
-    def forward(self, query_input: dict, masked: torch.Tensor, key_input: dict | None = None) -> dict:
+    def forward(
+        self, query_input: dict, masked: torch.Tensor, masked_counts: list[int], key_input: dict | None = None
+    ) -> dict:
         """Encode a batch of N pairs with M masked tokens.
 
         Args:
             query_input: N queries (none without *key_input*), then the TLM sequences, packed.
             masked: (M,) places of the masked tokens in the packed query input.
+            masked_counts: masked tokens of each TLM sequence.
             key_input: N keys, packed.
 
         Returns:
             ``logits`` (M, V); with *key_input* also ``query`` and ``key`` (N, D), of unit length.
         """
-        hidden = self.encode(query_input)  # (T, C)
+        count = 0 if key_input is None else len(key_input["lengths"])
+        starts = query_input["cu_seqlens"][: count + 1]  # of the queries
+        # Of the last layer, only what is read is worked out: all of a query only if its mean is.
+        if self.cfg.pooling == "cls":
+            places, counts = starts[:-1].long(), [1] * count
+        else:
+            counts = query_input["lengths"][:count]
+            places = torch.arange(sum(counts), device=masked.device)
+        wanted = Wanted(torch.cat([places, masked]), counts + masked_counts)
+        of_queries, of_masked = self.encode(query_input, wanted).split([len(places), len(masked)])
         # The MLM head runs on the masked places only: over all of them it would be most of the step.
-        output = {"logits": self.lm_head(hidden[masked], self.encoder.embed_tokens.weight)}
+        output = {"logits": self.lm_head(of_masked, self.encoder.embed_tokens.weight)}
         if key_input is not None:
-            count = len(key_input["lengths"])
-            length = sum(query_input["lengths"][:count])
-            sentence = pool(hidden[:length], query_input["cu_seqlens"][: count + 1], self.cfg.pooling)  # (N, C)
+            sentence = of_queries if self.cfg.pooling == "cls" else pool(of_queries, starts, "mean")  # (N, C)
             output["query"] = self.projection(sentence)
             output["key"] = self.encode_keys(key_input)
         return output
 
-    def encode(self, packed: dict) -> torch.Tensor:
-        """Last hidden states of the query encoder, (T, C)."""
+    def encode(self, packed: dict, wanted: Wanted) -> torch.Tensor:
+        """Last hidden states of the query encoder where they are wanted, (R, C)."""
         packed = dict(packed)
         languages = packed.pop("languages", None)
         if languages is not None:
             packed["added_embedding"] = self.language_embeddings(languages)  # (T, C)
-        return self.encoder(**packed)["hidden"]
+        return self.encoder(**packed, wanted=wanted)["hidden"]
 
     @torch.no_grad()
     def encode_keys(self, packed: dict) -> torch.Tensor:
@@ -127,7 +137,7 @@ class PPAModel(BaseFairseqModel):
     def sentences(self, encoder: BertEncoder, packed: dict) -> torch.Tensor:
         """The vectors (B, C) of packed sentences alone."""
         if self.cfg.pooling == "cls":
-            return encoder(**packed, first_tokens_only=True)["hidden"]
+            return encoder(**packed, wanted=first_tokens(packed["cu_seqlens"]))["hidden"]
         return pool(encoder(**packed)["hidden"], packed["cu_seqlens"], self.cfg.pooling)
 
     def update_succeeded(self) -> None:
