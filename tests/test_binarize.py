@@ -9,12 +9,17 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from fairseq.binarizer import FileBinarizer, VocabularyDatasetBinarizer
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ppa_fairseq import cli
-from ppa_fairseq.commands import binarize
+from ppa_fairseq.data import indexed_text
 from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.data.indexed_text import binarize_text
+from ppa_fairseq.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SYMBOLS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(60))]
@@ -73,6 +78,36 @@ def test_it_writes_what_fairseq_preprocess_writes(run, text, tmp_path):
     assert found.pop("vocab.txt") == (text / "vocab.txt").read_bytes()
     assert found == expected
     assert len(expected) == 8 + 2
+
+
+# Whatever a line may be: empty, of odd spaces and ends, with a symbol that is none of the dictionary's.
+ODD_LINES = st.lists(
+    st.text([*"w1 \t\r\n\x1c\x85\u2028\ufeff\xa0é"], max_size=12) | st.sampled_from(["w1 w2", "[SEP] w59", "", "[UNK]"])
+)
+
+
+@given(ODD_LINES, st.sampled_from(["", "\n"]), st.sampled_from([3, 1 << 20]))
+@settings(deadline=None, max_examples=60)
+def test_any_text_becomes_what_fairseq_makes_of_it(tmp_path_factory, lines, end, block):
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "text").write_bytes(("\n".join(lines) + end).encode())
+    dictionary = WordPieceDictionary(SYMBOLS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indexed_text, "BLOCK", block)
+        if not (folder / "text").stat().st_size:
+            with pytest.raises(InputError, match="empty"):
+                binarize_text(folder / "text", str(folder / "ours"), dictionary)
+            return
+        counts = binarize_text(folder / "text", str(folder / "ours"), dictionary)
+    binarizer = VocabularyDatasetBinarizer(dictionary)
+    summary = FileBinarizer.multiprocess_dataset(
+        str(folder / "text"), "mmap", binarizer, str(folder / "theirs"), vocab_size=len(dictionary)
+    )
+    for kind in ("bin", "idx"):
+        assert (folder / f"ours.{kind}").read_bytes() == (folder / f"theirs.{kind}").read_bytes()
+    rows = [row.tolist() for row in MMapIndexedDataset(str(folder / "theirs"))]
+    assert (counts["rows"], counts["tokens"]) == (summary.num_seq, summary.num_tok)
+    assert counts["unknown"] == sum(row.count(dictionary.unk()) for row in rows)
 
 
 def test_ids_are_line_numbers_and_rows_end_in_sep(run, text):
@@ -159,15 +194,12 @@ def test_an_earlier_run_is_replaced_but_nothing_else(run):
 
 
 def test_a_full_disk_leaves_nothing(run, monkeypatch, tmp_path):
-    real = os.replace
-    monkeypatch.setattr(binarize.os, "replace", lambda a, b: no_space() if str(b).endswith(".en.idx") else real(a, b))
+    def full(path, *mode):
+        return open("/dev/full" if str(path).endswith("valid.en-fr.fr.bin") else path, *mode)
+
+    monkeypatch.setattr(indexed_text, "open", full, raising=False)
     assert "No space left on device" in run(status=1)
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
-
-
-def no_space():
-    with open("/dev/full", "w") as file:
-        file.write("x")
 
 
 def append(name, content):

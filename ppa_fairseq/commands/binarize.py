@@ -29,7 +29,7 @@ from tqdm import tqdm
 from ppa_fairseq import tokenizer
 from ppa_fairseq.data.nli_encoder import FIELDS
 from ppa_fairseq.data.ordered_pool import OrderedPool
-from ppa_fairseq.data.preprocess_jobs import Job, NLIJob, PairJob, binarize, import_task
+from ppa_fairseq.data.preprocess_jobs import Job, NLIJob, PairJob, binarize, save_dictionaries
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
 
@@ -52,16 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=len(os.sched_getaffinity(0)),
         metavar="N",
-        help="language pairs or languages to binarize at a time (default: all cores)",
+        help="files to binarize at a time (default: all cores)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
     if args.workers < 1:
         raise InputError(f"--workers {args.workers}: must be at least 1")
-    import_task()  # before the workers are forked, which then have it
-    from ppa_fairseq.data.dictionary import WordPieceDictionary
-
     source = args.srcdict or args.text / "dict.txt"
     texts = _text_folders(args.text)
     with atomic_folder(args.destdir, _is_data_bin, "binarized data") as out:
@@ -70,17 +67,23 @@ def run(args: argparse.Namespace) -> None:
         else:
             named = [(text, name) for text in texts for name in _pair_names(text, args.lang_pairs)]
             jobs = [PairJob(text, name, source, out / text.relative_to(args.text)) for text, name in named]
-        WordPieceDictionary.load(str(source))  # says what is wrong with it once, not in every worker
+        save_dictionaries(jobs)
         for file in tokenizer.FILES:
             if (source.parent / file).is_file():
                 shutil.copy(source.parent / file, out)
+        files = [file for job in jobs for file in job.all_files()]
+        size = sum(file.text.stat().st_size for file in files)
+        # The dictionaries are loaded: the workers are forked with them.
         with (
-            OrderedPool(min(args.workers, len(jobs)), binarize) as pool,
-            tqdm(total=sum(job.size for job in jobs), unit="B", unit_scale=True) as progress,
+            OrderedPool(min(args.workers, len(files)), binarize) as pool,
+            tqdm(total=size, unit="B", unit_scale=True) as progress,
         ):
-            for job, counts in pool.map(jobs):
-                progress.update(job.size)
-                progress.write(_summary(job, counts))
+            counts = {}
+            for file, counted in pool.map(files):
+                counts[file.text] = counted
+                progress.update(file.text.stat().st_size)
+        summaries = [_summary(job, job.count(counts)) for job in jobs]
+    print("\n".join(summaries))
     folders = ":".join(str(args.destdir / text.relative_to(args.text)) for text in texts)
     print(f"written: {folders}, what fairseq-train takes as its data")
 

@@ -1,22 +1,32 @@
-"""Text to fairseq's binarized datasets by `fairseq-preprocess` itself, without starting it anew each time."""
+"""What `ppa binarize` has to do: text files, each to become an indexed dataset, and those that belong together."""
 
-import logging
-import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
-from ppa_fairseq.data.bitext_reader import LineReader
 from ppa_fairseq.data.nli_encoder import FIELDS
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import atomic_path
+
+
+class TextFile(NamedTuple):
+    """A text file, the dataset to make of it (without .bin and .idx), and the dictionary that tells its ids."""
+
+    text: Path
+    output: Path
+    dictionary: Path
+
+    @property
+    def is_label(self) -> bool:
+        """Whether it has labels, for which fairseq's plain dictionary is."""
+        return self.text.suffix == ".label"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one worker binarizes: the text *name* in the folder *text*."""
+    """The text *name* in the folder *text*: files by split that are line by line of one another."""
 
     text: Path
     name: str
@@ -27,26 +37,40 @@ class Job:
     def splits(self) -> list[str]:
         raise NotImplementedError
 
-    def files(self, split: str) -> list[Path]:
-        """Its text files, line by line of one another."""
+    def files(self, split: str) -> list[TextFile]:
         raise NotImplementedError
 
-    def calls(self) -> Iterator[tuple[Path, list[str]]]:
-        """Arguments of `fairseq-preprocess`, each with the folder it fills."""
+    def dictionary_copy(self, file: TextFile) -> Path:
+        """Where the dictionary of an output of `files` shall lie."""
         raise NotImplementedError
 
-    def outputs(self, split: str) -> list[Path]:
-        """The binarized WordPieces, without .bin and .idx."""
-        raise NotImplementedError
-
-    @property
-    def size(self) -> int:
-        """Bytes of its text. Raises InputError if a file is missing."""
-        files = [path for split in self.splits for path in self.files(split)]
-        for path in files:
+    def all_files(self) -> list[TextFile]:
+        """Those of all splits. Raises InputError if one is missing."""
+        files = [file for split in self.splits for file in self.files(split)]
+        for path, *_ in files:
             if not path.is_file():
                 raise InputError(f"{path}: no such file, but those that belong to it are there; prepare the text again")
-        return sum(path.stat().st_size for path in files)
+        return files
+
+    def count(self, rows: dict[Path, Counter]) -> dict[str, Counter]:
+        """By split the numbers of pairs, tokens ([SEP] included) and [UNK] among these, of `binarize`'s counts.
+
+        Raises InputError if files that belong together are unequal in length.
+        """
+        counts = {}
+        for split in self.splits:
+            first, *others = files = self.files(split)
+            for file in others:
+                if rows[file.text]["rows"] != rows[first.text]["rows"]:
+                    raise InputError(
+                        f"{first.text} has {rows[first.text]['rows']} lines but {file.text} has "
+                        f"{rows[file.text]['rows']}: they belong together line by line; prepare the text again"
+                    )
+            counts[split] = Counter(pairs=rows[first.text]["rows"])
+            for file in files:
+                if not file.is_label:
+                    counts[split] += Counter({name: rows[file.text][name] for name in ("tokens", "unknown")})
+        return counts
 
 
 class PairJob(Job):
@@ -56,19 +80,12 @@ class PairJob(Job):
     def splits(self) -> list[str]:
         return [split for split in ("train", "valid") if any(self.text.glob(f"{split}.{self.name}.*"))]
 
-    def files(self, split: str) -> list[Path]:
-        return [self.text / f"{split}.{self.name}.{language}" for language in self.name.split("-")]
+    def files(self, split: str) -> list[TextFile]:
+        names = [f"{split}.{self.name}.{language}" for language in self.name.split("-")]
+        return [TextFile(self.text / name, self.destination / name, self.dictionary) for name in names]
 
-    def calls(self) -> Iterator[tuple[Path, list[str]]]:
-        source, target = self.name.split("-")
-        arguments = ["--task", "ppa_alignment", "--source-lang", source, "--target-lang", target]
-        arguments += ["--srcdict", str(self.dictionary), "--tgtdict", str(self.dictionary)]
-        for split in self.splits:
-            arguments += [f"--{split}pref", str(self.text / f"{split}.{self.name}")]
-        yield self.destination, arguments
-
-    def outputs(self, split: str) -> list[Path]:
-        return [self.destination / path.name for path in self.files(split)]
+    def dictionary_copy(self, file: TextFile) -> Path:
+        return self.destination / f"dict{file.output.suffix}.txt"
 
 
 class NLIJob(Job):
@@ -78,89 +95,34 @@ class NLIJob(Job):
     def splits(self) -> list[str]:
         return [split for split in ("train", "valid", "test") if any((self.text / self.name).glob(f"{split}.*"))]
 
-    def files(self, split: str) -> list[Path]:
-        return [self.text / self.name / f"{split}.{part}" for part in FIELDS]
+    def files(self, split: str) -> list[TextFile]:
+        text, out = self.text / self.name, self.destination / self.name
+        dictionaries = {part: self.text / "labels.txt" if part == "label" else self.dictionary for part in FIELDS}
+        return [TextFile(text / f"{split}.{part}", out / part / split, dictionaries[part]) for part in FIELDS]
 
-    def calls(self) -> Iterator[tuple[Path, list[str]]]:
-        for part in FIELDS:
-            if part == "label":  # fairseq's plain dictionary
-                arguments = ["--srcdict", str(self.text / "labels.txt")]
-            else:
-                arguments = ["--task", "ppa_alignment", "--srcdict", str(self.dictionary)]
-            for split in self.splits:
-                arguments += [f"--{split}pref", str(self.text / self.name / f"{split}.{part}")]
-            yield self.destination / self.name / part, ["--only-source", *arguments]
-
-    def outputs(self, split: str) -> list[Path]:
-        return [self.destination / self.name / part / split for part in FIELDS if part != "label"]
+    def dictionary_copy(self, file: TextFile) -> Path:
+        return file.output.parent / "dict.txt"
 
 
-def binarize(job: Job) -> dict[str, Counter]:
-    """Binarize a job's text; by split the numbers of pairs, tokens ([SEP] included) and [UNK] among these.
-
-    Raises InputError if its files are missing, empty, no UTF-8 or unequal in length.
-    """
-    for split in job.splits:
-        _check_text(job.files(split))
-    for destination, arguments in job.calls():
-        _preprocess(arguments, destination, destination / f".{job.name}")
-    return {split: _count(job, split) for split in job.splits}
+def save_dictionaries(jobs: list[Job]) -> None:
+    """Put the dictionaries beside the datasets-to-be, in folders that are made."""
+    copies = {job.dictionary_copy(file): file for job in jobs for file in job.all_files()}
+    for path, file in copies.items():
+        with atomic_path(path) as beside:
+            _load(file.dictionary, file.is_label).save(str(beside))
 
 
-def _preprocess(arguments: list[str], destination: Path, beside: Path) -> None:
-    # Pairs share dict.en.txt, and are binarized at the same time: each in a folder of its own.
-    import_task()
-    from fairseq import options
-    from fairseq_cli import preprocess
+def binarize(file: TextFile) -> Counter:
+    """Make the dataset of one file; its numbers of rows, tokens and [UNK]. Raises InputError if it cannot."""
+    from ppa_fairseq.data.indexed_text import binarize_text
 
-    logging.disable(logging.INFO)  # fairseq's lines for every file
-    preprocess.main(options.get_preprocessing_parser().parse_args([*arguments, "--destdir", str(beside)]))
-    for handler in preprocess.logger.handlers[:]:  # one more each time
-        preprocess.logger.removeHandler(handler)
-        handler.close()
-    (beside / "preprocess.log").unlink()
-    for path in beside.iterdir():
-        os.replace(path, destination / path.name)
-    beside.rmdir()
+    return binarize_text(file.text, str(file.output), _load(file.dictionary, file.is_label))
 
 
-def _count(job: Job, split: str) -> Counter:
-    from fairseq.data.indexed_dataset import MMapIndexedDataset, best_fitting_int_dtype
+@lru_cache(maxsize=2)
+def _load(path: Path, is_label: bool):
+    from fairseq.data import Dictionary
 
     from ppa_fairseq.data.dictionary import WordPieceDictionary
 
-    dictionary = WordPieceDictionary.load(str(job.dictionary))
-    counts = Counter()
-    for prefix in job.outputs(split):
-        dataset = MMapIndexedDataset(str(prefix))  # its sizes are gone with it
-        counts["pairs"] = len(dataset)
-        counts["tokens"] += int(dataset.sizes.sum())
-        ids = np.memmap(f"{prefix}.bin", dtype=best_fitting_int_dtype(len(dictionary)), mode="r")
-        for start in range(0, len(ids), 1 << 20):
-            counts["unknown"] += int(np.count_nonzero(ids[start : start + (1 << 20)] == dictionary.unk()))
-    return counts
-
-
-def _check_text(files: list[Path]) -> None:
-    numbers = []
-    for path in files:
-        number = 0
-        for number, line in enumerate(LineReader(path), start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                raise InputError(f"{path}:{number}: not UTF-8 ({error}); prepare the text again") from None
-        if not number:
-            raise InputError(f"{path}: empty; prepare the text again, with more of it or without it")
-        numbers.append(number)
-    for path, number in zip(files, numbers, strict=True):
-        if number != numbers[0]:
-            raise InputError(
-                f"{files[0]} has {numbers[0]} lines but {path} has {number}: "
-                "they belong together line by line; prepare the text again"
-            )
-
-
-def import_task() -> None:
-    """Make fairseq know `--task ppa_alignment`, as `--user-dir` does."""
-    import ppa_fairseq.tasks.ppa_alignment  # noqa: F401
+    return (Dictionary if is_label else WordPieceDictionary).load(str(path))
