@@ -1,6 +1,7 @@
 """Sentences to vectors: batches of like length, packed, with every wanted layer and pooling from one pass."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from tokenizers import Encoding, Tokenizer
@@ -8,6 +9,7 @@ from tokenizers import Encoding, Tokenizer
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.bert_encoder import BertEncoder
 from ppa_fairseq.models.packing import pack, pool
+from ppa_fairseq.weights import no_values
 
 POOLINGS = ("cls", "mean")
 
@@ -44,7 +46,7 @@ class PackedEncoder:
                 f"--max-length {max_length}: the encoder has {limit} positions; give 3 to {limit}"
             )
         self.device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
-        self.encoder = encoder.to(self.device)
+        self.encoder = up_to(encoder, max(layers)).to(self.device)
         self.tokenizer = tokenizer
         self.layers = list(layers)
         self.max_length = limit if max_length is None else max_length
@@ -112,6 +114,17 @@ class SentenceEmbedder(PackedEncoder):
                 rows[:, batch] = torch.stack([pool(hidden, cu_seqlens, pooling) for hidden in layers]).float().cpu()
             progress(len(batch))
         return vectors
+
+
+def up_to(encoder: BertEncoder, layer: int) -> BertEncoder:
+    """The encoder without what is above a layer, of the same weights."""
+    if layer == encoder.cfg.layers:
+        return encoder
+    with no_values():
+        lower = BertEncoder(None, replace(encoder.cfg, layers=layer))
+    weights = encoder.state_dict()
+    lower.load_state_dict({name: weights[name] for name in lower.state_dict()}, assign=True)
+    return lower.train(encoder.training)
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
