@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import re
+import reprlib
 import sys
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -11,6 +12,15 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 class InputError(Exception):
     """Bad input. The message says where (file:line), what is wrong and what to do about it."""
+
+
+def shown(value: object) -> str:
+    """*value* as a message shows it: cut where it is long or deep, and nothing in it that a terminal would act on."""
+    return _shown.repr(value)
+
+
+_shown = reprlib.Repr()
+_shown.maxlevel, _shown.maxdict, _shown.maxlist, _shown.maxstring, _shown.maxother = 3, 3, 3, 80, 80
 
 
 def one_line(error: BaseException) -> str | None:

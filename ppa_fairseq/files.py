@@ -1,4 +1,4 @@
-"""Output that is whole or absent: written beside its place, then moved there in one step."""
+"""Output that is whole or absent: written beside its place, then moved there in one step; input of a sane size."""
 
 import os
 import shutil
@@ -7,6 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ppa_fairseq.errors import InputError
+
+LARGEST_TEXT = 128 << 20  # bytes of a configuration or a tokenizer; XLM-RoBERTa's tokenizer.json has 9 million
+
+
+def read_whole(path: Path) -> bytes:
+    """A file of a model's folder, other than its weights. Raises InputError if it is larger than any such file is."""
+    if (size := path.stat().st_size) > LARGEST_TEXT:
+        raise InputError(f"{path}: {size:,} bytes, and {LARGEST_TEXT:,} are read at the most; fetch the file again")
+    return path.read_bytes()
 
 
 @contextmanager

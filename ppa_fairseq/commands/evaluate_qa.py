@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import add_batching_arguments, check_models, named_path, positive
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
 from ppa_fairseq.evaluation.qa_metrics import METRICS, Scores, score
 from ppa_fairseq.evaluation.qa_sets import QuestionSet, find_question_sets
 from ppa_fairseq.files import atomic_folder
+from ppa_fairseq.strict_json import read_object
 
 if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
     from ppa_fairseq.data.squad_reader import Question
@@ -148,14 +149,12 @@ def read_predictions(path: Path, sets: list[QuestionSet]) -> Predictions:
 
 
 def read_texts(path: Path) -> dict[str, str]:
-    try:
-        texts = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file of predictions") from None
-    except ValueError as error:
-        raise InputError(f"{path}: no JSON ({error}); predictions are {{id: text}}") from None
-    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-        raise InputError(f"{path}: no predictions, which are {{id: text}}")
+    texts = read_object(path, "give predictions, which are {id: text}")
+    for question, text in texts.items():
+        if not isinstance(text, str):
+            raise InputError(
+                f"{path}: {shown(question)} has {shown(text)} for an answer; give predictions, which are {{id: text}}"
+            )
     return texts
 
 

@@ -8,7 +8,7 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.tokenizer import tokenize_line
 
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
 from ppa_fairseq.families import family_of
 
 WRITTEN_BY = "give the dict.txt that `ppa import-hf` writes"
@@ -71,7 +71,7 @@ class WordPieceDictionary(Dictionary):
         for number, line in enumerate(lines, start=1):
             symbol, space, count = line.rpartition(" ")
             if not space or not count.isdecimal():
-                raise InputError(f"{source}:{number}: no `symbol count` but {line[:80]!r}; {WRITTEN_BY}")
+                raise InputError(f"{source}:{number}: no `symbol count` but {shown(line)}; {WRITTEN_BY}")
             symbols.append(symbol)
             counts.append(int(count))
         return cls(symbols, counts, source)

@@ -6,15 +6,15 @@
 - JSON lines: XNLI-1.0's, MultiNLI's and SNLI's .jsonl; Hugging Face's, where the label is its number
 """
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppa_fairseq import strict_json
 from ppa_fairseq.data.bitext_reader import LANGUAGE, MAX_LINE, LineReader, is_unicode, unpacked_name
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class NLIFile:
         if isinstance(key, (str, int)) and not isinstance(key, bool) and key in names:
             return names[key]
         expected = ", ".join(self.labels)
-        fault = "no label" if field is None or field not in record else f"unknown label {str(label)[:80]!r}"
+        fault = "no label" if field is None or field not in record else f"unknown label {shown(label)}"
         raise InputError(f"{where}: {fault}; it must be one of {expected}, or {NO_CONSENSUS} for none")
 
     def _records(self) -> Iterator[tuple[int, dict]]:
@@ -250,14 +250,14 @@ def _pair_id(record: dict, name: str | None) -> str | None:
 def _language(record: dict, where: str) -> str:
     language = str(record.get("language", "")).strip()
     if not LANGUAGE.fullmatch(language):
-        raise InputError(f"{where}: {language[:80]!r} in the column language is no language code; correct the line")
+        raise InputError(f"{where}: {shown(language)} in the column language is no language code; correct the line")
     return language
 
 
 def _parse_json(line: str, where: str) -> dict:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record = strict_json.loads(line)
+    except ValueError as error:
         raise InputError(f"{where}: no JSON ({error}); each line must be an object of its own") from None
     if not isinstance(record, dict):
         raise InputError(f"{where}: no JSON object; each line must be an object of its own")

@@ -1,7 +1,6 @@
 """Questions over contexts from SQuAD-format files (SQuAD 1.1 and 2.0, MLQA, XQuAD, TyDiQA-GoldP), checked whole."""
 
 import gzip
-import json
 import lzma
 import zlib
 from collections import Counter
@@ -9,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ppa_fairseq import strict_json
 from ppa_fairseq.data.bitext_reader import UNPACKERS, is_unicode
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
 
 EXPECTED = "expected SQuAD's format: data > paragraphs > context and qas > id, question, answers > text, answer_start"
 
@@ -83,8 +83,8 @@ def _read_text(path: Path) -> str:
 def _paragraphs(text: str, path: Path) -> Iterator[tuple[dict, object, str]]:
     """(entry of qas, context, place of the paragraph) of every question."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = strict_json.loads(text)
+    except ValueError as error:
         raise InputError(f"{path}: no JSON ({error}); {EXPECTED}") from None
     paragraphs = 0
     for number, article in enumerate(_list(content, "data", str(path)), start=1):
@@ -101,8 +101,8 @@ def _lines(text: str, path: Path) -> Iterator[tuple[dict, object, str]]:
             continue
         place = f"{path}:{number}"
         try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            entry = strict_json.loads(line)
+        except ValueError as error:
             raise InputError(f"{place}: no JSON ({error}); a .jsonl has one question a line") from None
         if not isinstance(entry, dict):
             raise InputError(f"{place}: no JSON object; a .jsonl has id, context, question and answers in each line")
@@ -120,7 +120,7 @@ def _question(entry: object, context: object, place: str, contexts: dict[str, st
     """The question that an entry is, checked. *contexts*: those seen, so that equal ones are one object."""
     own_id = str(entry.get("id", "")) if isinstance(entry, dict) else ""
     if not own_id.strip() or not own_id.isprintable():  # a line break would break ids.txt
-        raise InputError(f"{place}: a question without an id that can be printed ({own_id!r}); {EXPECTED}")
+        raise InputError(f"{place}: a question without an id that can be printed ({shown(own_id)}); {EXPECTED}")
     place = f"{place}: question {own_id}"
     for name, text in (("context", context), ("question", entry.get("question"))):
         if not isinstance(text, str) or not text.strip():
