@@ -1,0 +1,101 @@
+"""The plots of the report, from what has been measured so far."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from results import AVERAGE, UNALIGNED, Results
+
+from ppa_fairseq.evaluation.plots import plot_by_layer, save
+
+CURVES = {
+    "contrastive": "contrastive loss, bits",
+    "contrastive_acc": "contrastive accuracy, %",
+    "tlm": "TLM loss, bits",
+}
+SHOWN = ("ar", "de", "hi", "zh")  # languages of the heatmaps, where they are there
+
+
+def draw(results: Results, folder: Path) -> dict[str, str]:
+    """Write what can be drawn; {file name: title}."""
+    plots: dict[str, tuple[Callable, str]] = {
+        "retrieval-by-layer.png": (by_layer, "Retrieval by layer, mean pooling, seed by seed average"),
+        "curves.png": (curves, "Training curves, first seed"),
+        "heatmaps.png": (heatmaps, "Cosine similarity of sentences and their English translations"),
+        "map.png": (sentence_map, "The same sentences in every language, in two dimensions (t-SNE)"),
+    }
+    return {name: title for name, (plot, title) in plots.items() if plot(results, title, folder / name)}
+
+
+def by_layer(results: Results, title: str, path: Path) -> bool:
+    panels = {"xx→en": {}, "en→xx": {}}
+    for row in results.rows:
+        if len(row.seeds) > 1 and results.retrieval(row):
+            for layer in range(results.layers(row) + 1):
+                found = [by_pair[AVERAGE] for by_pair in results.retrieval(row, "mean", layer).values()]
+                for side, percents in enumerate(panels.values()):
+                    percents.setdefault(row.label, {})[layer] = float(np.mean([both[side] for both in found]))
+    if panels["xx→en"]:
+        plot_by_layer(path, title, panels)
+    return bool(panels["xx→en"])
+
+
+def curves(results: Results, title: str, path: Path) -> bool:
+    rows = [row for row in results.rows if len(row.seeds) > 1 and row.name != UNALIGNED]
+    found = {name: {row.label: results.curve(row, row.seeds[0], name) for row in rows} for name in CURVES}
+    if not any(points for by_row in found.values() for points in by_row.values()):
+        return False
+    figure, axes = plt.subplots(1, len(CURVES), figsize=(4 * len(CURVES), 3.4), layout="constrained")
+    for axis, (name, by_row) in zip(axes, found.items(), strict=True):
+        for place, (label, points) in enumerate(by_row.items()):
+            if points:
+                axis.plot(list(points), list(points.values()), label=label, color=f"C{place}")
+        axis.set_xlabel("updates")
+        axis.set_ylabel(CURVES[name])
+        axis.grid(alpha=0.3)
+    lines = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4, frameon=False)
+    save(figure, title, path)
+    return True
+
+
+def heatmaps(results: Results, title: str, path: Path) -> bool:
+    vectors = results.sentence_map()
+    if vectors is None:
+        return False
+    languages = list(vectors["languages"])
+    shown = [language for language in SHOWN if language in languages] or languages[:4]
+    size = 2.2 * len(shown) + 0.8, 4.6
+    figure, axes = plt.subplots(2, len(shown), figsize=size, squeeze=False, layout="constrained")
+    for model, line in zip(("before", "after"), axes, strict=True):
+        similarity = vectors[f"{model}-similarity"]  # (L, M, M)
+        for axis, language in zip(line, shown, strict=True):
+            image = axis.imshow(similarity[languages.index(language)], cmap="viridis", vmin=similarity.min(), vmax=1)
+            axis.set_title(f"{language}–en, {model}", fontsize=9)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        figure.colorbar(image, ax=line, shrink=0.8)
+    save(figure, title, path)
+    return True
+
+
+def sentence_map(results: Results, title: str, path: Path) -> bool:
+    vectors = results.sentence_map()
+    if vectors is None:
+        return False
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
+    colours = plt.get_cmap("tab20")
+    for axis, model in zip(axes, ("before", "after"), strict=True):
+        for place, (language, points) in enumerate(
+            zip(vectors["languages"], vectors[f"{model}-coordinates"], strict=True)
+        ):
+            axis.scatter(*points.T, s=2, color=colours(place), label=language, linewidths=0)
+        axis.set_title(model)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    handles, labels = axes[0].get_legend_handles_labels()
+    place = {"loc": "outside lower center", "ncols": 15, "columnspacing": 0.8}
+    figure.legend(handles, labels, **place, markerscale=4, frameon=False)
+    save(figure, title, path)
+    return True

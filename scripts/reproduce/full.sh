@@ -1,0 +1,28 @@
+# The full setting: all data, for one GPU. Its sizes are planned, not tried: no GPU was at hand.
+# shellcheck shell=bash disable=SC2034
+
+seeds="1 2 3"
+
+# Alignment.
+bitext_flags="--min-tokens 4 --max-valid 500"
+batch=128
+pairs=384000 # that a main row is trained on, each once
+align_flags="--pooling mean --momentum 0.999 --queue-size 32000 --temperature 0.05 --dropout 0 --attention-dropout 0
+  --lr 1e-4 --num-workers 2 --log-interval 50"
+checkpoint_flags="--save-interval-updates 1000 --keep-interval-updates 1"
+queue_sizes="1024 8192 131072"
+learning_rates="3e-5 3e-4"
+pair_counts="25000 100000"
+
+# Measuring.
+tatoeba_pairs=0 # all
+perplexity_sentences=0
+
+# XNLI.
+xnli_rows="unaligned ppa moco tlm xlm-tlm"
+translate_rows="unaligned ppa"
+xnli_test=1245
+xnli_train=1245
+nli_updates=1250 # two epochs of 19,998 examples
+translate_updates=1000
+finetune_flags="--attention-dropout 0 --num-workers 2 --log-interval 50"

@@ -1,0 +1,28 @@
+# The quick setting: the whole table on one CPU core in about an hour and a half. Sizes are what that time allows.
+# shellcheck shell=bash disable=SC2034
+
+seeds="1 2 3"
+
+# Alignment. Short pairs, as they take the least time and Tatoeba's are short, too.
+bitext_flags="--min-tokens 4 --max-tokens 48 --max-train 1000 --max-valid 100 --workers 1"
+batch=32
+pairs=1280 # that a main row is trained on, each once
+align_flags="--pooling mean --momentum 0.95 --queue-size 2048 --temperature 0.05 --dropout 0 --attention-dropout 0
+  --lr 3e-4 --num-workers 0 --log-interval 5"
+checkpoint_flags="--no-save-optimizer-state" # a run of minutes starts again when it was stopped
+queue_sizes="64 512"
+learning_rates="1e-4 6e-4"
+pair_counts="640 5120"
+
+# Measuring.
+tatoeba_pairs=200 # of each language
+perplexity_sentences=100
+
+# XNLI.
+xnli_rows="unaligned ppa"
+translate_rows="ppa"
+xnli_test=180
+xnli_train=600
+nli_updates=100
+translate_updates=40
+finetune_flags="--lr 1e-4 --dropout 0.1 --attention-dropout 0 --num-workers 0 --log-interval 10 --no-save-optimizer-state"

@@ -1,0 +1,145 @@
+"""What the steps of scripts/reproduce.sh have left in its OUT: rows, seeds, and the numbers that were measured."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+
+UNALIGNED = "unaligned"
+AVERAGE = "average"
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the evidence, as scripts/reproduce/rows.sh names it."""
+
+    name: str
+    label: str
+    seeds: tuple[str, ...]
+    flags: str
+
+
+class Results:
+    """Numbers by row and seed. What no finished step has measured is absent, not zero.
+
+    Args:
+        out: the OUT of scripts/reproduce.sh.
+    """
+
+    def __init__(self, out: Path):
+        self.out = out
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        lines = (self.out / "rows.tsv").read_text(encoding="utf-8").splitlines()
+        cells = (line.split("\t") for line in lines)
+        return [Row(name, label, tuple(seeds.split()), flags) for name, label, seeds, flags in cells]
+
+    @cached_property
+    def steps(self) -> dict[str, dict]:
+        """{name: its record}, of the steps that have ended well, in the order of their ends."""
+        files = sorted((self.out / "steps").glob("*.json"), key=lambda file: file.stat().st_mtime)
+        records = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+        return {record["step"]: record for record in records}
+
+    @property
+    def setting(self) -> str:
+        return (self.out / "setting").read_text(encoding="utf-8").strip()
+
+    def read(self, kind: str, row: Row, seed: str, folder: str, file: str) -> dict | None:
+        name = f"{row.name}.{seed}"
+        if f"{kind}.{name}" not in self.steps:
+            return None
+        return json.loads((self.out / folder / name / file).read_text(encoding="utf-8"))
+
+    def retrieval(self, row: Row, pooling: str = "mean", layer: int | None = None) -> dict[str, dict[str, tuple]]:
+        """{seed: {pair or AVERAGE: (xx→en, en→xx)}}, top-1 percent; of the last layer if none is named."""
+        found = {}
+        for seed in row.seeds:
+            if document := self.read("retrieve", row, seed, "retrieve", "retrieval.json"):
+                wanted = document["models"][row.name]["layers"] if layer is None else layer
+                found[seed] = {
+                    result["pair"]: (result["forward"], result["backward"])
+                    for result in document["results"]
+                    if (result["layer"], result["pooling"], result["scoring"]) == (wanted, pooling, "cosine")
+                }
+        return found
+
+    def layers(self, row: Row) -> int:
+        return self.read("retrieve", row, row.seeds[0], "retrieve", "retrieval.json")["models"][row.name]["layers"]
+
+    def xnli(self, row: Row, kind: str = "zero-shot") -> dict[str, dict[str, float]]:
+        """{seed: {language or AVERAGE: percent}}; kind: zero-shot, translate-train or code-switch."""
+        found = {}
+        for seed in row.seeds:
+            if document := self.read(kind, row, seed, f"{kind}-results", "xnli.json"):
+                found[seed] = {result["language"]: result["accuracy"] for result in document["results"]}
+        return found
+
+    def word_alignment(self, row: Row) -> dict[str, dict[int, float]]:
+        """{seed: {layer: alignment error rate in percent}}, by the softmax method."""
+        found = {}
+        for seed in row.seeds:
+            if document := self.read("words", row, seed, "words", "alignment.json"):
+                rates = {r["layer"]: r["aer"] for r in document["results"] if r["method"] == "softmax"}
+                found[seed] = dict(sorted(rates.items()))
+        return found
+
+    def perplexity(self, row: Row) -> dict[str, dict[str, tuple[float, float]]]:
+        """{seed: {"MLM" or "TLM": (perplexity, accuracy in percent)}}, on average over the texts."""
+        found = {}
+        for seed in row.seeds:
+            if document := self.read("perplexity", row, seed, "perplexity", "perplexity.json"):
+                found[seed] = {
+                    result["kind"]: (result["perplexity"], result["accuracy"])
+                    for result in document["results"]
+                    if result["text"] == AVERAGE
+                }
+        return found
+
+    def curve(self, row: Row, seed: str, metric: str) -> dict[int, float]:
+        """{update: value}, as fairseq-train logged it."""
+        if f"align.{row.name}.{seed}" not in self.steps:
+            return {}
+        points = {}
+        for line in (self.out / "steps" / f"align.{row.name}.{seed}.log").read_text(errors="replace").splitlines():
+            _, found, logged = line.partition("| train_inner | ")
+            if found and metric in (values := json.loads(logged)):
+                points[int(values["num_updates"])] = float(values[metric])
+        return points
+
+    def sentence_map(self) -> Mapping[str, np.ndarray] | None:
+        """What sentence_map.py wrote."""
+        return np.load(self.out / "sentence-map.npz") if "sentence-map" in self.steps else None
+
+    def data_counts(self) -> list[str]:
+        """What the preparation kept, a paragraph for each kind of data."""
+        told = []
+        if "text" in self.steps:
+            by_pair = json.loads((self.out / "text" / "statistics.json").read_text(encoding="utf-8"))
+            counts = {what: sum(pair[what] for pair in by_pair.values()) for what in ("read", "train", "valid")}
+            dropped = counts["read"] - counts["train"] - counts["valid"]
+            told.append(
+                f"Bitext: {len(by_pair)} language pairs, {counts['read']:,} sentence pairs read, {counts['train']:,} "
+                f"to train on, {counts['valid']:,} held out, {dropped:,} dropped or spare."
+            )
+        for step, what in (("nli-text", "English NLI"), ("xnli-text", "Translations to train on")):
+            if step in self.steps:
+                counts = json.loads((self.out / step / "statistics.json").read_text(encoding="utf-8"))["train"]
+                told.append(f"{what}: {counts['rows']:,} rows in {len(counts['languages'])} languages.")
+        return told
+
+
+def spread(values: list[float], expected: int = 0, digits: int = 1) -> str:
+    """Mean ± standard deviation of the seeds; how many there are if fewer than expected; NOT_RUN of none."""
+    if not values:
+        return NOT_RUN
+    text = f"{fmean(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {stdev(values):.{digits}f}"
+    return text if len(values) >= expected else f"{text} ({len(values)} of {expected} seeds)"

@@ -1,0 +1,29 @@
+# The rows of the evidence:  row NAME WHAT-IT-IS all|first FAIRSEQ-TRAIN-FLAGS
+#
+# Read by scripts/reproduce.sh, after the setting. "all" rows are trained with all of its seeds, "first" rows with the
+# first one. What concerns the contrastive part alone (queue, momentum, negatives) or is costly (learning rate, data) is compared without TLM: with
+# "MoCo only", not with PPA.
+# shellcheck shell=bash disable=SC2046,SC2154
+
+row unaligned "unaligned" all
+row ppa "MoCo + TLM (PPA)" all
+row moco "MoCo only" all --tlm-weight 0
+row tlm "TLM only" all --contrastive-weight 0
+row xlm-tlm "TLM only, as in XLM" all --contrastive-weight 0 --tlm-reset-positions --tlm-language-embeddings
+
+row no-shuffle "PPA, no input shuffling" first --no-input-shuffle
+row ppa-cls "PPA, [CLS] pooling" first --pooling cls
+row moco-cls "MoCo only, [CLS] pooling" first --tlm-weight 0 --pooling cls
+for size in $queue_sizes; do
+  row "queue-$size" "MoCo only, queue of $size" first --tlm-weight 0 --queue-size "$size"
+done
+row no-pivot "MoCo only, pivot-aware negatives off" first --tlm-weight 0 --no-pivot-aware
+for momentum in 0 0.99 0.999; do
+  row "momentum-$momentum" "MoCo only, momentum $momentum" first --tlm-weight 0 --momentum "$momentum"
+done
+for lr in $learning_rates; do
+  row "lr-$lr" "MoCo only, learning rate $lr" first --tlm-weight 0 --lr "$lr"
+done
+for count in $pair_counts; do
+  row "pairs-$count" "MoCo only, $count pairs" first --tlm-weight 0 $(of_pairs "$count")
+done

@@ -1,0 +1,269 @@
+"""scripts/reproduce.sh: a step runs once, a killed run goes on, and the report says what the result files say."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts" / "reproduce"))
+
+import report  # noqa: E402
+from results import NOT_RUN, Results, spread  # noqa: E402
+from split_xnli import main as split_xnli  # noqa: E402
+
+from ppa_fairseq.data.nli_reader import find_nli  # noqa: E402
+from ppa_fairseq.errors import InputError  # noqa: E402
+
+STEP = [sys.executable, str(ROOT / "scripts" / "reproduce" / "step.py")]
+
+
+def step(steps: Path, name: str, *command) -> subprocess.CompletedProcess:
+    line = [*STEP, str(steps), name, *map(str, command)]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+
+def test_a_step_runs_once_and_no_other_command_takes_its_place(tmp_path):
+    append = ["sh", "-c", f"echo ran | tee -a {tmp_path}/count"]
+    for _ in range(2):
+        assert step(tmp_path, "one", *append).returncode == 0
+    assert (tmp_path / "count").read_text() == "ran\n" == (tmp_path / "one.log").read_text()
+    record = json.loads((tmp_path / "one.json").read_text())
+    assert record["command"] == append and record["seconds"] >= 0 and "torch" in record["machine"]
+    other = step(tmp_path, "one", "true")
+    assert other.returncode == 1 and "one.json is of another command" in other.stderr
+
+
+def test_a_step_that_fails_says_why_and_is_not_taken_for_done(tmp_path):
+    failed = step(tmp_path, "one", "sh", "-c", "echo no such disk; exit 3")
+    assert failed.returncode == 1 and "no such disk" in failed.stderr and "status 3" in failed.stderr
+    assert not (tmp_path / "one.json").exists()
+    assert step(tmp_path, "one", "true").returncode == 0
+
+
+def xnli_folder(folder: Path, premises: int) -> Path:
+    """Two languages, three rows a premise, as XNLI has them."""
+    folder.mkdir()
+    for lang in ("en", "fr"):
+        rows = [
+            f"{lang} premise {number}\t{lang} hypothesis {number} {label}\t{label}\n"
+            for number in range(premises)
+            for label in ("neutral", "contradiction", "entailment")
+        ]
+        (folder / f"dev-{lang}.tsv").write_text("".join(rows))
+    return folder
+
+
+def test_no_premise_is_trained_and_measured_on(tmp_path):
+    data = find_nli([str(xnli_folder(tmp_path / "xnli", 20))])
+    split_xnli(data, tmp_path / "out", test=15, train=30)
+    parts = {part: find_nli(sorted(map(str, (tmp_path / "out").glob(f"{part}-*.tsv")))) for part in ("test", "train")}
+    assert {part: len(rows["en"]) for part, rows in parts.items()} == {"test": 15, "train": 30}
+    for rows in parts.values():
+        said = [[row.hypothesis.removeprefix(f"{lang} ") for row in rows[lang]] for lang in ("en", "fr")]
+        assert said[0] == said[1]
+    premises = [{row.premise for row in rows["en"]} for rows in parts.values()]
+    assert len(premises[0]) == 5 and len(premises[1]) == 10 and not premises[0] & premises[1]
+    with pytest.raises(InputError, match="60 rows are too few"):
+        split_xnli(data, tmp_path / "out", test=30, train=31)
+
+
+def test_spread_is_the_mean_and_the_sample_deviation():
+    values = list(np.random.default_rng(0).uniform(0, 100, 3))
+    assert spread(values, 3) == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+    assert spread(values[:2], 3).endswith("(2 of 3 seeds)")
+    assert spread(values[:1]) == f"{values[0]:.1f}" and spread([]) == NOT_RUN
+
+
+class MadeUp:
+    """An OUT in which some steps are done, with random numbers for results."""
+
+    def __init__(self, out: Path):
+        self.out, self.rng = out, random.Random(0)
+        (out / "steps").mkdir(parents=True)
+        (out / "setting").write_text("tiny\n")
+        rows = ["unaligned\tunaligned\t1 2 3\t", "ppa\tMoCo + TLM (PPA)\t1 2 3\t", "moco\tMoCo only\t1 2 3\t"]
+        (out / "rows.tsv").write_text("".join(row + "\n" for row in [*rows, "queue-9\tqueue of 9\t1\t"]))
+
+    def write(self, kind: str, name: str, file: str, document: dict) -> None:
+        record = {"step": f"{kind}.{name}", "command": ["none"], "machine": "none", "seconds": 1, "cpu_seconds": 1}
+        (self.out / "steps" / f"{kind}.{name}.json").write_text(json.dumps(record))
+        (self.out / file).parent.mkdir(parents=True, exist_ok=True)
+        (self.out / file).write_text(json.dumps(document))
+
+    def retrieval(self, row: str, seed: int) -> tuple[float, float]:
+        """Both directions of the average, mean-pooled at the last of 2 layers."""
+        results = [
+            {"pair": pair, "layer": layer, "pooling": pooling, "scoring": "cosine", "pairs": 9}
+            | {side: self.rng.uniform(0, 100) for side in ("forward", "backward")}
+            for pair in ("de-en", "average")
+            for layer in range(3)
+            for pooling in ("cls", "mean")
+        ]
+        document = {"models": {row: {"layers": 2}}, "results": results}
+        self.write("retrieve", f"{row}.{seed}", f"retrieve/{row}.{seed}/retrieval.json", document)
+        return results[-1]["forward"], results[-1]["backward"]
+
+    def xnli(self, kind: str, row: str, seed: int, average: float) -> None:
+        results = [{"language": lang, "accuracy": value} for lang, value in (("fr", average - 1), ("average", average))]
+        self.write(kind, f"{row}.{seed}", f"{kind}-results/{row}.{seed}/xnli.json", {"results": results})
+
+
+def cells(text: str, start: str) -> list[str]:
+    """Of the report's table lines that begin so, the one of most cells."""
+    found = [line.strip("|").split("|") for line in text.splitlines() if line.startswith(f"| {start}")]
+    return [cell.strip() for cell in max(found, key=len)]
+
+
+def test_the_report_has_the_result_files_numbers_and_nothing_else(tmp_path):
+    made = MadeUp(tmp_path / "out")
+    base = made.retrieval("unaligned", 1)
+    ppa = [made.retrieval("ppa", seed) for seed in (1, 2, 3)]
+    moco = [made.retrieval("moco", seed) for seed in (1, 2)]
+    for kind, low in (("zero-shot", 45.0), ("translate-train", 46.0), ("code-switch", 45.5)):
+        for seed in (1, 2, 3):
+            made.xnli(kind, "ppa", seed, low + seed)
+            if kind == "zero-shot":
+                made.xnli(kind, "unaligned", seed, 38.0 + seed)
+    page = tmp_path / "docs" / "results.md"
+    report.main(made.out, page)
+    text = page.read_text()
+    assert cells(text, "unaligned")[2:4] == [f"{value:.1f}" for value in base]
+    for side in (0, 1):
+        mean, deviation = np.mean(ppa, axis=0)[side], np.std(ppa, axis=0, ddof=1)[side]
+        assert cells(text, "MoCo + TLM")[2 + side] == f"{mean:.1f} ± {deviation:.1f}"
+        assert cells(text, "MoCo only")[2 + side].startswith(f"{np.mean(moco, axis=0)[side]:.1f} ± ")
+        assert cells(text, "MoCo only")[2 + side].endswith("(2 of 3 seeds)")
+    assert cells(text, "queue of 9")[2:] == [NOT_RUN] * 6
+    assert cells(text, "MoCo only")[6:] == [NOT_RUN] * 2
+    assert cells(text, "XNLI zero-shot")[1:] == ["unaligned 40.0 ± 1.0, PPA 47.0 ± 1.0 (+7.0)", "met"]
+    assert cells(text, "XNLI: code")[1:] == ["plain 48.0 ± 1.0, code-switching 47.5 ± 1.0 (-0.5)", "missed"]
+    assert (page.parent / "results" / "retrieval-by-layer.png").stat().st_size > 1000
+    assert not (page.parent / "results" / "curves.png").exists()
+
+
+def test_a_gain_within_the_spread_is_no_gain_and_notes_stay(tmp_path):
+    made = MadeUp(tmp_path / "out")
+    for seed, (before, after) in enumerate([(40.0, 60.0), (50.0, 61.0), (45.0, 49.0)], 1):
+        made.xnli("zero-shot", "unaligned", seed, before)
+        made.xnli("zero-shot", "ppa", seed, after)
+    page = tmp_path / "results.md"
+    report.main(made.out, page)
+    assert cells(page.read_text(), "XNLI zero-shot")[2] == "missed"
+    assert cells(page.read_text(), "retrieval")[2] == NOT_RUN
+    first, last = report.NOTES
+    page.write_text(page.read_text().replace(f"{first}\n", f"{first}\n\nWe see why.\n"))
+    made.xnli("zero-shot", "unaligned", 2, 48.0)
+    report.main(made.out, page)
+    text = page.read_text()
+    assert text.count("We see why.") == text.count(first) == text.count(last) == 1
+    assert cells(text, "XNLI zero-shot")[2] == "met"
+
+
+def test_a_result_without_its_finished_step_does_not_count(tmp_path):
+    made = MadeUp(tmp_path / "out")
+    made.retrieval("ppa", 1)
+    row = next(row for row in Results(made.out).rows if row.name == "ppa")
+    assert list(Results(made.out).retrieval(row)) == ["1"]
+    (made.out / "steps" / "retrieve.ppa.1.json").unlink()
+    assert Results(made.out).retrieval(row) == {}
+
+
+SETTING = """
+seeds="1 2"
+bitext_flags= batch=4 pairs=8 align_flags="--queue-size 8" checkpoint_flags=
+queue_sizes=4 learning_rates= pair_counts=4
+tatoeba_pairs=2 perplexity_sentences=2
+xnli_rows= translate_rows= xnli_test=3 xnli_train=3 nli_updates=1 translate_updates=1 finetune_flags=
+"""
+
+STUB = """#!/bin/sh
+# Notes what it was asked for; "measures" 1 and 2 percent; a training with seed 2 waits for the file "go".
+echo "$(basename "$0") $*" >> calls
+case "$1 $*" in
+  retrieve*)
+    for folder; do :; done
+    mkdir -p "$folder"
+    echo '{"models": {"moco": {"layers": 0}, "queue-4": {"layers": 0}, "pairs-4": {"layers": 0}}, "results":
+      [{"pair": "average", "layer": 0, "pooling": "mean", "scoring": "cosine", "forward": 1, "backward": 2},
+      {"pair": "average", "layer": 0, "pooling": "cls", "scoring": "cosine", "forward": 3, "backward": 4}]}' \\
+      > "$folder/retrieval.json" ;;
+  word-align*) for folder; do :; done; mkdir -p "$folder"; echo '{"results": []}' > "$folder/alignment.json" ;;
+  perplexity*) for folder; do :; done; mkdir -p "$folder"; echo '{"results": []}' > "$folder/perplexity.json" ;;
+  prepare-xnli*) mkdir -p "$5"; echo '{"train": {"rows": 1, "languages": {"en": {}}}}' > "$5/statistics.json" ;;
+  prepare-bitext*) mkdir -p "$5"; echo '{}' > "$5/statistics.json" ;;
+  *--seed\\ 2*) [ -e go ] || { touch waiting; exec sleep 60; } ;;
+esac
+"""
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """A folder to run the driver in, with a `ppa` and a `fairseq-train` that only note what they were asked for."""
+    (tmp_path / "bin").mkdir()
+    this_python = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
+    for tool, text in {"ppa": STUB, "fairseq-train": STUB, "python": this_python}.items():
+        (tmp_path / "bin" / tool).write_text(text)
+        (tmp_path / "bin" / tool).chmod(0o755)
+    data = tmp_path / "data"
+    for name in ("standin", "bitext", "tatoeba", "nli-en", "align-en-fr"):
+        (data / name).mkdir(parents=True)
+    (data / "bitext" / "de-en.tsv").write_text("ja\tyes\n")
+    xnli_folder(data / "xnli-dev", 4)
+    (tmp_path / "tiny.sh").write_text(SETTING)
+    return tmp_path
+
+
+def drive(bench: Path, *flags) -> subprocess.Popen:
+    command = ["bash", ROOT / "scripts" / "reproduce.sh", "--setting", "tiny.sh", "--data", "data", "--out", "out"]
+    path = {"PATH": f"{bench / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [*command, "--report", "results.md", *flags],
+        cwd=bench,
+        env=os.environ | path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
+    chosen = "--only", "moco,queue-4,pairs-4"
+    process = drive(bench, *chosen)
+    for _ in range(600):
+        if (bench / "waiting").exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert process.poll() is None, process.stdout.read()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (bench / "go").touch()
+    output, _ = (process := drive(bench, *chosen)).communicate(timeout=120)
+    assert process.returncode == 0, output
+    lines = (bench / "calls").read_text().splitlines()
+    trained = [line for line in lines if line.startswith("fairseq-train")]
+    killed = [line for line in trained if "align/moco.2" in line]
+    assert len(killed) == 2 and len(set(killed)) == 1  # the one that was killed runs again, and as before
+    others = [line for line in lines if line not in killed]
+    assert len(others) == len(set(others))  # all others ran once
+    assert [line.split("--save-dir ")[1].split()[0] for line in trained] == [
+        *("out/align/moco.1", "out/align/moco.2", "out/align/moco.2"),
+        *("out/align/queue-4.1", "out/align/pairs-4.1"),
+    ]
+    assert all("--tlm-weight 0" in line for line in trained)
+    assert trained[0].count("--max-update 2") == 1 and "--queue-size 8 --max-update 2" in trained[0]
+    assert trained[3].index("--queue-size 8") < trained[3].index("--queue-size 4")  # the row's own comes last
+    assert trained[4].index("--max-update 2") < trained[4].index("--max-update 1")
+    assert sum(line.startswith("ppa retrieve") for line in lines) == 4
+    page = (bench / "results.md").read_text()
+    assert cells(page, "unaligned")[2:6] == [NOT_RUN] * 4 and "setting `tiny`" in page
+    assert cells(page, "MoCo only  ")[2:6] == ["1.0 ± 0.0", "2.0 ± 0.0", "3.0 ± 0.0", "4.0 ± 0.0"]
+    assert cells(page, "MoCo only, queue of 4")[2:6] == ["1.0", "2.0", "3.0", "4.0"]
