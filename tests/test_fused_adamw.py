@@ -5,6 +5,7 @@ from argparse import Namespace
 import pytest
 import torch
 from conftest import assert_same_training
+from fairseq.optim import FairseqOptimizer
 
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.optim.fused_adamw import FusedAdamW
@@ -53,6 +54,42 @@ def test_all_weights_as_one_tensor_are_updated_alike():
         for optimizer in optimizers:
             optimizer.step()
     torch.testing.assert_close(flat, torch.cat([part.flatten() for part in parts]))
+
+
+@pytest.mark.parametrize("max_norm", [0, 0.5, 100.0])
+def test_scaling_and_clipping_at_the_step_are_those_of_fairseq(max_norm):
+    """fairseq's own way: all gradients are written anew for each, before the step."""
+    start = [torch.linspace(-1, 1, 12).view(3, 4), torch.linspace(1, 2, 5)]
+    theirs, ours = ([torch.nn.Parameter(part.clone()) for part in start] for _ in range(2))
+    optimizers = FusedAdamW(settings(), theirs), FusedAdamW(settings(), ours)
+    for step in range(4):
+        for side, other in zip(theirs, ours, strict=True):
+            side.grad = torch.sin(7 * side.detach() + step)
+            other.grad = side.grad.clone()
+        FairseqOptimizer.multiply_grads(optimizers[0], 0.25)
+        norm = FairseqOptimizer.clip_grad_norm(optimizers[0], max_norm)
+        optimizers[1].multiply_grads(0.5)
+        optimizers[1].multiply_grads(torch.tensor(0.5))
+        assert float(optimizers[1].clip_grad_norm(max_norm)) == pytest.approx(float(norm), rel=1e-6)
+        for optimizer in optimizers:
+            optimizer.step()
+        for side, other in zip(theirs, ours, strict=True):
+            torch.testing.assert_close(other, side, rtol=1e-6, atol=1e-6)
+            assert side.grad.ne(0).any()
+
+
+def test_a_factor_does_not_outlive_its_gradients():
+    """Of an update that overflowed, or was skipped, nothing is left for the next one."""
+    weights = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    optimizers = [FusedAdamW(settings(adam_eps=1.0), [weight]) for weight in weights]
+    optimizers[0].multiply_grads(1e-3)
+    optimizers[0].optimizer.zero_grad()  # as fairseq's AMPOptimizer does
+    for weight, optimizer in zip(weights, optimizers, strict=True):
+        for _ in range(2):
+            weight.grad = torch.full((3,), 0.5)
+            optimizer.multiply_grads(0.5)
+            optimizer.step()
+    assert torch.equal(*weights)
 
 
 def test_betas_that_are_none():

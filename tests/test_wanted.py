@@ -69,6 +69,21 @@ def test_varlen_attention_of_some_agrees_with_torch_on_shapes():
     assert output.shape == query.grad.shape == (7, 4, 8) and key_value.grad.shape == key_value.shape
 
 
+def test_the_word_embeddings_gradient_is_that_of_both_uses(make_model, make_dataset):
+    model, dataset = make_model().train(), make_dataset()
+    batch = dataset.collater([dataset[i] for i in range(6)])["net_input"]
+    gradients = []
+    for head_gradient in (True, False):
+        model.zero_grad()
+        hidden = model.encoder(**batch["query_input"], head_gradient=head_gradient)["hidden"]
+        logits = model.lm_head(hidden[batch["masked"]], model.encoder.embed_tokens.weight)
+        for _ in range(2):  # two micro-batches of one update
+            (logits.logsumexp(-1).sum() + hidden.square().mean()).backward(retain_graph=True)
+        gradients.append(model.encoder.embed_tokens.weight.grad)
+    assert not gradients[0].is_sparse
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_the_model_reads_what_the_whole_encoder_gives(make_model, make_dataset, pooling):
     model, dataset = make_model(pooling=pooling).eval(), make_dataset()

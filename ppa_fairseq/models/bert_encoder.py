@@ -77,13 +77,15 @@ class BertEncoder(FairseqEncoder):
         added_embedding: Tensor | None = None,
         return_layers: bool = False,
         wanted: Wanted | None = None,
+        head_gradient: bool = False,
     ) -> dict:
         """Encode a packed batch (models/packing.py says what each entry is).
 
         `added_embedding` (T, C), say of languages, is summed into the embeddings before their LayerNorm.
         Returns {"hidden": (T, C)}; with `return_layers` also "layers", a list of (T, C): the embeddings, then
         every layer's output. With `wanted`, "hidden" is (R, C), of these R tokens alone: the same values, without
-        most of the last layer's work. Raises InputError for a sequence longer than the position table.
+        most of the last layer's work. `head_gradient` says that the MLM head, too, gives the word embeddings a
+        gradient in this backward pass. Raises InputError for a sequence longer than the position table.
         """
         if max_length > self.max_positions():
             raise InputError(
@@ -91,7 +93,7 @@ class BertEncoder(FairseqEncoder):
                 " positions; shorten the input or lower the maximum length"
             )
         hidden = (
-            self.embed_tokens(tokens)
+            self.embed_words(tokens, head_gradient)
             + self.embed_positions(positions + self.cfg.position_offset)
             + self.embed_token_types(token_types)
         )  # (T, C)
@@ -113,6 +115,16 @@ class BertEncoder(FairseqEncoder):
             hidden = layer(hidden, attention, wanted.places if last else None)
             layers.append(hidden)
         return {"hidden": hidden, "layers": layers} if return_layers else {"hidden": hidden}
+
+    def embed_words(self, tokens: Tensor, head_gradient: bool) -> Tensor:
+        """(T,) -> (T, C). On the CPU, autograd adds the rows' gradient into that of the head, row by row.
+
+        The same numbers: but a second gradient of the whole vocabulary, nearly all of it zeros, is neither made nor
+        added. (The sum of a dense and a sparse gradient is dense.)
+        """
+        weight = self.embed_tokens.weight
+        sparse = head_gradient and weight.device.type == "cpu" and weight.dtype == torch.float32
+        return F.embedding(tokens, weight, sparse=sparse)
 
 
 class BertLayer(nn.Module):

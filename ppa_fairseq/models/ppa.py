@@ -117,7 +117,7 @@ class PPAModel(BaseFairseqModel):
         languages = packed.pop("languages", None)
         if languages is not None:
             packed["added_embedding"] = self.language_embeddings(languages)  # (T, C)
-        return self.encoder(**packed, wanted=wanted)["hidden"]
+        return self.encoder(**packed, wanted=wanted, head_gradient=True)["hidden"]
 
     @torch.no_grad()
     def encode_keys(self, packed: dict) -> torch.Tensor:

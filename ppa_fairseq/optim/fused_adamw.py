@@ -1,4 +1,8 @@
-"""AdamW as one kernel. fairseq's own, without apex on a GPU, is a Python loop of a dozen kernels a weight."""
+"""AdamW as one kernel, which scales the gradients, too.
+
+fairseq's own, without apex on a GPU, is a Python loop of a dozen kernels a weight; and its trainer goes over all
+gradients twice more, to divide them by the batch's size and to clip them.
+"""
 
 import ast
 from collections.abc import Collection
@@ -6,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, List
 
 import torch
+from fairseq import utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
@@ -21,13 +26,33 @@ class FusedAdamWConfig(FairseqDataclass):
     lr: List[float] = II("optimization.lr")
 
 
+class ScaledAdamW(torch.optim.AdamW):
+    """torch's fused AdamW with a factor of the gradients, put on as the step reads them.
+
+    Until then ``.grad`` holds them unscaled (as in fairseq's own mixed-precision optimizers).
+    """
+
+    factor: float | torch.Tensor = 1.0
+
+    def step(self, closure=None):
+        weight = self.param_groups[0]["params"][0]
+        self.grad_scale = torch.as_tensor(1.0 / self.factor, dtype=torch.float32, device=weight.device)  # a divisor
+        self.found_inf = None
+        super().step(closure)
+        self.grad_scale, self.factor = None, 1.0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        self.factor = 1.0
+
+
 @register_optimizer("fused_adamw", dataclass=FusedAdamWConfig)
 class FusedAdamW(FairseqOptimizer):
     """torch's fused AdamW (Loshchilov and Hutter, 2019) under fairseq's flags of Adam."""
 
     def __init__(self, cfg: FusedAdamWConfig, params):
         super().__init__(cfg)
-        self._optimizer = torch.optim.AdamW(params, fused=True, **self.optimizer_config)
+        self._optimizer = ScaledAdamW(params, fused=True, **self.optimizer_config)
 
     @property
     def optimizer_config(self) -> dict:
@@ -48,3 +73,14 @@ class FusedAdamW(FairseqOptimizer):
     def supports_flat_params(self) -> bool:
         """Every element is updated by itself, so --fp16 may put all weights into one tensor."""
         return True
+
+    def multiply_grads(self, c: float | torch.Tensor) -> None:
+        """At the next step; `zero_grad` forgets it."""
+        self._optimizer.factor = self._optimizer.factor * c
+
+    def clip_grad_norm(self, max_norm: float, aggregate_norm_fn=None) -> torch.Tensor:
+        """The norm of the gradients, what they are multiplied by included; they are clipped at the next step."""
+        norm = self._optimizer.factor * utils.clip_grad_norm_(self.params, 0, aggregate_norm_fn)
+        if max_norm > 0:
+            self.multiply_grads((max_norm / (norm + 1e-6)).clamp(max=1))
+        return norm
