@@ -5,8 +5,9 @@
 #
 # Every row of scripts/reproduce/rows.sh is trained, measured and reported under the sizes of a setting:
 # scripts/reproduce/full.sh, for one GPU, or with --quick scripts/reproduce/quick.sh, for one CPU core (--setting FILE
-# names another). Every step leaves its command, its time and its output in OUT/steps; a step that did is not run
-# again, so the same command goes on where it was stopped, and is refused where its command has changed. What has not been run yet stands in the report as "not run".
+# names another). Every step leaves its command, its time and its output in OUT/steps. A step that did is not run again,
+# so the same command goes on where it was stopped; what it would now do otherwise is an error. What has not been run
+# yet stands in the report as "not run".
 #
 #   --data DIR      the raw files; of another layout, name each (defaults below DIR in brackets):
 #   --encoder DIR   a Hugging Face BERT [standin]
@@ -22,7 +23,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 here=$root/scripts/reproduce
-usage() { sed -n '2,24s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,25s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 fail() {
   echo "reproduce: error: $*" >&2
   exit 1
@@ -54,8 +55,9 @@ name=$(basename "$setting" .sh)
 out=${out:-runs/reproduce-$name}
 declare -A below=([encoder]=standin [bitext]=bitext [tatoeba]=tatoeba [nli]=nli-en [xnli]=xnli-dev [gold]=align-en-fr)
 for what in "${!path[@]}"; do
-  [ "${path[$what]}" ] || path[$what]=${data:?reproduce: error: name the raw files with --data DIR}/${below[$what]}
-  [ -e "${path[$what]}" ] || fail "--$what ${path[$what]}: no such file or folder"
+  [ "$run" ] || break
+  [ "${path[$what]}" ] || path[$what]=${data:-.}/${below[$what]}
+  [ -e "${path[$what]}" ] || fail "--$what ${path[$what]}: no such file or folder; --data DIR names the raw files"
 done
 command -v ppa > /dev/null || fail "ppa is not installed: run scripts/setup_env.sh, then . .venv/bin/activate"
 

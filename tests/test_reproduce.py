@@ -126,7 +126,7 @@ def test_the_report_has_the_result_files_numbers_and_nothing_else(tmp_path):
     made = MadeUp(tmp_path / "out")
     base = made.retrieval("unaligned", 1)
     ppa = [made.retrieval("ppa", seed) for seed in (1, 2, 3)]
-    moco = [made.retrieval("moco", seed) for seed in (1, 2)]
+    moco = [made.retrieval("moco", seed) for seed in (2, 3)]
     for kind, low in (("zero-shot", 45.0), ("translate-train", 46.0), ("code-switch", 45.5)):
         for seed in (1, 2, 3):
             made.xnli(kind, "ppa", seed, low + seed)

@@ -71,7 +71,9 @@ class Results:
         return found
 
     def layers(self, row: Row) -> int:
-        return self.read("retrieve", row, row.seeds[0], "retrieve", "retrieval.json")["models"][row.name]["layers"]
+        """Of the row's encoder; 0 if none has been measured."""
+        documents = (self.read("retrieve", row, seed, "retrieve", "retrieval.json") for seed in row.seeds)
+        return next((document["models"][row.name]["layers"] for document in documents if document), 0)
 
     def xnli(self, row: Row, kind: str = "zero-shot") -> dict[str, dict[str, float]]:
         """{seed: {language or AVERAGE: percent}}; kind: zero-shot, translate-train or code-switch."""
