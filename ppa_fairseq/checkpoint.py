@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 
 from ppa_fairseq import huggingface
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_path
+from ppa_fairseq.files import LARGEST_TEXT, atomic_path
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
 from ppa_fairseq.tokenizer import build_tokenizer
-from ppa_fairseq.weights import PARTS, Checkpoint, check_state, load_pickle, no_values, part
+from ppa_fairseq.weights import PARTS, Checkpoint, check_state, check_stored, load_pickle, no_values, part
 
 MODEL_FILE = "model.pt"
 
@@ -49,19 +49,25 @@ def read(path: str | Path) -> Checkpoint:
     content = load_pickle(path)
     try:
         weights, cfg = content["model"], content["cfg"]
-        model_cfg = as_dict(cfg["model"])
+        model_cfg = scalars(cfg["model"])
         shape = BertShape(
             vocab_size=len(weights["encoder.embed_tokens.weight"]),
             **{size: model_cfg[name] for size, name in SIZE_NAMES.items()},
         )
+        wanted = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
+        check_stored(wanted, str(path), path.stat().st_size)
         # Copied, so that the file may be overwritten while the weights are in use.
-        wanted = [name for name in weights if name.startswith(PARTS)]
-        state = {name: weights[name].clone() for name in wanted}
+        state = {name: tensor.clone() for name, tensor in wanted.items()}
         left = sorted({name.split(".")[0] for name in weights if not name.startswith(PARTS)})
         task_state = dict(content["task_state"])
         labels = task_state.get("labels")
-        labels = None if labels is None else [str(label) for label in labels]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        labels = None if labels is None else list(labels)
+        texts = dict(task_state.get("tokenizer", {}))
+        if not all(isinstance(text, str) for text in (*(labels or ()), *texts, *texts.values())):
+            raise TypeError("labels or tokenizer are no text")
+        if sum(map(len, texts.values())) > LARGEST_TEXT:
+            raise ValueError(f"its tokenizer is larger than {LARGEST_TEXT:,} bytes")
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
         raise InputError(
             f"{path}: no checkpoint of this plugin ({type(error).__name__}: {error}); "
             "give one that `ppa import-hf` or `fairseq-train --task ppa_alignment` wrote"
@@ -69,15 +75,17 @@ def read(path: str | Path) -> Checkpoint:
     check_state(state, shape, str(path), labels)
     if "tokenizer" not in task_state:
         raise InputError(f"{path}: has no tokenizer, as it was trained without --pretrained; give it one from there")
-    texts = dict(task_state["tokenizer"])
     return Checkpoint(shape, state, texts, model_cfg.get("pooling"), labels, left_behind=left)
 
 
 def read_cfg(path: str | Path) -> dict[str, dict]:
     """What a training's checkpoint says of its flags, group by group. Raises InputError if it is no checkpoint."""
     content = load_pickle(Path(path))
-    cfg = as_dict(content.get("cfg") if isinstance(content, dict) else None)
-    return {group: as_dict(cfg.get(group)) for group in ("model", "task")}
+    try:
+        cfg = as_dict(content.get("cfg") if isinstance(content, dict) else None)
+        return {group: scalars(cfg.get(group)) for group in ("model", "task")}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: no checkpoint of fairseq ({error}); delete it, or give another") from error
 
 
 def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:
@@ -115,3 +123,8 @@ def sizes_in_cfg(shape: BertShape) -> dict:
 def as_dict(cfg) -> dict:
     """fairseq keeps a part of its configuration as a dict, a Namespace or None."""
     return vars(cfg) if isinstance(cfg, argparse.Namespace) else dict(cfg or {})
+
+
+def scalars(cfg) -> dict[str, str | int | float | bool | None]:
+    """`as_dict` without values that hold others: from a hostile file, one of those can be endless when it is shown."""
+    return {name: value for name, value in as_dict(cfg).items() if isinstance(value, (str, int, float, type(None)))}

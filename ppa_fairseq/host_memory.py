@@ -1,7 +1,12 @@
-"""Memory of a training on the CPU, which glibc would let grow to several times what is in use."""
+"""Memory that a process takes from the host: what it gave up is returned, a hostile file gets no more than its due."""
 
 import ctypes
 import functools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 @functools.cache
@@ -18,3 +23,24 @@ def return_freed() -> None:
     """
     if trim := _malloc_trim():
         trim(0)
+
+
+@contextmanager
+def at_most(more: int) -> Iterator[None]:
+    """In this block allocations fail once the process has taken *more* bytes than before; on Linux alone.
+
+    Mapped files that can be written to count as well.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    used = int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    lower = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([used + more, *lower]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

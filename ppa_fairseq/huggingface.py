@@ -1,22 +1,24 @@
 """Hugging Face's BERT and XLM-RoBERTa folders: their names and sizes in ours, both ways, bit for bit."""
 
-import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
 from ppa_fairseq.families import family_of
 from ppa_fairseq.hf_layouts import CLASSES, LAYOUTS, SIZES, Layout
 from ppa_fairseq.models.bert_encoder import BertShape
+from ppa_fairseq.strict_json import read_object
 from ppa_fairseq.tokenizer import complete, read_files, symbols
 from ppa_fairseq.weights import (
     CLASSIFICATION_HEAD,
     LM_HEAD,
     SPAN_HEAD,
     Checkpoint,
+    check_sizes,
     check_state,
+    check_stored,
     load_pickle,
     load_safetensors,
 )
@@ -32,33 +34,35 @@ def read(folder: str | Path) -> Checkpoint:
     result's `notes` say so, and what was left out. Raises InputError for whatever is neither.
     """
     folder = Path(folder)
-    config = _read_json(folder / "config.json")
+    config = read_object(folder / "config.json", "give a Hugging Face folder of a BERT or XLM-RoBERTa")
     layout, shape = read_shape(config, folder / "config.json")
     tensors, source = read_tensors(folder)
+    check_sizes(shape, len(tensors), str(folder / "config.json"))
     tensors = {layout.current_name(name): tensor for name, tensor in tensors.items()}
     heads = _heads(config, tensors, layout)
     if LM_HEAD in heads:
         _untie(tensors, source, layout)
-    table, state, notes = layout.name_table(shape.layers, heads), {}, []
-    for ours, theirs in table.items():
-        for name in theirs:
-            if name not in tensors:
-                raise InputError(f"{source}: no tensor {name}: not whole, or config.json is another model's")
-        state[ours] = torch.cat([tensors[name] for name in theirs]) if len(theirs) > 1 else tensors[theirs[0]]
+    table, notes = layout.name_table(shape.layers, heads), []
+    used = [name for theirs in table.values() for name in theirs]
+    if missing := next((name for name in used if name not in tensors), None):
+        raise InputError(f"{source}: no tensor {missing}: not whole, or config.json is another model's")
+    state = {
+        ours: torch.cat([tensors[name] for name in theirs]) if len(theirs) > 1 else tensors[theirs[0]]
+        for ours, theirs in table.items()
+    }
+    labels = _labels(config, folder / "config.json") if CLASSIFICATION_HEAD in heads else None
+    check_state(state, shape, str(source), labels)
     if not heads:
         state |= initial_head(shape, state["encoder.embed_tokens.weight"].dtype)
         notes.append(
             f"no MLM head in {source.name}: initialised one, dense layer N(0, 0.02) with seed {HEAD_SEED}, "
             "decoder tied to the word embeddings"
         )
-    labels = _labels(config, folder / "config.json") if CLASSIFICATION_HEAD in heads else None
-    check_state(state, shape, str(source), labels)
     if labels:
         notes.append(f"its classification head comes along: {len(labels)} classes, {labels[0]} to {labels[-1]}")
     if SPAN_HEAD in heads:
         notes.append("its question-answering head comes along")
-    used = {name for theirs in table.values() for name in theirs}
-    modules = {name.removesuffix(".weight").removesuffix(".bias") for name in tensors.keys() - used}
+    modules = {name.removesuffix(".weight").removesuffix(".bias") for name in tensors.keys() - set(used)}
     if left_out := sorted(modules - layout.copies):
         notes.append(f"left out, having no part in alignment: {', '.join(left_out)}")
     return Checkpoint(shape, state, _read_tokenizer(folder, shape, layout), labels=labels, notes=notes)
@@ -70,17 +74,17 @@ def read_shape(config: dict, path: Path) -> tuple[Layout, BertShape]:
     layout = next((layout for layout in LAYOUTS if layout.model_type == model_type), None)
     if layout is None:
         known = " and ".join(repr(layout.model_type) for layout in LAYOUTS)
-        raise InputError(f"{path}: model_type is {model_type!r}; only {known} can be taken")
+        raise InputError(f"{path}: model_type is {shown(model_type)}; only {known} can be taken")
     for key, wanted in layout.required.items():
         if config.get(key, wanted) != wanted:
             name = layout.family.name
-            raise InputError(f"{path}: {key} is {config[key]!r}; of {name} only {wanted!r} can be taken")
+            raise InputError(f"{path}: {key} is {shown(config[key])}; of {name} only {wanted!r} can be taken")
     sizes = {}
     for size, (key, default) in SIZES.items():
         value = config.get(key, default)
         kind = type(getattr(BertShape, size))
         if type(value) not in (int, kind) or value < (1 if kind is int else 0):
-            raise InputError(f"{path}: {key} is {value!r}, which is no size; fetch the file again")
+            raise InputError(f"{path}: {key} is {shown(value)}, which is no size; fetch the file again")
         sizes[size] = kind(value)
     shape = BertShape(**sizes, position_offset=layout.family.position_offset)
     if shape.dim % shape.heads:
@@ -179,20 +183,8 @@ def _labels(config: dict, path: Path) -> list[str]:
     return [str(names[str(index)]) for index in range(len(names))]
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give a Hugging Face folder of a BERT or XLM-RoBERTa") from None
-    except ValueError as error:
-        raise InputError(f"{path}: no JSON ({error}); fetch the file again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: no JSON object; fetch the file again")
-    return content
-
-
 def _shards(index: Path) -> list[Path]:
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise InputError(f"{index}: no weight_map; fetch the file again")
     names = sorted(set(map(str, weight_map.values())))
@@ -208,6 +200,7 @@ def _load_tensors(path: Path, load) -> dict[str, Tensor]:
         isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in tensors.items()
     ):
         raise InputError(f"{path}: no state dict (names with tensors); fetch the model's own weights")
+    check_stored(tensors, str(path), 2 * path.stat().st_size)  # tied weights have two names
     return tensors
 
 

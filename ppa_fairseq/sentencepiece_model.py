@@ -6,6 +6,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.families import XLM_ROBERTA
+from ppa_fairseq.files import read_whole
 
 SPACE = "▁"
 OWN = ["<unk>", "<s>", "</s>"]  # SentencePiece's first entries
@@ -22,7 +23,7 @@ def read_sentencepiece(path: Path) -> Tokenizer:
 
     proto = sentencepiece_model_pb2.ModelProto()
     try:
-        proto.ParseFromString(path.read_bytes())
+        proto.ParseFromString(read_whole(path))
     except DecodeError as error:
         raise InputError(f"{path}: truncated, or no SentencePiece model ({error}); fetch it again") from None
     pieces = proto.pieces[len(OWN) :]

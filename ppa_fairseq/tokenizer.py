@@ -10,8 +10,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from ppa_fairseq import strict_json
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.families import BERT, family_of
+from ppa_fairseq.files import read_whole
 from ppa_fairseq.sentencepiece_model import read_sentencepiece
 
 SENTENCEPIECE_FILE = "sentencepiece.bpe.model"
@@ -48,7 +50,7 @@ def read_files(folder: str | Path) -> dict[str, str]:
         path = Path(folder) / name
         if path.is_file():
             try:
-                texts[name] = path.read_bytes().decode("utf-8")
+                texts[name] = read_whole(path).decode("utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(f"{path}: not UTF-8 ({error}); fetch the file again") from None
     model = Path(folder) / SENTENCEPIECE_FILE
@@ -186,7 +188,7 @@ def symbols(texts: dict[str, str], source: str) -> list[str]:
 
 def _read_config(texts: dict[str, str], source: str) -> dict:
     try:
-        config = json.loads(texts.get("tokenizer_config.json", "{}"))
+        config = strict_json.loads(texts.get("tokenizer_config.json", "{}"))
     except ValueError as error:
         raise InputError(f"{source}/tokenizer_config.json: no JSON ({error}); fetch it again") from None
     if not isinstance(config, dict):

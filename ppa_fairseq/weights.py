@@ -1,12 +1,11 @@
 """Encoder weights at rest: what every reader returns, how files are opened safely, what is checked."""
 
-import argparse
 import re
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,13 +14,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ppa_fairseq.compat import allow_namespace_in_checkpoints
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.host_memory import at_most
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
 from ppa_fairseq.models.heads import ClassificationHead, SpanHead
 
 LM_HEAD = "lm_head."
 CLASSIFICATION_HEAD = "classification_heads.sentence_classification_head."  # as fairseq's sentence_prediction names it
 SPAN_HEAD = "span_head."
+LARGEST_SIZE = 1 << 24  # of whatever a configuration counts
+MEMORY_SHARE, MEMORY_BASE = 2, 256 << 20  # reading a file of n bytes takes 2 n and 256 MiB at the most
 PARTS = ("encoder.", LM_HEAD, CLASSIFICATION_HEAD, SPAN_HEAD)
 
 
@@ -41,29 +44,74 @@ class Checkpoint:
 def load_pickle(path: Path):
     """`torch.load` to the CPU of a file nobody vouches for: tensors and plain data come out, no code is run.
 
-    Raises InputError if it is truncated, foreign, or holds any other object.
+    Raises InputError if it is truncated, foreign, compressed, holds any other object, or asks for memory that its size
+    does not explain.
     """
-    path.open("rb").close()  # what the system refuses is told as it is
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+    with _opened(path, "no PyTorch file"):
+        if zipped := zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise InputError(f"{path}: is compressed, as torch.save never does; unpack it and fetch it anew")
+        allow_namespace_in_checkpoints()  # for good: torch's own context manager would end fairseq's permission, too
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickle protocols, before the error
             # Mapped, a training checkpoint's optimizer state is never read. Files of torch < 1.6 cannot be.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a broken or hostile file can raise anything
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+
+
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises InputError if it is truncated or foreign."""
+    with _opened(path, "no safetensors file"):
+        return load_file(path)
+
+
+@contextmanager
+def _opened(path: Path, otherwise: str) -> Iterator[None]:
+    """Read *path* in this block: a broken or hostile file raises anything there, and InputError comes out."""
+    path.open("rb").close()  # what the system refuses is told as it is
+    size = path.stat().st_size
+    try:
+        with at_most(MEMORY_SHARE * size + MEMORY_BASE):
+            yield
+    except InputError:
+        raise
+    except Exception as error:
         if unsafe := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise InputError(
                 f"{path}: holds a Python object ({unsafe[1]}) beside its weights, and no file's code is run; "
                 "re-save it as safetensors where you trust it"
             ) from error
-        raise InputError(f"{path}: truncated, or no PyTorch file; copy it again") from error
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise InputError(f"{path}: asks for more memory than a file of {size:,} bytes can need: refused") from error
+        detail = f" ({error})" if isinstance(error, SafetensorError) else ""
+        raise InputError(f"{path}: truncated, or {otherwise}{detail}; copy it again") from error
 
 
-def load_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises InputError if it is truncated or foreign."""
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path}: truncated, or no safetensors file ({error}); copy it again") from error
+def check_stored(tensors: dict[str, Tensor], source: str, size: int) -> None:
+    """Raise InputError unless each of `tensors` lies whole in its file, and together they take `size` bytes at most."""
+    for name, tensor in tensors.items():
+        plain = not (tensor.is_nested or tensor.is_quantized or tensor.is_meta) and tensor.layout is torch.strided
+        if not plain or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise InputError(f"{source}: {name} is no plain tensor, or larger than what is stored of it: refused")
+    if (needed := sum(tensor.nbytes for tensor in tensors.values())) > size:
+        raise InputError(f"{source}: its tensors would take {needed:,} bytes, more than the file explains: refused")
+
+
+def check_sizes(shape: BertShape, tensors: int, source: str) -> None:
+    """Raise InputError if `shape` holds something that is no size, or more layers than `tensors` can fill."""
+    for name, value in asdict(shape).items():
+        if isinstance(getattr(BertShape, name), float):
+            fits = type(value) in (int, float) and 0 <= value <= 1
+        else:
+            fits = type(value) is int and (name != "position_offset") <= value <= LARGEST_SIZE
+        if not fits:
+            shown = value if isinstance(value, (int, float)) else type(value).__name__
+            raise InputError(f"{source}: {name} is {shown}, which is no size of an encoder; copy the file again")
+    if shape.layers > tensors:
+        raise InputError(
+            f"{source}: {tensors} tensors are not {shape.layers:,} layers, as its configuration has it; take weights "
+            "and configuration from the same model"
+        )
 
 
 @contextmanager
@@ -88,6 +136,7 @@ def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def check_state(state: dict[str, Tensor], shape: BertShape, source: str, labels: list[str] | None = None) -> None:
     """Raise InputError unless `state` is an encoder of `shape`, finite, each of its heads whole or absent."""
+    check_sizes(shape, len(state), source)
     with no_values():
         modules = {"encoder.": BertEncoder(None, shape)}
         if part(state, LM_HEAD):

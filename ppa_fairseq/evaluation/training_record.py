@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppa_fairseq.checkpoint import MODEL_FILE, as_dict
+from ppa_fairseq.checkpoint import MODEL_FILE, as_dict, scalars
 from ppa_fairseq.weights import load_pickle
 
 
@@ -43,7 +43,7 @@ def read_record(path: Path) -> TrainingRecord | None:
         return None
     content = load_pickle(file)
     cfg = as_dict(content["cfg"])
-    task, rule, state = as_dict(cfg.get("task")), as_dict(cfg.get("checkpoint")), as_dict(content.get("extra_state"))
+    task, rule, state = (scalars(part) for part in (cfg.get("task"), cfg.get("checkpoint"), content.get("extra_state")))
     if not rule:
         return None
     return TrainingRecord(

@@ -1,0 +1,324 @@
+"""Model files of a stranger: none of their code is run, and none takes more memory than its size explains."""
+
+import json
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import run_training
+from qa_data import make_qa_bin
+from safetensors.torch import save_file
+from test_checkpoint import SHAPE, TOKENIZER, Touch, random_state, spoilt_model_cfg, trained
+
+from ppa_fairseq import cli, huggingface
+from ppa_fairseq.errors import InputError
+from ppa_fairseq.weights import Checkpoint
+
+HUGE = 8 << 30  # bytes: more than a test may take, less than a machine would refuse at once
+
+
+class Call:
+    """Pickled as a call: `Call(bytearray, 3)` is loaded as three zero bytes."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def rebuilt(size, stride):
+    """A tensor of four stored bytes that is loaded with another size and stride."""
+    return Call(torch._utils._rebuild_tensor_v2, torch.zeros(1).storage(), 0, size, stride, False, {})
+
+
+def endless():
+    """A value that is small in a file, and longer than any memory when it is shown."""
+    value = "x"
+    for _ in range(60):
+        value = [value, value]
+    return value
+
+
+def aliased(layers: int) -> dict:
+    """A whole state of very many layers, all of them views of the same numbers."""
+    state = random_state()
+    pool = torch.zeros(1 << 20)
+    big = {name: (1 << 10, 1 << 10) for name in ("fc1.weight", "fc2.weight")}
+    for name, tensor in [item for item in state.items() if ".layers.0." in item[0]]:
+        inside = name.partition(".layers.0.")[2]
+        for layer in range(layers):
+            size = big.get(inside, tuple(tensor.shape))
+            state[f"encoder.layers.{layer}.{inside}"] = pool[: torch.Size(size).numel()].view(size)
+    return state
+
+
+def with_model(**tensors):
+    return trained(model=random_state() | {name.replace("__", "."): tensor for name, tensor in tensors.items()})
+
+
+def save_old(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def save_declaring(size: int, path: Path, method: int) -> None:
+    """A zip archive whose first member says that it has *size* bytes when it is unpacked."""
+    torch.save(trained(), path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 24 : directory + 28] = struct.pack("<I", size)
+    path.write_bytes(content)
+
+
+def save_longer_storage(path: Path) -> None:
+    """A file of torch < 1.6 that announces 2^31 numbers and holds 70,000."""
+    save_old(torch.zeros(70_000), path)
+    short, long = (struct.pack("<i", numbers) for numbers in (70_000, 2**31 - 1))
+    content = path.read_bytes()
+    assert b"J" + short in content
+    path.write_bytes(content.replace(b"J" + short, b"J" + long))
+
+
+PICKLES = {  # name: (what writes it, part of the message)
+    "compressed": (lambda path: save_declaring(0xF0000000, path, zipfile.ZIP_DEFLATED), "is compressed"),
+    "a member larger than the file": (lambda path: save_declaring(0xF0000000, path, zipfile.ZIP_STORED), ": "),
+    "an allocation": (lambda path: torch.save(Call(bytearray, HUGE), path), "asks for more memory"),
+    "an allocation in the old format": (lambda path: save_old(Call(bytearray, HUGE), path), "asks for more memory"),
+    "an empty storage": (lambda path: torch.save(Call(torch.UntypedStorage, HUGE), path), "asks for more memory"),
+    "a long storage in the old format": (save_longer_storage, "asks for more memory"),
+    "a size beyond its storage": (lambda path: torch.save(rebuilt((HUGE // 4,), (1,)), path), "truncated, or no"),
+    "the same in the old format": (lambda path: save_old(rebuilt((HUGE // 4,), (1,)), path), ": "),
+    "strides of 0": (
+        lambda path: torch.save(with_model(lm_head__bias=torch.zeros(1).expand(HUGE // 4)), path),
+        "larger than what is stored of it",
+    ),
+    "layers that are one": (
+        lambda path: torch.save(trained(model=aliased(1000), cfg=spoilt_model_cfg(encoder_layers=1000)), path),
+        "more than the file explains",
+    ),
+    "a sparse tensor": (
+        lambda path: torch.save(with_model(lm_head__bias=torch.zeros(20).to_sparse()), path),
+        "lm_head.bias is no plain tensor",
+    ),
+    "a tensor without numbers": (
+        lambda path: torch.save(with_model(lm_head__bias=torch.empty(20, device="meta")), path),
+        "lm_head.bias is no plain tensor",
+    ),
+    "a billion layers": (
+        lambda path: torch.save(trained(cfg=spoilt_model_cfg(encoder_layers=10**9)), path),
+        "layers is 1000000000, which is no size",
+    ),
+    "a million layers": (
+        lambda path: torch.save(trained(cfg=spoilt_model_cfg(encoder_layers=10**6)), path),
+        "are not 1,000,000 layers",
+    ),
+    "a width of 10^12": (
+        lambda path: torch.save(trained(cfg=spoilt_model_cfg(encoder_embed_dim=10**12)), path),
+        "dim is 1000000000000, which is no size",
+    ),
+    "no head": (lambda path: torch.save(trained(cfg=spoilt_model_cfg(encoder_attention_heads=0)), path), "heads is 0"),
+    "a size in words": (lambda path: torch.save(trained(cfg=spoilt_model_cfg(encoder_layers="2")), path), "is str"),
+    "an endless size": (
+        lambda path: torch.save(trained(cfg=spoilt_model_cfg(encoder_layers=endless())), path),
+        "KeyError: 'encoder_layers'",
+    ),
+    "endless labels": (
+        lambda path: torch.save(trained(task_state={"tokenizer": TOKENIZER, "labels": endless()}), path),
+        "labels or tokenizer are no text",
+    ),
+    "no dictionary": (lambda path: torch.save(trained(cfg={"model": torch.zeros(3)}), path), "no checkpoint"),
+}
+
+
+def safetensors(header: dict | bytes, body: int = 0, length: int | None = None) -> bytes:
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(header) if length is None else length) + header + bytes(body)
+
+
+def one(shape, start, end, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+WEIGHTS = {  # of a Hugging Face folder
+    "a header of a terabyte": safetensors({}, length=1 << 40),
+    "a header beyond the file": safetensors({"a": one([1], 0, 4)}, 4, length=1 << 20),
+    "a shape beyond the file": safetensors({"a": one([10**12], 0, 4)}, 4),
+    "a shape beyond 64 bits": safetensors({"a": one([1 << 40, 1 << 40], 0, 4)}, 4),
+    "offsets beyond the file": safetensors({"a": one([10**12], 0, 4 * 10**12)}, 4),
+    "offsets that overlap": safetensors({"a": one([2], 0, 8), "b": one([2], 4, 12)}, 12),
+    "offsets that run back": safetensors({"a": one([1], 4, 0)}, 4),
+    "an unknown kind of number": safetensors({"a": one([1], 0, 4, "F31")}, 4),
+    "a nested header": safetensors(b'{"a":' * 10_000 + b"0" + b"}" * 10_000),
+}
+CONFIGS = {
+    "a billion layers": ({"num_hidden_layers": 10**9}, "layers"),
+    "a million layers": ({"num_hidden_layers": 10**6}, "are not 1,000,000 layers"),
+    "a vocabulary of 10^12": ({"vocab_size": 10**12}, "vocab_size is 1000000000000"),
+    "a width of 16 million": ({"hidden_size": 1 << 24}, "not (20, 16777216)"),
+    "a width of 10^300": ({"hidden_size": 10**300}, "no size"),
+    "endless": ({"layer_norm_eps": float("inf")}, "no size"),
+}
+INDEXES = ["../../weights/sound/model.safetensors", "/etc/passwd", "..", "model.safetensors.index.json/x", "a\x00b"]
+TEXTS = ["tokenizer.json", "vocab.txt", "tokenizer_config.json", "config.json", "sentencepiece.bpe.model"]
+
+PROGRAM = """
+import json, pathlib, resource, sys
+from ppa_fairseq import checkpoint
+from ppa_fairseq.errors import InputError
+
+def peak():
+    return next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmPeak"))
+
+checkpoint.read(pathlib.Path(sys.argv[1]) / "sound" / "c.pt")
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*/*")):
+    before = peak()
+    resource.setrlimit(resource.RLIMIT_AS, (before + (40 << 30), resource.RLIM_INFINITY))  # the machine's safety
+    try:
+        told = checkpoint.read(path) and ""
+    except InputError as error:
+        told = str(error)
+    except BaseException as error:
+        told = f"no InputError:\\n{error!r}"
+    print(json.dumps([f"{path.parent.name}/{path.name}", told, peak() - before]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """{kind/case: (message, bytes by which the process grew)} of all files above, read in one process."""
+    root = tmp_path_factory.mktemp("hostile")
+    for kind in ("sound", "pickle", "weights", "config", "index", "text"):
+        (root / kind).mkdir()
+    torch.save(trained(), root / "sound" / "c.pt")
+    for case, (write, _) in PICKLES.items():
+        write(root / "pickle" / case)
+    for case, content in WEIGHTS.items():
+        make_folder(root / "weights" / case)
+        (root / "weights" / case / "model.safetensors").write_bytes(content)
+    make_folder(root / "weights" / "sound")
+    for case, (changes, _) in CONFIGS.items():
+        make_folder(root / "config" / case, **changes)
+    for number, name in enumerate(INDEXES):
+        folder = make_folder(root / "index" / str(number))
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    for name in TEXTS:
+        with (make_folder(root / "text" / name) / name).open("wb") as file:
+            file.truncate(HUGE)
+    run = subprocess.run([sys.executable, "-c", PROGRAM, root], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return {case: (told, growth) for case, told, growth in map(json.loads, run.stdout.splitlines())}
+
+
+def make_folder(folder: Path, **changes) -> Path:
+    """A sound Hugging Face folder of `SHAPE`, but for the changes in its config.json."""
+    folder.mkdir()
+    shape = SHAPE.__class__(**{**vars(SHAPE), "position_offset": 0})
+    written = Checkpoint(shape, random_state(), TOKENIZER)
+    save_file(huggingface.to_tensors(written), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(huggingface.to_config(written) | changes))
+    for name, text in TOKENIZER.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+EXPECTED = {"sound/c.pt": "", "weights/sound": ""}
+EXPECTED |= {f"pickle/{case}": message for case, (_, message) in PICKLES.items()}
+EXPECTED |= {f"weights/{case}": "truncated, or no safetensors file" for case in WEIGHTS}
+EXPECTED |= {f"config/{case}": message for case, (_, message) in CONFIGS.items()}
+EXPECTED |= {f"index/{number}": "is no file of this folder" for number in range(len(INDEXES))}
+EXPECTED |= {f"text/{name}": f"{HUGE:,} bytes, and" for name in TEXTS}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what a process takes")
+@pytest.mark.parametrize("case", EXPECTED)
+def test_a_bomb_is_refused_before_it_takes_memory(refusals, case):
+    told, growth = refusals[case]
+    assert EXPECTED[case] in told and bool(told) == bool(EXPECTED[case]), told
+    assert "\n" not in told and growth < 1 << 30
+
+
+COMMANDS = {
+    "import-hf": "import-hf {folder} {out}",
+    "export-hf": "export-hf {file} {out}",
+    "retrieve": "retrieve --model m={file} --pairs {texts} --output {out}",
+    "embed": "embed --model {file} --input {texts}/de-en.en --output {out}",
+    "evaluate-xnli": "evaluate-xnli --model m={file} --data en={texts}/nli.tsv --output {out}",
+    "evaluate-qa": "evaluate-qa --model m={file} --data en={texts}/qa.json --output {out}",
+    "word-align": "word-align --model m={file} --text {texts}/words.tsv --output {out}",
+    "perplexity": "perplexity --model m={file} --text en={texts}/de-en.en --output {out}",
+    "prepare-bitext": "prepare-bitext --tokenizer {folder} --out {out} de-en={texts}/words.tsv",
+}
+
+
+@pytest.fixture
+def attack(tmp_path):
+    """Files that make the folder `ran` when they are loaded, as pickles are by default: a checkpoint, weights alone."""
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "c.pt", tmp_path / "folder" / "pytorch_model.bin"):
+        torch.save(trained(extra_state=Touch(tmp_path / "ran")), path)
+    make_folder(tmp_path / "sound")
+    for name in ("config.json", "vocab.txt", "tokenizer_config.json"):
+        (tmp_path / "sound" / name).rename(tmp_path / "folder" / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_runs_the_code_of_a_model(attack, capsys, command):
+    (attack / "texts").mkdir()
+    for name, text in (
+        ("de-en.de", "a b\nc\n"),
+        ("de-en.en", "a c\nd\n"),
+        ("nli.tsv", "a b\ta c\tneutral\nb\tc\tneutral\n"),
+        ("words.tsv", "a b\ta c\n"),
+    ):
+        (attack / "texts" / name).write_text(text)
+    question = {"id": "q", "question": "a", "answers": [{"text": "b", "answer_start": 2}]}
+    squad = {"data": [{"title": "t", "paragraphs": [{"context": "a b", "qas": [question]}]}]}
+    (attack / "texts" / "qa.json").write_text(json.dumps(squad))
+    places = {"file": attack / "c.pt", "folder": attack / "folder", "texts": attack / "texts", "out": attack / "out"}
+    status = cli.main(COMMANDS[command].format(**places).split())
+    told = capsys.readouterr().err
+    assert not (attack / "ran").exists()
+    if command == "prepare-bitext":  # which reads no weights
+        return
+    assert status == 1 and "holds a Python object (posix.mkdir)" in told.splitlines()[-1]
+    assert not (attack / "out").exists()
+    torch.load(attack / "c.pt", weights_only=False)
+    assert (attack / "ran").exists()  # it would have run
+
+
+PLACES = {
+    "--pretrained": lambda file, save_dir: ["--pretrained", str(file)],
+    "--save-dir": lambda file, save_dir: [str(file.rename(save_dir / "checkpoint_last.pt"))][1:],
+    "--restore-file": lambda file, save_dir: ["--restore-file", str(file)],
+    "--finetune-from-model": lambda file, save_dir: ["--finetune-from-model", str(file)],
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_training_runs_the_code_of_a_checkpoint(attack, train, place):
+    (attack / "checkpoints").mkdir()
+    with pytest.raises((InputError, pickle.UnpicklingError), match=r"posix\.mkdir"):
+        train("--max-update", "1", *PLACES[place](attack / "c.pt", attack / "checkpoints"))
+    assert not (attack / "ran").exists()
+
+
+def test_no_fine_tuning_runs_the_code_of_a_checkpoint(attack, dictionary):
+    (attack / "qa").mkdir()
+    data = make_qa_bin(attack / "qa", dictionary, {"train": 4, "valid": 4})
+    flags = "--user-dir ppa_fairseq --task mlqa_codeswitch --arch ppa_bert_reader --criterion span_prediction --cpu"
+    flags = [*flags.split(), "--optimizer", "adam", "--batch-size", "2", "--pretrained", str(attack / "c.pt")]
+    with pytest.raises(InputError, match=r"c.pt: holds a Python object \(posix.mkdir\)"):
+        run_training([str(data), *flags], attack / "checkpoints")
+    assert not (attack / "ran").exists()
