@@ -8,6 +8,7 @@ Architecture functions call `settle_training_args`: fairseq runs them on the par
 import logging
 import os
 from argparse import Namespace
+from datetime import timedelta
 
 from ppa_fairseq.errors import InputError
 
@@ -28,6 +29,8 @@ def settle_training_args(args: Namespace) -> None:
         args.tpu = False  # fairseq.options takes --bf16 for a wish for a TPU, and then dies without torch_xla
     if not hasattr(args, "distributed_world_size"):
         return
+    if args.cpu or not torch.cuda.is_available():
+        refuse_loss_scaling(args)
     if started_as_rank() and args.distributed_init_method is None:
         join_launched_ranks(args)
     if args.distributed_world_size == 1:
@@ -49,6 +52,17 @@ def settle_training_args(args: Namespace) -> None:
             args.ddp_backend = (
                 "legacy_ddp"  # the others pass device_ids, which torch refuses for a model on CPU
             )
+
+
+def refuse_loss_scaling(args: Namespace) -> None:
+    """Stop a training on CPU that would die at its first overflow, or take gradients that are not finite for good.
+
+    Raises:
+        InputError: --fp16 (its handling of overflows calls CUDA) or --amp (without CUDA its scaler lets all pass).
+    """
+    for flag in ("fp16", "amp"):
+        if getattr(args, flag):
+            raise InputError(f"--{flag} needs a GPU, as fairseq scales losses there alone; on CPU: --bf16, or neither")
 
 
 def started_as_rank() -> bool:
@@ -80,3 +94,16 @@ def refuse_lone_ranks() -> None:
             f"{ranks} processes were started, but this one would train alone, and so would the others; "
             "run (with --hydra for fairseq-hydra-train): " + LAUNCH.format(ranks=ranks, cpu=" [--cpu]")
         )
+
+
+def bound_waiting(seconds: int) -> None:
+    """Let --heartbeat-timeout end a rank that waits for another one: no signal reaches Python inside a collective.
+
+    What torch's own limits are without it: 30 minutes with gloo, 10 with nccl.
+    """
+    import torch.distributed
+    from fairseq.distributed import utils as distributed_utils
+
+    if seconds > 0 and torch.distributed.is_initialized():
+        group = distributed_utils.get_data_parallel_group()
+        torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), group)

@@ -48,6 +48,15 @@ def test_bf16_is_no_wish_for_a_tpu():
     assert args.bf16 and not args.tpu
 
 
+@pytest.mark.parametrize("flag", ["--fp16", "--memory-efficient-fp16", "--amp"])
+def test_loss_scaling_is_refused_on_cpu(flag, monkeypatch):
+    for args in (parse(flag), parse(flag, "--cpu")):
+        with pytest.raises(InputError, match="--(fp16|amp) needs a GPU"):
+            traps.settle_training_args(args)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    traps.settle_training_args(parse(flag))
+
+
 def test_a_lone_training_is_left_as_it_is():
     args = parse()
     before = vars(args).copy()

@@ -85,6 +85,11 @@ class NLIDataset(UnitDataset):
             "label": int(first.label[row]),
         }
 
+    def origin(self, index: int) -> str:
+        """Where an example stands in the data: "fr/en row 18" is a French premise and an English hypothesis."""
+        first, second = (self.languages[side[index]] for side in (self.mixture.first, self.mixture.second))
+        return f"{first}{'' if first == second else '/' + second} row {self.mixture.row[index] + 1}"
+
     def collater(self, samples: list[dict]) -> dict:
         """N examples as one batch: ``net_input`` packed, ``target`` (N,), ``language`` (N,) of the premises, counts."""
         if not samples:

@@ -121,6 +121,13 @@ class QADataset(UnitDataset):
             "target": torch.from_numpy(np.where(answer >= 0, begin + answer, 0)),
         }
 
+    def origin(self, index: int) -> str:
+        """Where a window's question and context stand in the data, rows from 1, and which of its WordPieces it has."""
+        sides = zip((self._first, self._second), (self._first_row, self._second_row), strict=True)
+        question, context = (f"{self.corpora[of[index]].language} row {row[index] + 1}" for of, row in sides)
+        both = question if question == context else f"question {question}, context {context}"
+        return f"{both} WordPieces {self._start[index] + 1}-{self._end[index]}"
+
     def collater(self, samples: list[dict]) -> dict:
         """N windows as one batch.
 
