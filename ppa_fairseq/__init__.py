@@ -3,9 +3,10 @@
 fairseq imports `tasks` and `models` by itself when it is given this folder; importing the package alone stays light.
 """
 
-from ppa_fairseq import compat, errors
+from ppa_fairseq import compat, errors, orphans
 
 __version__ = "0.1.0"
 
 errors.install_excepthook()
 compat.apply()
+orphans.end_with_launcher()

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import reprlib
+import signal
 import sys
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -23,6 +24,17 @@ _shown = reprlib.Repr()
 _shown.maxlevel, _shown.maxdict, _shown.maxlist, _shown.maxstring, _shown.maxother = 3, 3, 3, 80, 80
 
 
+def out_of_space(error: BaseException | None) -> OSError | None:
+    """The full disk that is behind *error*, if one is: torch and safetensors tell of it in errors of their own."""
+    while error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return error
+        if (code := re.search(r"\(os error (\d+)\)", str(error))) and int(code[1]) in DISK_FULL:
+            return OSError(int(code[1]), os.strerror(int(code[1])))
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def one_line(error: BaseException) -> str | None:
     """What to tell a user of *error* in place of a traceback; None where the traceback is what helps."""
     if isinstance(error, InputError):
@@ -33,11 +45,13 @@ def one_line(error: BaseException) -> str | None:
         old = str(error).split(". ")[-1].partition(" vs ")[0]
         name = {"FairseqAdam": "adam", "FusedAdamW": "fused_adamw"}.get(old, old)
         return f"the checkpoint in --save-dir has the state of --optimizer {name}: give that, or another --save-dir"
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
+    if full := out_of_space(error):
         return (
-            f"{error}: nothing more can be written. Checkpoints that were complete still are (a *.tmp beside them is "
-            "not one: delete it); free some space and start the same command again"
+            f"{full}: nothing more can be written. Checkpoints that were complete still are; free some space and start "
+            "the same command again"
         )
+    if isinstance(error, OSError) and error.filename:  # a folder that cannot be written to, a file that is gone
+        return f"{error}: mend that and start the same command again; it goes on from the last checkpoint"
     if type(error).__name__ == "ProcessRaisedException":  # of a rank that fairseq spawned: its traceback as text
         told = re.search(r"^ppa_fairseq\.errors\.InputError: (.*)", str(error), re.MULTILINE | re.DOTALL)
         return told[1].strip() if told else None
@@ -49,7 +63,12 @@ def one_line(error: BaseException) -> str | None:
             "the checkpoint named last in the log is truncated or no checkpoint: delete it, and go on from an older "
             f"one with --restore-file ({' '.join(str(error).split())[:200]})"
         )
-    if isinstance(error, FloatingPointError) and "Nan/Inf" in str(error):  # fairseq's trainer, which wrote crash.pt
+    if isinstance(error, RuntimeError) and "gloo" in str(error):  # between ranks on CPU
+        if "Timed out" in str(error):
+            return "another rank did not answer for --heartbeat-timeout seconds (torch's own limit is 1800): all stop"
+        return "lost the connection to another rank, which has ended: what it said is above or below"
+    if isinstance(error, FloatingPointError) and re.search("Nan/Inf|Minimum loss scale", str(error)):
+        # fairseq's trainer, which wrote crash.pt
         return f"{error}: lower --lr, set --clip-norm, or train without --fp16; the log above names the module"
     return None
 
@@ -61,9 +80,21 @@ def install_excepthook() -> None:
 
     def show(kind, error, trace):
         message = one_line(error)
-        if message:
+        if isinstance(error, KeyboardInterrupt):
+            end_interrupted(message)
+        elif message:
             print(f"ppa_fairseq: error: {message}", file=sys.stderr)
         else:
             shown_before(kind, error, trace)
 
     sys.excepthook = show
+
+
+def end_interrupted(message: str) -> None:
+    """Die of SIGINT now, as Python does later: after waiting for data workers, for seconds."""
+    if os.environ.get("RANK", "0") == "0":  # the others were interrupted, too
+        # Not sys.stderr: torch.distributed holds back what an excepthook writes there.
+        print(f"ppa_fairseq: error: {message}", file=sys.__stderr__, flush=True)
+    sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)

@@ -148,7 +148,7 @@ def start(arguments: list[str], nodes: Nodes, ranks: int) -> None:
     if ranks > 1:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks)))
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what happened is said below
+    logging.disable(logging.ERROR)  # of the agent: what happened is said below
     alone = nodes.count == 1
     config = LaunchConfig(
         min_nodes=nodes.count,
@@ -163,8 +163,10 @@ def start(arguments: list[str], nodes: Nodes, ranks: int) -> None:
     try:
         elastic_launch(config, "sh")(*arguments)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        rank, failure = min(error.failures.items(), key=lambda item: cause(item[1]))
         ended = f"exit status {failure.exitcode}" if failure.exitcode > 0 else failure.signal_name()
+        if failure.exitcode == -signal.SIGKILL:
+            ended += " (if nobody sent it, the system did for want of memory: see dmesg)"
         print(
             f"ppa launch: error: rank {rank} ended with {ended} (see above); the other ranks were stopped",
             file=sys.stderr,
@@ -176,3 +178,8 @@ def start(arguments: list[str], nodes: Nodes, ranks: int) -> None:
             file=sys.stderr,
         )
         raise SystemExit(128 + error.sigval) from None
+
+
+def cause(failure) -> tuple[int, bool, bool]:
+    """Sorts failures: of those at one moment, a rank that was killed comes before one that lost connection to it."""
+    return failure.timestamp, failure.exitcode == -signal.SIGTERM, failure.exitcode > 0

@@ -1,12 +1,18 @@
 """What every task of this plugin shares: the base model's vocabulary, where a model starts from, its batches."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import List
 
+from fairseq import utils
 from fairseq.data import data_utils
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
+from omegaconf import II
 
-from ppa_fairseq import checkpoint
+from ppa_fairseq import checkpoint, nonfinite, same_checkpoint
 from ppa_fairseq.data.corpora import check_vocabulary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import UpdateBatchIterator
@@ -14,25 +20,40 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.host_memory import return_freed
 from ppa_fairseq.models.encoder_config import take_sizes
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: of --user-dir fairseq imports tasks and models)
+from ppa_fairseq.resume import LAST, read_progress
+from ppa_fairseq.traps import bound_waiting
+from ppa_fairseq.write_once import WriteOnce
 
 logger = logging.getLogger(__name__)
 TRIM_INTERVAL = 5  # updates
 
 
+@dataclass
+class EncoderTaskConfig(FairseqDataclass):
+    seed: int = II("common.seed")
+    update_freq: List[int] = II("optimization.update_freq")
+    max_update: int = II("optimization.max_update")
+    save_dir: str = II("checkpoint.save_dir")
+    restore_file: str = II("checkpoint.restore_file")
+    reset_optimizer: bool = II("checkpoint.reset_optimizer")
+    heartbeat_timeout: int = II("distributed_training.heartbeat_timeout")
+
+
 class EncoderTask(FairseqTask):
     """A task on a pretrained encoder.
 
-    Its config has ``data``, ``seed``, ``update_freq``, ``save_dir`` and ``restore_file``.
-
     Attributes:
         same_on_resume: names in the config without whose old values a checkpoint is another training's.
+        parts_of_loss: what each item of a batch has a sequence for, part after part.
     """
 
     same_on_resume: tuple[str, ...] = ()
+    parts_of_loss: tuple[str, ...]
 
-    def __init__(self, cfg, dictionary: WordPieceDictionary):
+    def __init__(self, cfg: EncoderTaskConfig, dictionary: WordPieceDictionary):
         super().__init__(cfg)
         self.dictionary = dictionary
+        self._searched: int | None = None  # the update that is done over to find what is not finite
 
     @classmethod
     def load_dictionary(cls, filename: str) -> WordPieceDictionary:
@@ -55,10 +76,18 @@ class EncoderTask(FairseqTask):
         """Build the model; sizes that --pretrained knows are written into *cfg*, so that a checkpoint stands alone."""
         if from_checkpoint:
             return super().build_model(cfg, from_checkpoint)
+        bound_waiting(self.cfg.heartbeat_timeout)
+        last = Path(self.cfg.save_dir) / LAST
+        if self.cfg.restore_file == LAST:  # another name was given on purpose
+            same_checkpoint.settle(last.parent)
+            if last.exists():
+                self._refuse_another_training(last, cfg.pretrained)
+                self._end_what_is_done(last)
+        elif Path(self.cfg.restore_file).is_file():  # if it is hostile, it is refused here: fairseq would read it whole
+            checkpoint.read_cfg(self.cfg.restore_file)
         if not cfg.pretrained:
             logger.warning("no --pretrained: the encoder starts from random weights, and checkpoints get no tokenizer")
             return super().build_model(cfg)
-        self._refuse_another_training(cfg.pretrained)
         source = f"--pretrained {cfg.pretrained}"
         pretrained = checkpoint.read(cfg.pretrained)
         check_vocabulary(self.dictionary, pretrained.tokenizer, source)
@@ -68,11 +97,8 @@ class EncoderTask(FairseqTask):
         model.start_from(pretrained)
         return model
 
-    def _refuse_another_training(self, pretrained: str) -> None:
-        """fairseq goes on from whatever it finds in --save-dir, and the encoder just read would be gone."""
-        last = Path(self.cfg.save_dir) / self.cfg.restore_file
-        if self.cfg.restore_file != "checkpoint_last.pt" or not last.is_file():  # another name was given on purpose
-            return
+    def _refuse_another_training(self, last: Path, pretrained: str | None) -> None:
+        """fairseq goes on from whatever it finds in --save-dir, and the encoder that was asked for would be gone."""
         old = checkpoint.read_cfg(last)
         compared = [("pretrained", old["model"].get("pretrained"), pretrained)]
         compared += [(name, old["task"].get(name), getattr(self.cfg, name)) for name in self.same_on_resume]
@@ -83,6 +109,28 @@ class EncoderTask(FairseqTask):
                     f"{last} is of a training with {flag} {then}, not {now}: give another --save-dir, or go on with it "
                     f"all the same by --restore-file {last}"
                 )
+
+    def _end_what_is_done(self, last: Path) -> None:
+        """Exit where --max-update is reached: fairseq would look at it after one more update, and save that."""
+        if self.cfg.reset_optimizer:  # it counts from 0 again
+            return
+        progress = read_progress(last)
+        if 0 < self.cfg.max_update <= progress.updates:
+            logger.info(f"{last} has {progress.updates} updates, --max-update is {self.cfg.max_update}: all is done")
+            raise SystemExit(0)
+        if not progress.resumable:
+            raise InputError(
+                f"{last} has no optimizer state (--no-save-optimizer-state), so that its training cannot go on: start "
+                "anew in another --save-dir, with it as --pretrained"
+            )
+
+    def get_checkpoint_dict(self) -> dict:
+        """What fairseq forgets: on resume at the start of an epoch it drops what was logged since the last line."""
+        forgotten = {"train_inner": metrics.get_meters("train_inner").state_dict()}
+        return {type(self).__name__: forgotten, "write": WriteOnce()}
+
+    def set_checkpoint_dict(self, state: dict) -> None:
+        metrics.load_state_dict(state)
 
     def get_batch_iterator(
         self,
@@ -134,11 +182,29 @@ class EncoderTask(FairseqTask):
 
     def stamp_update(self, samples: list[dict]) -> None:
         """Write into the samples of one update, those of this rank, what they are to know of it."""
+        for sample in samples:
+            sample["is_of_update"] = True  # no dummy, which may be of validation
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        if nonfinite.fairseq_searches(model):
+            return self._search_nonfinite(sample, model, criterion, optimizer, update_num)
         loss, sample_size, logged = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
         if ignore_grad:  # a dummy batch, which keeps this rank in step with the others
             sample_size, logged = 0, {name: value * 0 for name, value in logged.items()}
         if loss.device.type == "cpu" and update_num % TRIM_INTERVAL == 0:
             return_freed()
         return loss, sample_size, logged
+
+    def _search_nonfinite(self, sample, model, criterion, optimizer, update_num):
+        """A step done over. Raises InputError if items of *sample* make it not finite."""
+        if self._searched != update_num:  # the first micro-batch: its dropout again
+            self._searched = update_num
+            utils.set_torch_seed(self.cfg.seed + update_num)
+        with nonfinite.broken_tokens(model.encoder) as broken:
+            done = super().train_step(sample, model, criterion, optimizer, update_num)
+        if "is_of_update" in sample:
+            net_input, dataset = sample["net_input"], self.datasets["train"]
+            lengths = net_input.get("query_input", net_input)["lengths"]
+            items = [dataset.origin(index) for index in sample["id"].tolist()]
+            nonfinite.report(update_num + 1, model, lengths, broken[0], done[2], self.parts_of_loss, items)
+        return done

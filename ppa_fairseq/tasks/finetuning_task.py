@@ -3,16 +3,15 @@
 import logging
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import List
 
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
 from omegaconf import II, MISSING
 
 from ppa_fairseq.data.code_switching import ENGLISH, CodeSwitch
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.tasks.encoder_task import EncoderTask
+from ppa_fairseq.tasks.encoder_task import EncoderTask, EncoderTaskConfig
 from ppa_fairseq.traps import refuse_lone_ranks
 
 logger = logging.getLogger(__name__)
@@ -20,7 +19,7 @@ AVERAGE = "avg"
 
 
 @dataclass
-class FinetuningConfig(FairseqDataclass):
+class FinetuningConfig(EncoderTaskConfig):
     data: str = field(default=MISSING, metadata={"help": "data-bin folder, with a folder for each language"})
     train_langs: str = field(
         default=ENGLISH, metadata={"help": "languages to train on: en is zero-shot, en,fr,… is translate-train"}
@@ -35,12 +34,8 @@ class FinetuningConfig(FairseqDataclass):
         default="both",
         metadata={"help": "the half that is English: the first (premise, question), the second, or one form of each"},
     )
-    seed: int = II("common.seed")
-    update_freq: List[int] = II("optimization.update_freq")
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
     valid_subset: str = II("dataset.valid_subset")
-    save_dir: str = II("checkpoint.save_dir")
-    restore_file: str = II("checkpoint.restore_file")
 
 
 class FinetuningTask(EncoderTask):
@@ -52,6 +47,7 @@ class FinetuningTask(EncoderTask):
 
     metrics: tuple[str, ...]  # what else a validation tells
     same_on_resume = ("train_langs", "code_switch")
+    parts_of_loss = ("fine-tuning",)
 
     def __init__(self, cfg: FinetuningConfig, dictionary: WordPieceDictionary, languages: list[str]):
         super().__init__(cfg, dictionary)

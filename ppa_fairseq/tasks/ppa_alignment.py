@@ -2,11 +2,10 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import List, Optional
+from typing import Optional
 
 import torch
 from fairseq import utils
-from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks import register_task
@@ -22,14 +21,15 @@ from ppa_fairseq.data.validation_retrieval import ValidationRetrieval
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.packing import first_sequences
 from ppa_fairseq.models.ppa import PPAModel
-from ppa_fairseq.tasks.encoder_task import EncoderTask
+from ppa_fairseq.rank_check import check_ranks
+from ppa_fairseq.tasks.encoder_task import EncoderTask, EncoderTaskConfig
 from ppa_fairseq.traps import refuse_lone_ranks
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class PPAAlignmentConfig(FairseqDataclass):
+class PPAAlignmentConfig(EncoderTaskConfig):
     data: str = field(
         default=MISSING, metadata={"help": "data-bin folder; several, separated by colons, are shards: one an epoch"}
     )
@@ -47,11 +47,10 @@ class PPAAlignmentConfig(FairseqDataclass):
         default=False, metadata={"help": "XLM's TLM: positions start again at the second sentence"}
     )
     tlm_language_embeddings: bool = field(default=False, metadata={"help": "XLM's TLM: add language embeddings"})
-    seed: int = II("common.seed")
+    check_ranks: bool = field(
+        default=False, metadata={"help": "after every update, stop unless all ranks hold the same weights, twin, queue"}
+    )
     log_interval: int = II("common.log_interval")
-    update_freq: List[int] = II("optimization.update_freq")
-    save_dir: str = II("checkpoint.save_dir")
-    restore_file: str = II("checkpoint.restore_file")
 
 
 @register_task("ppa_alignment", dataclass=PPAAlignmentConfig)
@@ -128,7 +127,12 @@ class PPAAlignmentTask(EncoderTask):
             raise InputError(f"{message}: none is left")
         return kept
 
+    @property
+    def parts_of_loss(self) -> tuple[str, ...]:
+        return ("contrastive",) * self.contrastive + ("tlm",) * self.tlm
+
     def stamp_update(self, samples: list[dict]) -> None:
+        super().stamp_update(samples)
         stamp_pairs_per_masked(samples)
 
     def check_update_size(self, pairs: int) -> None:
@@ -161,12 +165,13 @@ class PPAAlignmentTask(EncoderTask):
         optimizer.step()
         if amp and optimizer.scaler.get_scale() < scale:
             return  # the scaler skipped the step
-        if not self.contrastive:
-            return
-        model.update_succeeded()
-        if (update_num + 1) % self.cfg.log_interval == 0:
-            distance = model.twin.distance(model.encoder, model.projection)
-            metrics.log_scalar("twin_dist", distance.item(), round=5)
+        if self.contrastive:
+            model.update_succeeded()
+            if (update_num + 1) % self.cfg.log_interval == 0:
+                distance = model.twin.distance(model.encoder, model.projection)
+                metrics.log_scalar("twin_dist", distance.item(), round=5)
+        if self.cfg.check_ranks:
+            check_ranks(model, update_num + 1)
 
     def begin_valid_epoch(self, epoch, model) -> None:
         self.validation.reset()
