@@ -29,6 +29,10 @@ class EncoderConfig(FairseqDataclass):
     position_offset: Optional[int] = field(default=None, metadata={"help": "row of the first position"})
     dropout: float = field(default=0.1, metadata={"help": "dropout of embeddings and sublayers"})
     attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention probabilities"})
+    cpu_bf16: bool = field(
+        default=False,
+        metadata={"help": "on the CPU, matrix products in bfloat16: faster where it has AVX512-BF16 or AMX"},
+    )
 
 
 # The sizes an encoder's weights fix; dropout is the training's own.

@@ -10,6 +10,7 @@ from torch import nn
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, first_tokens
+from ppa_fairseq.models.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models.heads import ClassificationHead, SpanHead
 from ppa_fairseq.traps import settle_training_args
@@ -81,6 +82,7 @@ class PPAClassifier(FinetunedModel):
 
     @classmethod
     def build_model(cls, cfg: ClassifierConfig, task) -> "PPAClassifier":
+        announce_cpu_bf16(cfg)
         return cls(cfg, shape_of(cfg, task.dictionary), task.dictionary, task.labels)
 
     def check_head(self, pretrained: checkpoint.Checkpoint) -> None:
@@ -90,6 +92,7 @@ class PPAClassifier(FinetunedModel):
                 f"data has {', '.join(self.labels)}: --new-head leaves that head behind"
             )
 
+    @in_cpu_bf16
     def forward(self, features_only: bool = True, classification_head_name: str = HEAD_NAME, **packed):
         """A packed batch of B sequences -> logits (B, K); the other arguments are those of fairseq's criterion."""
         first = self.encoder(**packed, wanted=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
@@ -108,8 +111,10 @@ class PPAReader(FinetunedModel):
 
     @classmethod
     def build_model(cls, cfg: FinetunedConfig, task) -> "PPAReader":
+        announce_cpu_bf16(cfg)
         return cls(cfg, shape_of(cfg, task.dictionary), task.dictionary)
 
+    @in_cpu_bf16
     def forward(self, **packed) -> torch.Tensor:
         """A packed batch of T tokens -> (T, 2)."""
         return self.span_head(self.encoder(**packed)["hidden"])

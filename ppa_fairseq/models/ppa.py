@@ -13,6 +13,7 @@ from omegaconf import II
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead, Wanted, first_tokens
+from ppa_fairseq.models.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models.key_queue import KeyQueue
 from ppa_fairseq.models.momentum_twin import MomentumTwin
@@ -61,6 +62,7 @@ class PPAModel(BaseFairseqModel):
     @classmethod
     def build_model(cls, cfg: PPAModelConfig, task) -> "PPAModel":
         """Build the model with random weights; the task then lets it :meth:`start_from` --pretrained."""
+        announce_cpu_bf16(cfg)
         shape = shape_of(cfg, task.dictionary)
         if not 0 <= cfg.momentum <= 1 or cfg.queue_size < 1 or cfg.projection_dim < 1:
             raise InputError("--momentum must be between 0 and 1, --queue-size and --projection-dim at least 1")
@@ -79,6 +81,7 @@ class PPAModel(BaseFairseqModel):
     def max_positions(self) -> int:
         return self.encoder.max_positions()
 
+    @in_cpu_bf16
     def forward(
         self, query_input: dict, masked: torch.Tensor, masked_counts: list[int], key_input: dict | None = None
     ) -> dict:
