@@ -1,0 +1,202 @@
+"""A step of alignment against its peers: pairs a second of the same steps, memory, share of the matrix product.
+
+    python benchmarks/alignment.py --tokenizer runs/quickstart/imported --shape standin
+    python benchmarks/alignment.py --tokenizer imported/mbert --shape mbert --rounds 2
+
+All train on the same pairs of the bundled sample, under the vocabulary of --tokenizer (an import, or any folder with a
+tokenizer), in fp32 with the same dropout. The sides (alignment_sides.py):
+
+    ppa_fairseq           the model, the criterion, --optimizer fused_adamw, the twin's and the queue's moves
+    transformers, plain   as one would write it first: shuffled batches, two query forwards, logits of every place, a
+                          loop over the weights for the momentum, torch's AdamW as it comes
+    transformers, tuned   as an expert would: batches by length, SDPA, the MLM head on masked places alone, fused AdamW,
+                          one call for the momentum
+    fairseq masked_lm     fairseq's RoBERTa, criterion and Adam on the TLM sequences by length: no queries and no keys.
+                          The ratio to it is in tokens that are trained on, as its pairs are less work
+
+Each side runs in a process of its own and they take turns at every step, so that the noise of the machine meets all.
+Memory is the largest resident size of that process while it trains, above what it was with everything imported (Linux
+alone). The share is the work that a step needs (`needed_work`), done in the time of the step, against fp32 matrix
+products of the encoder's shapes, measured at every turn. Without dropout, the losses must agree.
+"""
+
+import argparse
+import dataclasses
+import gc
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from finetuning import SHAPES
+from sample_batches import make_batches, sample_dataset
+from tqdm import tqdm
+
+from ppa_fairseq.host_memory import return_freed
+from ppa_fairseq.markdown import markdown_table
+from ppa_fairseq.models.bert_encoder import BertShape
+
+OURS, PLAIN, TUNED, FAIRSEQ = "ppa_fairseq", "transformers, plain", "transformers, tuned", "fairseq masked_lm"
+ROWS = [(OURS, "shuffled"), (PLAIN, "shuffled"), (OURS, "by length"), (TUNED, "by length"), (FAIRSEQ, "by length")]
+WARM_UP = 1  # steps of each side and order
+STATUS = Path("/proc/self/status")
+
+
+class Side:
+    """A side in a process of its own, which :func:`serve` runs with these arguments, asked through a pipe."""
+
+    def __init__(self, *arguments):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        context.Process(target=serve, args=(theirs, *arguments), daemon=True).start()
+        self.pipe.recv()  # built
+
+    def ask(self, *question):
+        self.pipe.send(question)
+        return self.pipe.recv()
+
+
+def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], threads: int, clock: Callable) -> None:
+    """Answer ("step", order, number) with seconds, ("loss",) with that of the first batch, ("memory",) with MiB at the end."""
+    sys.modules.setdefault("torchaudio", None)  # imported wherever it is installed, and it may not load
+    torch.set_num_threads(threads)
+    from alignment_sides import SIDES
+
+    if name.startswith("transformers"):
+        import transformers.models.bert.modeling_bert  # noqa: F401
+    before = status("VmRSS")
+    side = SIDES[name](shape)
+    side.train(True)
+    gc.collect()
+    return_freed()
+    if STATUS.exists():
+        Path("/proc/self/clear_refs").write_text("5")  # the largest size so far is forgotten
+    pipe.send("built")
+    while True:
+        kind, *what = pipe.recv()
+        if kind == "step":
+            order, number = what
+            start = clock()
+            side.step(batches[order][number])
+            pipe.send(clock() - start)
+            return_freed()  # as the task does, here between the turns: an idle side holds no more than it needs
+        elif kind == "loss":
+            side.train(False)
+            with torch.no_grad():
+                pipe.send(side.loss(batches["shuffled"][0]).item())
+            side.train(True)
+        else:
+            pipe.send(status("VmHWM") - before)
+            return
+
+
+def status(name: str) -> float:
+    """A size of this process, in MiB; NaN where it cannot be read."""
+    if not STATUS.exists():
+        return float("nan")
+    return next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith(name)) / 1024
+
+
+def needed_work(shape: BertShape, batch: dict) -> float:
+    """Floating-point operations that a step cannot do without, all of them in matrix products.
+
+    Every token goes through every layer, but for the last one only where it is read: there, a token that is not read
+    gives its key and value alone. What is trained costs twice as much again in the backward pass, keys do not. Of the
+    attention the products of queries with keys, and of probabilities with values; of the queue and the MLM head all.
+    """
+    inputs, pairs = batch["net_input"], batch["nsentences"]
+    queries, keys, masked = inputs["query_input"], inputs["key_input"], len(batch["target"])
+    layer = 2 * (4 * shape.dim**2 + 2 * shape.dim * shape.ffn_dim)  # of a token
+    key_value = 2 * 2 * shape.dim**2
+
+    def encoder(packed: dict, read: int) -> float:
+        lengths = np.array(packed["lengths"], dtype=float)
+        attention = 4 * shape.dim * ((lengths**2).sum() * (shape.layers - 1) + read * lengths.mean())
+        total = lengths.sum()
+        return layer * (shape.layers - 1) * total + key_value * total + (layer - key_value) * read + attention
+
+    heads = 2 * masked * (shape.dim * (shape.vocab_size + shape.dim)) + 2 * pairs * shape.dim * (shape.dim + 128)
+    return 3 * (encoder(queries, pairs + masked) + heads) + encoder(keys, pairs) + 2 * 2 * pairs * 128 * 32_000
+
+
+def matrix_product_rate(shape: BertShape, tokens: int, clock: Callable) -> float:
+    """Floating-point operations a second in the products of a layer's feed-forward part, forward and backward."""
+    hidden, wide = torch.randn(tokens, shape.dim), torch.randn(tokens, shape.ffn_dim)
+    weight, product = torch.randn(shape.ffn_dim, shape.dim), torch.empty(tokens, shape.ffn_dim)
+    start = clock()
+    for _ in range(2):
+        torch.mm(hidden, weight.T, out=product)
+        torch.mm(wide, weight, out=hidden)
+        torch.mm(wide.T, hidden, out=weight)
+    return 6 * 2 * tokens * shape.dim * shape.ffn_dim / (clock() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder whose vocabulary to take")
+    parser.add_argument("--shape", choices=SHAPES, default="standin", help="all but the vocabulary's size")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=8, help="steps that are timed, of each row")
+    parser.add_argument("--peers", nargs="+", choices=[PLAIN, TUNED, FAIRSEQ], default=[PLAIN, TUNED, FAIRSEQ])
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--attention-dropout", type=float, default=0.1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--processor-time", action="store_true", help="count it instead of the wall's: for one thread beside other work"
+    )
+    args = parser.parse_args()
+    clock = time.process_time if args.processor_time else time.perf_counter
+    torch.set_num_threads(args.threads)
+
+    count = args.rounds + WARM_UP
+    dataset = sample_dataset(args.tokenizer, pairs_a_language=500)
+    batches = make_batches(dataset, args.batch_size, count)
+    drop = {"dropout": args.dropout, "attention_dropout": args.attention_dropout}
+    shape = dataclasses.replace(SHAPES[args.shape], vocab_size=len(dataset.masking.maskable), **drop)
+    sides = {name: Side(name, shape, batches, args.threads, clock) for name in [OURS, *args.peers]}
+    losses = {name: side.ask("loss") for name, side in sides.items() if name != FAIRSEQ}
+    assert max(losses.values()) - min(losses.values()) < 1e-3, losses
+
+    rows = [(name, order) for name, order in ROWS if name in sides]
+    rows = [(name, order) for name, order in rows if any(order == other for side, other in rows if side != OURS)]
+    seconds, rates = {row: [] for row in rows}, []
+    for number in tqdm(range(count), unit="turn"):
+        for name, order in rows:
+            seconds[name, order].append(sides[name].ask("step", order, number))
+        rates.append(matrix_product_rate(shape, batches["shuffled"][number]["ntokens"], clock))
+    seconds = {row: np.array(times[WARM_UP:]) for row, times in seconds.items()}
+    memory = {name: side.ask("memory") for name, side in sides.items()}
+
+    head = ["", "pairs a second", "ours is faster by", "10th – 90th percentile", "peak memory", "of the matrix product"]
+    table = [head]
+    rate = np.mean(rates[WARM_UP:])
+    for (name, order), took in seconds.items():
+        part = batches[order][WARM_UP:]
+        work = np.array([needed_work(shape, batch) for batch in part])
+        ratios = took / seconds[OURS, order]
+        if name == FAIRSEQ:
+            trained = [sum(batch["net_input"]["query_input"]["lengths"]) for batch in part]
+            tlm = [sum(batch["net_input"]["query_input"]["lengths"][batch["nsentences"] :]) for batch in part]
+            ratios = ratios * np.array(trained) / np.array(tlm)
+        weight = seconds[OURS, order] / seconds[OURS, order].sum()
+        low, high = np.percentile(ratios, [10, 90])
+        table.append([
+            f"{name}, {order}",
+            f"{args.batch_size * len(took) / took.sum():.2f}",
+            f"**{(ratios * weight).sum():.2f}×**" if name != OURS else "",
+            f"{low:.2f} – {high:.2f}" if name != OURS else "",
+            f"{memory[name]:,.0f} MiB",
+            f"{100 * work.sum() / took.sum() / rate:.0f} %" if name != FAIRSEQ else "",
+        ])  # fmt: skip
+    counted = ", processor time" if args.processor_time else ""
+    print(f"{args.shape}: {shape.layers} layers of {shape.dim}, {shape.vocab_size:,} WordPieces, batches of "
+          f"{args.batch_size} pairs, dropout {args.dropout}, of attention {args.attention_dropout}, {args.threads} "
+          f"threads{counted}, fp32; matrix product {rate / 1e9:.0f} GFLOP/s\n")  # fmt: skip
+    print(markdown_table(table))
+
+
+if __name__ == "__main__":
+    main()
