@@ -10,7 +10,6 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
 from ppa_fairseq.models.bert_encoder import first_tokens
-from ppa_fairseq.models.bert_encoder import first_tokens
 from ppa_fairseq.models.heads import ClassificationHead
 from ppa_fairseq.weights import CLASSIFICATION_HEAD, Checkpoint
 
