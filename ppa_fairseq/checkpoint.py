@@ -111,8 +111,8 @@ def write(path: str | Path, checkpoint: Checkpoint) -> None:
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "task_state": {"tokenizer": checkpoint.tokenizer, "labels": checkpoint.labels},
     }
-    with atomic_path(path) as beside:
-        torch.save(content, beside)
+    with atomic_path(path) as beside, beside.open("wb") as file:  # of a path, torch would not say why it cannot write
+        torch.save(content, file)
 
 
 def sizes_in_cfg(shape: BertShape) -> dict:

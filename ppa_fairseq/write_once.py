@@ -2,6 +2,8 @@
 
 from collections import OrderedDict
 
+from ppa_fairseq.errors import InputError
+
 
 class WriteOnce:
     """Lies in what fairseq saves, and fails when it is pickled a second time; loaded, it is an empty OrderedDict.
@@ -16,6 +18,9 @@ class WriteOnce:
 
     def __reduce__(self):
         if self.written:
-            raise OSError("a checkpoint could not be written whole (disk full, or a network file system that failed)")
+            raise InputError(
+                "a checkpoint could not be written whole (the disk was full, or a network file system failed); those "
+                "before it are complete: start the same command again"
+            )
         self.written = True
         return OrderedDict, ()
