@@ -11,6 +11,18 @@ import sys
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+ADVICE = {
+    errno.ENOTDIR: "a file stands where this path has a folder: give another path",
+    errno.EISDIR: "give a file",
+    errno.ENOENT: "give a path that is there",
+    errno.EACCES: "you may not: give another path, or mend its permissions",
+    errno.EPERM: "you may not: give another path, or mend its permissions",
+    errno.EROFS: "nothing can be written there: give another path",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or take fewer workers",
+}
+
+
 class InputError(Exception):
     """Bad input. The message says where (file:line), what is wrong and what to do about it."""
 
@@ -33,6 +45,13 @@ def out_of_space(error: BaseException | None) -> OSError | None:
             return OSError(int(code[1]), os.strerror(int(code[1])))
         error = error.__cause__ or error.__context__
     return None
+
+
+def of_system(error: OSError) -> str:
+    """What the system refused, where, and what to do about it."""
+    where = f"{error.filename}: " if error.filename else ""
+    advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+    return f"{where}{error.strerror or error}{advice}"
 
 
 def one_line(error: BaseException) -> str | None:
@@ -58,7 +77,15 @@ def one_line(error: BaseException) -> str | None:
     if str(error).startswith("Cannot load model parameters from checkpoint"):  # fairseq's trainer, on resume
         mismatch = " ".join(str(error.__context__).split())[:300]
         return f"{error} ({mismatch}) Give the flags it was trained with, or another --save-dir for another model"
-    if isinstance(error, pickle.UnpicklingError) or "PytorchStreamReader" in str(error):
+    if type(error).__name__ == "MissingMandatoryValue":  # omegaconf, of a task that fairseq-validate finds in --path
+        return (
+            f"{str(error).splitlines()[0]}: the checkpoint tells of no training, as that of an import; give one that "
+            "fairseq-train wrote"
+        )
+    if str(error).startswith("Model file not found"):
+        return f"{error}; give --path a checkpoint that is there"
+    cut_off = isinstance(error, OSError) and error.errno == errno.EINVAL  # torch looks for the rest
+    if cut_off or isinstance(error, pickle.UnpicklingError) or "PytorchStreamReader" in str(error):
         return (
             "the checkpoint named last in the log is truncated or no checkpoint: delete it, and go on from an older "
             f"one with --restore-file ({' '.join(str(error).split())[:200]})"

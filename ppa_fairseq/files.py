@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ppa_fairseq.errors import InputError
@@ -22,14 +22,18 @@ def read_whole(path: Path) -> bytes:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a free path beside `path` to write a file or a folder to; when the block ends it becomes `path`.
 
-    If the block raises (a full disk, Ctrl-C), what it wrote is removed and `path` stays as it was.
+    If the block raises (a full disk, Ctrl-C), what it wrote is removed and `path` stays as it was. Raises InputError
+    if a file was written and `path` is a folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    new_parents = [folder for folder in path.parents if not folder.exists()]  # the deepest first
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
+        if path.is_dir() and not beside.is_dir():
+            raise InputError(f"{path}: is a folder; name a file")
         if path.is_dir():  # os.replace moves no folder onto a full one
             os.replace(path, replaced)
         try:
@@ -38,6 +42,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             if replaced.exists():
                 os.replace(replaced, path)
             raise
+    except BaseException:
+        _remove(beside)
+        for folder in new_parents:
+            with suppress(OSError):  # not there, or another's file is in it
+                folder.rmdir()
+        raise
     finally:
         _remove(beside)
         _remove(replaced)
@@ -64,5 +74,5 @@ def atomic_folder(path: str | Path, is_earlier: Callable[[Path], bool], what: st
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    elif path.exists():
+        path.unlink()

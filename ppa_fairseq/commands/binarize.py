@@ -30,7 +30,7 @@ from ppa_fairseq import tokenizer
 from ppa_fairseq.data.nli_encoder import FIELDS
 from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.data.preprocess_jobs import Job, NLIJob, PairJob, binarize, save_dictionaries
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
 from ppa_fairseq.files import atomic_folder
 
 TRAIN_FILE = re.compile(r"train\.(\w+-\w+)\.\w+")
@@ -117,20 +117,28 @@ def _languages(folder: Path, lang_pairs: str | None) -> list[str]:
     languages = sorted({path.parent.name for part in FIELDS for path in folder.glob(f"*/*.{part}")})
     if not languages:
         raise InputError(f"{folder}: no LANGUAGE/train.{FIELDS[0]} nor any other split in it; prepare the text again")
-    labels = (folder / "labels.txt").read_text(encoding="utf-8").split()[::2]
+    labels = [line.partition(" ")[0] for line in _lines(folder / "labels.txt")]
     first: dict[str, Path] = {}
     for path in sorted(folder.glob("*/*.label")):
         if path.name not in first:
             first[path.name] = path
-            for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+            for number, line in enumerate(_lines(path), start=1):
                 if line not in labels:
-                    raise InputError(f"{path}:{number}: {line!r} is not in {folder}/labels.txt; prepare the text again")
+                    fault = f"{shown(line)} is not in {folder}/labels.txt"
+                    raise InputError(f"{path}:{number}: {fault}; prepare the text again")
         elif not filecmp.cmp(path, first[path.name], shallow=False):
             raise InputError(
                 f"{path}: not the labels of {first[path.name]}; rows belong together in all languages: prepare the "
                 "text again, all languages at once"
             )
     return languages
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split("\n")[:-1]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error}); prepare the text again") from None
 
 
 def _is_data_bin(folder: Path) -> bool:

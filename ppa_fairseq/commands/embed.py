@@ -37,6 +37,9 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.checkpoint import load_encoder
     from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
 
+    if args.output.is_dir() or args.output.resolve() == args.input.resolve():
+        fault = "is a folder" if args.output.is_dir() else "is --input, too"
+        raise InputError(f"{args.output}: {fault}; give --output the name of a new .npy file")
     lines = sum(1 for _ in text_lines(args.input))
     encoder, tokenizer = load_encoder(args.model)
     layers = choose_layers(args.layer, encoder.cfg.layers)

@@ -105,6 +105,8 @@ def find_nodes(args: argparse.Namespace) -> Nodes:
     count = 1 if count is None else count
     if count > 1 and (rank is None or address is None):
         raise InputError(f"--nnodes {count} needs --node-rank and --master-addr on every machine")
+    if not 0 < args.master_port < 2**16:
+        raise InputError(f"--master-port {args.master_port}: ports are from 1 to {2**16 - 1}")
     if not 0 <= (rank or 0) < count:
         raise InputError(f"--node-rank {rank}: with --nnodes {count} it is from 0 to {count - 1}")
     return Nodes(count, rank or 0, address or "localhost", args.master_port)

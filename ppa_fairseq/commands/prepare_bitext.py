@@ -172,6 +172,11 @@ def _check_numbers(args: argparse.Namespace) -> tuple[int, int]:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+    if 2 * args.min_tokens > args.max_tokens:
+        raise InputError(
+            f"--min-tokens {args.min_tokens} a side with --max-tokens {args.max_tokens} in all: no pair has both; "
+            "lower the one or raise the other"
+        )
     if not 0 <= args.valid_share < 1:
         raise InputError(f"--valid-share {args.valid_share}: must be from 0 to under 1")
     columns = args.columns.split(",")

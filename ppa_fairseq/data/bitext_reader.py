@@ -1,5 +1,6 @@
 """Sentence pairs from raw parallel text: TSV or two files, plain, .gz or .xz, in constant memory."""
 
+import codecs
 import gzip
 import lzma
 import re
@@ -18,6 +19,7 @@ MAX_LINE = 1 << 15  # bytes; no sentence is longer, and a file without line ends
 UNPACKERS = {".gz": gzip.open, ".xz": lzma.open}
 PACKED_OTHERWISE = (".bz2", ".zst", ".zip", ".tar", ".tgz", ".7z", *UNPACKERS)
 BYTE_ORDER_MARK = "\ufeff".encode()
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -45,6 +47,8 @@ class LineReader:
             with open(self.path, "rb") as raw:
                 file = UNPACKERS[self.path.suffix](raw) if self.path.suffix in UNPACKERS else raw
                 block, tail = file.read(BLOCK).removeprefix(BYTE_ORDER_MARK), b""
+                if block.startswith(UTF16_MARKS):
+                    raise InputError(f"{self.path}: is UTF-16, not UTF-8; convert it, as by iconv -f UTF-16 -t UTF-8")
                 while block:
                     self.position = raw.tell()
                     *lines, tail = (tail + block).split(b"\n")

@@ -4,6 +4,7 @@ import re
 import struct
 from pathlib import Path
 
+import numpy as np
 from fairseq.data import indexed_dataset
 
 from ppa_fairseq.data.alignment_dataset import ParallelCorpus
@@ -11,6 +12,7 @@ from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.tokenizer import symbols
 
+HEADER = struct.Struct("<9sQBQ")  # of a .idx: magic, version, code of the type of ids, rows
 HOW_TO_BINARIZE = "binarize with `ppa binarize` or `fairseq-preprocess --user-dir ppa_fairseq --task ppa_alignment`"
 
 
@@ -52,13 +54,34 @@ def open_indexed(path: str) -> indexed_dataset.MMapIndexedDataset:
     if not indexed_dataset.MMapIndexedDataset.exists(path):
         raise InputError(f"{path}.bin and .idx: no such files; {HOW_TO_BINARIZE}")
     try:
-        dataset = indexed_dataset.MMapIndexedDataset(path)
-        if len(dataset):
-            dataset[len(dataset) - 1]  # a truncated .bin shows at its end
-        return dataset
+        _check_index(path)
+        return indexed_dataset.MMapIndexedDataset(path)
     except (AssertionError, KeyError, ValueError, OSError, struct.error) as error:
         message = f"{path}.bin and .idx: damaged, or not in fairseq's mmap format ({error}); binarize again"
         raise InputError(message) from error
+
+
+def _check_index(path: str) -> None:
+    """Raise ValueError unless the rows of .idx are .bin, end to end: fairseq would find out in the middle of training.
+
+    Files that it cannot open at all leave a half-made object, which prints a traceback when it goes.
+    """
+    index, size = Path(f"{path}.idx"), Path(f"{path}.bin").stat().st_size
+    with open(index, "rb") as file:
+        header = file.read(HEADER.size)
+    if len(header) < HEADER.size:
+        raise ValueError("the .idx is too short")
+    magic, version, _, rows = HEADER.unpack(header)
+    if magic != indexed_dataset.MMapIndexedDataset.Index._HDR_MAGIC or version != 1:
+        raise ValueError("the .idx is none")
+    if index.stat().st_size != HEADER.size + rows * (4 + 8):
+        raise ValueError(f"the .idx has another length than that of {rows:,} rows")
+    sizes = np.fromfile(index, np.int32, rows, offset=HEADER.size)
+    starts = np.fromfile(index, np.int64, rows, offset=HEADER.size + sizes.nbytes)
+    width, rest = divmod(size, max(int(sizes.sum(dtype=np.int64)), 1))  # bytes of an id
+    ends = np.cumsum(sizes, dtype=np.int64) * width
+    if not rows or rest or (sizes < 0).any() or starts[0] or (starts[1:] != ends[:-1]).any():
+        raise ValueError(f"its {rows:,} rows are not the {size:,} bytes of the .bin")
 
 
 def load_dictionary(folder: str, pairs: list[str]) -> WordPieceDictionary:

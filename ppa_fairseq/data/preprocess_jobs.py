@@ -106,6 +106,7 @@ class NLIJob(Job):
 
 def save_dictionaries(jobs: list[Job]) -> None:
     """Put the dictionaries beside the datasets-to-be, in folders that are made."""
+    _load.cache_clear()  # the file may be another than it was
     copies = {job.dictionary_copy(file): file for job in jobs for file in job.all_files()}
     for path, file in copies.items():
         with atomic_path(path) as beside:

@@ -130,7 +130,7 @@ def _question(entry: object, context: object, place: str, contexts: dict[str, st
     answers = []
     for answer in _list(entry, "answers", place) if entry.get("answers") else []:
         text, start = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (None, None)
-        if not isinstance(text, str) or not isinstance(start, int):
+        if not isinstance(text, str) or type(start) is not int:
             raise InputError(f"{place}: an answer that is no text with an answer_start; {EXPECTED}")
         answers.append((text, start))
     context = contexts.setdefault(context, context)
