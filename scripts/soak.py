@@ -13,6 +13,7 @@ import csv
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -97,6 +98,7 @@ def train(out: Path, data: str, pretrained: str, minutes: float, interval: float
     out.mkdir(parents=True)
     command = ["fairseq-train", data, "--pretrained", pretrained, "--save-dir", str(out / "checkpoints"), *SETTINGS]
     command += ["--stop-time-hours", str(minutes / 60), *flags]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through `finally`, so that the training ends, too
     with (out / "train.log").open("w") as log, (out / "samples.tsv").open("w", newline="", buffering=1) as table:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         progress, started = Progress(out / "train.log"), time.monotonic()

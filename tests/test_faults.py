@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,20 @@ def test_a_shard_that_vanished_is_told_and_the_checkpoint_before_it_stays(train,
         train("--max-update", "40", *SAVES, data=shards)
     assert "shard1" in one_line(caught.value)
     assert updates(tmp_path / "checkpoints" / "checkpoint_last.pt") >= 4
+
+
+def test_data_cut_off_in_place_end_the_process_with_the_line_that_read_them(tmp_path):
+    """What fairseq-preprocess does to a folder that is in use: the pages of a mapped file are gone, SIGBUS."""
+    (tmp_path / "data.bin").write_bytes(bytes(1 << 20))
+    program = f"""
+import ppa_fairseq, numpy
+data = numpy.memmap({str(tmp_path / "data.bin")!r}, mode="r")
+open({str(tmp_path / "data.bin")!r}, "wb").close()
+data.sum()
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == -signal.SIGBUS
+    assert "Fatal Python error: Bus error" in run.stderr and 'File "<string>", line 5' in run.stderr
 
 
 COMMANDS = {

@@ -1,0 +1,90 @@
+"""The verdict on a long training: what is flat passes, what grows does not; what a process tree holds is counted."""
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import astuple, fields, replace
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "soak.py"
+spec = importlib.util.spec_from_file_location("soak", SCRIPT)
+soak = sys.modules["soak"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(soak)
+
+
+def samples(grow=lambda sample, share: {}, count=240):
+    """Two hours in which nothing grows, but for the first samples and every tenth, which a checkpoint makes larger."""
+    flat = [
+        soak.Sample(30.0 * i, i, 1000 * i, 20.0 * i, 1000 - 500 * (i < 9) + 400 * (i % 10 == 0), 900, 50, 6, 2)
+        for i in range(1, count + 1)
+    ]
+    return [replace(sample, **grow(sample, number / count)) for number, sample in enumerate(flat)]
+
+
+def test_what_is_flat_is_kept():
+    rows, kept = soak.verdict(samples())
+    assert kept and {row[0]: row[1][3] for row in rows} == {
+        "memory, MiB": 1000,
+        "of it anonymous, MiB": 900,
+        "open file handles": 50,
+        "threads": 6,
+        "CPU s / 1,000 tokens": 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("broken", "grow"),
+    [
+        ("memory, MiB", lambda sample, share: {"memory_mib": sample.memory_mib * (1 + 0.03 * share)}),
+        ("memory, MiB", lambda sample, share: {"memory_mib": sample.memory_mib * (1 - 0.03 * share)}),
+        ("open file handles", lambda sample, share: {"handles": 50 + int(2 * share)}),
+        ("threads", lambda sample, share: {"threads": 6 + int(2 * share)}),
+        ("CPU s / 1,000 tokens", lambda sample, share: {"cpu_seconds": sample.cpu_seconds * (1 + 0.1 * share)}),
+    ],
+)
+def test_what_grows_is_told(broken, grow):
+    rows, kept = soak.verdict(samples(grow))
+    assert not kept and [row[0] for row in rows if not row[-1]] == [broken]
+
+
+def test_time_without_tokens_is_left_out():
+    stalled = [replace(sample, tokens=1000 * (sample.updates // 2 * 2)) for sample in samples()]
+    rows, _ = soak.verdict(stalled)
+    assert rows[-1][1] == pytest.approx([10] * 4)  # every other interval has all tokens of two
+
+
+def test_too_little_is_no_verdict():
+    with pytest.raises(SystemExit, match="too few samples"):
+        soak.verdict(samples(count=12))
+
+
+def test_a_tree_of_processes_is_counted(tmp_path):
+    log = tmp_path / "train.log"
+    line = "now | INFO | train_inner | " + json.dumps({"num_updates": "7", "wpb": "120.4"})
+    log.write_text(f"other\n{line}\n{line[:40]}")
+    progress = soak.Progress(log)
+    program = "import sys, subprocess\nfile = open('/dev/null')\nx = bytearray(50 << 20)\n"
+    child = "subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
+    process = subprocess.Popen([sys.executable, "-c", program + child], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdout.readline()  # both run
+    sample = soak.observe(process.pid, 30, progress)
+    process.communicate(b"\n")
+    assert (sample.updates, sample.tokens, sample.processes, sample.threads) == (7, 120, 2, 2)
+    assert sample.handles >= 7 and sample.memory_mib > 50 < sample.anonymous_mib and sample.cpu_seconds > 0
+    with log.open("a") as file:
+        file.write(line[40:] + "\n")
+    progress.read()
+    assert progress.tokens == 240
+
+
+def test_a_table_that_is_still_written_is_read(tmp_path):
+    with (tmp_path / "samples.tsv").open("w", newline="") as table:
+        writer = csv.writer(table, delimiter="\t")
+        writer.writerow(field.name for field in fields(soak.Sample))
+        writer.writerows(astuple(sample) for sample in samples())
+        table.write("7230.0\t24")
+    assert soak.read_samples(tmp_path / "samples.tsv") == samples()
