@@ -53,6 +53,8 @@ class FusedAdamW(FairseqOptimizer):
     def __init__(self, cfg: FusedAdamWConfig, params):
         super().__init__(cfg)
         self._optimizer = ScaledAdamW(params, fused=True, **self.optimizer_config)
+        # Not told of overflows, so that --amp's scaler leaves those steps out itself.
+        self._optimizer._step_supports_amp_scaling = False
 
     @property
     def optimizer_config(self) -> dict:

@@ -20,6 +20,7 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.host_memory import return_freed
 from ppa_fairseq.models.encoder_config import take_sizes
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: of --user-dir fairseq imports tasks and models)
+from ppa_fairseq.optim.step import step
 from ppa_fairseq.resume import LAST, read_progress
 from ppa_fairseq.traps import bound_waiting
 from ppa_fairseq.write_once import WriteOnce
@@ -194,6 +195,9 @@ class EncoderTask(FairseqTask):
         if loss.device.type == "cpu" and update_num % TRIM_INTERVAL == 0:
             return_freed()
         return loss, sample_size, logged
+
+    def optimizer_step(self, optimizer, model, update_num: int) -> None:
+        step(optimizer)
 
     def _search_nonfinite(self, sample, model, criterion, optimizer, update_num):
         """A step done over. Raises InputError if items of *sample* make it not finite."""

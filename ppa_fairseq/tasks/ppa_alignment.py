@@ -7,7 +7,6 @@ from typing import Optional
 import torch
 from fairseq import utils
 from fairseq.logging import metrics
-from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 
@@ -21,6 +20,7 @@ from ppa_fairseq.data.validation_retrieval import ValidationRetrieval
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.packing import first_sequences
 from ppa_fairseq.models.ppa import PPAModel
+from ppa_fairseq.optim.step import step
 from ppa_fairseq.rank_check import check_ranks
 from ppa_fairseq.tasks.encoder_task import EncoderTask, EncoderTaskConfig
 from ppa_fairseq.traps import refuse_lone_ranks
@@ -160,11 +160,8 @@ class PPAAlignmentTask(EncoderTask):
 
     def optimizer_step(self, optimizer, model: PPAModel, update_num: int) -> None:
         """Step, then move twin and queue: here and nowhere else, so that a skipped update moves neither."""
-        amp = isinstance(optimizer, AMPOptimizer)
-        scale = optimizer.scaler.get_scale() if amp else None
-        optimizer.step()
-        if amp and optimizer.scaler.get_scale() < scale:
-            return  # the scaler skipped the step
+        if not step(optimizer):
+            return
         if self.contrastive:
             model.update_succeeded()
             if (update_num + 1) % self.cfg.log_interval == 0:

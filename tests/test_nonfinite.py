@@ -1,0 +1,157 @@
+"""What is not finite is named: the update, the part of the loss, the pairs and the weights."""
+
+import logging
+import re
+
+import pytest
+import torch
+
+from ppa_fairseq.data.corpora import load_corpora
+from ppa_fairseq.errors import InputError, one_line
+from ppa_fairseq.models.ppa import PPAModel
+
+NO_VALIDATION = "--disable-validation"
+TOLD = r"the ((?:gradient of the )?\w+) loss is not finite on (\d+) of the batch's (\d+) items \(([^)]*)\)"
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The training batches, in the order in which the model saw them."""
+    from ppa_fairseq.criterions.ppa import PPACriterion
+
+    batches, forward = [], PPACriterion.forward
+    monkeypatch.setattr(PPACriterion, "forward", lambda *args: batches.append(args[2]) or forward(*args))
+    return batches
+
+
+@pytest.fixture
+def start_with(monkeypatch):
+    """``start_with(change)`` lets *change* have every newly built model."""
+
+    def arrange(change):
+        build = PPAModel.build_model.__func__
+
+        def built(cls, cfg, task):
+            model = build(cls, cfg, task)
+            with torch.no_grad():
+                change(model)
+            return model
+
+        monkeypatch.setattr(PPAModel, "build_model", classmethod(built))
+
+    return arrange
+
+
+def origins(data_bin, batch):
+    """Where each pair of *batch* stands in the data, found by its text."""
+    rows = {}
+    for corpus in load_corpora(str(data_bin), "train", ["de-en", "fr-en"], all_needed=True):
+        for number in range(len(corpus.source)):
+            sides = (tuple(corpus.source[number].tolist()), tuple(corpus.target[number].tolist()))
+            rows[sides] = f"{corpus.name} row {number + 1}"
+    sides = [
+        [tuple(part[1:].tolist()) for part in packed["tokens"].split(packed["lengths"])]
+        for packed in (batch["net_input"]["query_input"], batch["net_input"]["key_input"])
+    ]
+    return [
+        rows[(key, query) if swap else (query, key)]
+        for query, key, swap in zip(sides[0][: len(sides[1])], sides[1], batch["swapped"].tolist(), strict=True)
+    ]
+
+
+def told(message):
+    """Part -> (items named, how many broke, size of the batch)."""
+    return {m[1]: (m[4].split(", "), int(m[2]), int(m[3])) for m in re.finditer(TOLD, message)}
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_a_broken_weight_names_the_pairs_that_read_it(train, data_bin, seen, start_with, micro_batches):
+    """Row 19 of the position table: sequences of 20 tokens and more read it; those are TLM's, of the longer pairs."""
+    start_with(lambda model: model.encoder.embed_positions.weight[19].fill_(float("nan")))
+    with pytest.raises(InputError) as caught:
+        train("--max-epoch", "1", NO_VALIDATION, "--batch-size", "16", "--update-freq", str(micro_batches))
+    message, batch = str(caught.value), seen[-1]  # the search ends at the first batch that has one
+    lengths, pairs = batch["net_input"]["query_input"]["lengths"], batch["nsentences"]
+    expected = [name for name, length in zip(origins(data_bin, batch), lengths[pairs:], strict=True) if length > 19]
+    assert 0 < len(expected) < pairs and max(lengths[:pairs]) <= 19
+    assert told(message) == {"tlm": ([*expected[:8], *["…"] * (len(expected) > 8)], len(expected), pairs)}
+    earlier = [batch for batch in seen if max(batch["net_input"]["query_input"]["lengths"]) <= 19]
+    assert len(earlier) >= micro_batches
+    update = 1 + next(i for i, b in enumerate(seen) if b["id"].tolist() == batch["id"].tolist()) // micro_batches
+    assert message.startswith(f"update {update}: ") and update > 1
+    assert "; not finite before it: encoder.embed_positions.weight, twin.encoder.embed_positions.weight. " in message
+
+
+def test_the_contrastive_part_is_told_apart(train, data_bin, seen, start_with):
+    """A word whose vector is broken, and by the second update the twin's, too: pairs that have it on either side.
+
+    Without TLM, whose head reads all vectors.
+    """
+    start_with(lambda model: model.encoder.embed_tokens.weight[15].fill_(float("inf")))
+    with pytest.raises(InputError) as caught:
+        train("--max-epoch", "1", NO_VALIDATION, "--tlm-weight", "0")
+    words = [
+        packed["tokens"].split(packed["lengths"])
+        for packed in (seen[-1]["net_input"]["query_input"], seen[-1]["net_input"]["key_input"])
+    ]
+    has_it = [15 in query or 15 in key for query, key in zip(*words, strict=True)]
+    expected = [name for name, broken in zip(origins(data_bin, seen[-1]), has_it, strict=True) if broken]
+    assert str(caught.value).startswith("update 2: ")
+    assert told(str(caught.value)) == {"contrastive": (expected, len(expected), 8)}
+
+
+def test_a_gradient_that_breaks_is_told_from_a_loss(train, data_bin, seen, monkeypatch, caplog):
+    """From the third batch on, the gradient at the fourth query's vector is infinite; the losses are not."""
+    caplog.set_level(logging.INFO)
+    forward, calls = PPAModel.forward, []
+
+    def infinite(gradient):
+        return gradient.index_fill(0, torch.tensor([3]), float("inf"))
+
+    def broken(self, *args, **kwargs):
+        output = forward(self, *args, **kwargs)
+        calls.append(output)
+        if len(calls) > 2:
+            output["query"].register_hook(infinite)
+        return output
+
+    monkeypatch.setattr(PPAModel, "forward", broken)
+    with pytest.raises(InputError, match="^update 3: .*\\)\\. Lower --lr, set --clip-norm") as caught:
+        train("--max-epoch", "1", NO_VALIDATION)
+    assert told(str(caught.value)) == {"gradient of the contrastive": ([origins(data_bin, seen[-1])[3]], 1, 8)}
+    assert "gradients: {" not in caplog.text  # fairseq's dump of them all
+
+
+def test_what_no_pair_broke_stays_fairseqs_error(train, start_with):
+    """As a sum that overflows."""
+    start_with(lambda model: model.lm_head.bias.register_hook(lambda gradient: gradient * float("nan")))
+    with pytest.raises(FloatingPointError, match="gradients are Nan/Inf") as caught:
+        train("--max-epoch", "1", NO_VALIDATION)
+    assert one_line(caught.value).startswith("gradients are Nan/Inf: lower --lr")
+
+
+def test_the_search_repeats_the_dropout_of_the_update_that_failed(train, seen, monkeypatch):
+    """Bit for bit, in both micro-batches: only so does it meet what the update met."""
+    from ppa_fairseq.models.dropout import Dropout
+
+    masks, dropout, forward = [], Dropout.forward, PPAModel.forward
+
+    def record(self, x):
+        masks.append(dropout(self, torch.ones_like(x)))
+        return x * masks[-1]
+
+    def broken(self, *args, **kwargs):
+        output = forward(self, *args, **kwargs)
+        if len(seen) > 4 and len(seen) % 2 == 0:  # from the third update on, in its second batch
+            output["query"].register_hook(lambda gradient: gradient * float("inf"))
+        return output
+
+    monkeypatch.setattr(Dropout, "forward", record)
+    monkeypatch.setattr(PPAModel, "forward", broken)
+    with pytest.raises(InputError, match="^update 3: "):
+        train("--max-epoch", "1", NO_VALIDATION, "--update-freq", "2")
+    assert [len(batch["id"]) for batch in seen[4:6]] == [len(batch["id"]) for batch in seen[6:]] == [8, 8]
+    half = len(masks) // 8 * 2
+    assert len(masks) == 4 * half and any((mask == 0).any() for mask in masks[-half:])
+    for first, again in zip(masks[2 * half : 3 * half], masks[3 * half :], strict=True):
+        assert torch.equal(first, again)

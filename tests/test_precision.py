@@ -1,0 +1,138 @@
+"""Half precision: an update that overflows moves nothing at all, and the others go as in fp32.
+
+fairseq scales losses on GPUs alone; here its CUDA calls are given their CPU counterparts, the rest is as it is there.
+"""
+
+import copy
+import functools
+
+import pytest
+import torch
+from fairseq.trainer import Trainer
+
+from ppa_fairseq import traps
+from ppa_fairseq.criterions.ppa import PPACriterion
+
+FP16 = ["--fp16", "--fp16-no-flatten-grads"]  # to flatten them, fairseq asks CUDA
+AMP = ["--amp", "--fp16-init-scale", "1024"]
+FUSED = ["--optimizer", "fused_adamw"]
+SETTINGS = ["--max-epoch", "1", "--queue-size", "200", "--disable-validation", "--dropout", "0"]
+SETTINGS += ["--attention-dropout", "0", "--lr", "1e-3"]
+SETTINGS += ["--lr-scheduler", "polynomial_decay", "--total-num-update", "20"]
+
+
+@pytest.fixture
+def scaling_on_cpu(monkeypatch):
+    monkeypatch.setattr(traps, "refuse_loss_scaling", lambda args: None)
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq's overflow branch
+    monkeypatch.setattr(torch.cuda.amp, "GradScaler", functools.partial(torch.amp.GradScaler, "cpu"))
+    monkeypatch.setattr(torch.cuda.amp, "autocast", functools.partial(torch.autocast, "cpu", dtype=torch.float16))
+
+
+@pytest.fixture
+def attempts(monkeypatch):
+    """What stood at the start of each attempt at an update, its loss, and ``overflow``: attempts to let overflow."""
+
+    class Attempts:
+        overflow, losses, states = (), [], []
+
+        def finish(self):
+            self.states.append(snapshot(trainers[-1]))
+
+    made, trainers = Attempts(), []
+    made.losses, made.states = [], []
+    train_step, begin, forward = Trainer.train_step, PPACriterion.train, PPACriterion.forward
+
+    def step(trainer, *args, **kwargs):
+        trainers.append(trainer)
+        return train_step(trainer, *args, **kwargs)
+
+    def start(criterion, mode=True):
+        made.states += [snapshot(trainers[-1])] * mode
+        return begin(criterion, mode)
+
+    def lossy(criterion, *args, **kwargs):
+        loss, size, logged = forward(criterion, *args, **kwargs)
+        made.losses.append(float(loss) / size)
+        return loss * (float("inf") if len(made.states) in made.overflow else 1), size, logged
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    monkeypatch.setattr(PPACriterion, "train", start)
+    monkeypatch.setattr(PPACriterion, "forward", lossy)
+    return made
+
+
+def snapshot(trainer) -> dict:
+    """All that an update moves, by name; and the loss scale, which an overflow moves instead."""
+    optimizer = copy.deepcopy(trainer.optimizer.state_dict())
+    moments = {f"{n}.{name}": v for n, state in optimizer["state"].items() for name, v in state.items()}
+    masters = getattr(trainer.optimizer, "fp32_params", [])
+    counters = {"num_updates": trainer.get_num_updates(), "lr": trainer.get_lr()}
+    scaler = getattr(trainer.optimizer, "scaler", None)
+    scale = scaler.get_scale() if hasattr(scaler, "get_scale") else getattr(scaler, "loss_scale", None)
+    return {
+        "model": {name: tensor.clone() for name, tensor in trainer.get_model().state_dict().items()},
+        "optimizer": moments | {f"master {n}": master.detach().clone() for n, master in enumerate(masters)},
+        "counters": counters,
+        "scale": scale,
+    }
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(torch.as_tensor(value), torch.as_tensor(other[name])) for name, value in one.items()
+    )
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [FP16, [*FP16, *FUSED], ["--memory-efficient-fp16"], ["--amp"], ["--amp", *FUSED]],
+    ids=["fp16", "fp16 fused", "memory-efficient", "amp", "amp fused"],
+)
+def test_an_overflow_moves_neither_model_nor_optimizer_nor_counters(train, attempts, scaling_on_cpu, mode):
+    """At the first attempt, at two and three in a row. With --amp fairseq tries again, and gives up each third time."""
+    attempts.overflow = (1, 4, 5, 8, 9, 10)
+    state = train(*SETTINGS, *mode)
+    attempts.finish()
+    pairs = 0
+    for number, (before, after) in enumerate(zip(attempts.states, attempts.states[1:], strict=False), start=1):
+        if number in attempts.overflow:
+            for part in ("model", "optimizer", "counters"):
+                assert same(before[part], after[part]), (number, part)
+            assert after["scale"] == before["scale"] / 2
+        else:
+            for name in ("encoder.embed_tokens.weight", "twin.encoder.embed_tokens.weight", "queue.keys"):
+                assert not torch.equal(before["model"][name], after["model"][name]), (number, name)
+            assert not same(before["optimizer"], after["optimizer"]) and after["scale"] == before["scale"]
+            assert after["counters"]["num_updates"] == before["counters"]["num_updates"] + 1
+            entered = int(after["model"]["queue.filled"]) - pairs
+            assert entered in (3, 8)  # pairs of a batch: nothing that a failed attempt has left
+            pairs += entered
+    batches, retried = 15, 4 if "--amp" in mode else 0
+    assert len(attempts.states) - 1 == batches + retried
+    assert state["optimizer_history"][-1]["num_updates"] == batches + retried - len(attempts.overflow)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [["--bf16"], ["--memory-efficient-bf16"], FP16, ["--memory-efficient-fp16"], AMP, [*AMP, *FUSED]],
+    ids=["bf16", "memory-efficient-bf16", "fp16", "memory-efficient-fp16", "amp", "amp fused"],
+)
+def test_every_precision_goes_as_fp32(train, attempts, scaling_on_cpu, mode):
+    """Each update's loss and gradient within 2 %; the twin in fp32, as the momentum average of the weights in fp64."""
+    train(*SETTINGS, save_dir="fp32")
+    expected, states, attempts.losses, attempts.states = attempts.losses, attempts.states, [], []
+    train(*SETTINGS, *mode)
+    attempts.finish()
+    assert attempts.losses == pytest.approx(expected, rel=0.02)
+    # After the first update it is a tenth of the gradient.
+    moments = [float(run[1]["optimizer"]["0.exp_avg"].float().norm()) for run in (states, attempts.states)]
+    assert moments[1] == pytest.approx(moments[0], rel=0.02)
+    for before, after in zip(attempts.states, attempts.states[1:], strict=False):
+        for name, twin in after["model"].items():
+            if not name.startswith("twin."):
+                continue
+            query, old = after["model"][name.removeprefix("twin.")], before["model"][name]
+            assert twin.dtype == torch.float32
+            torch.testing.assert_close(twin.double(), 0.9 * old.double() + 0.1 * query.double(), rtol=1e-6, atol=1e-8)
+    assert after["model"]["queue.keys"].dtype == torch.float32
