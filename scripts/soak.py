@@ -3,15 +3,14 @@
     scripts/soak.py runs/soak data-bin/opus imported/mbert --minutes 120 [-- fairseq-train flags]
     scripts/soak.py runs/soak                              # the verdict on what it has seen so far, from another shell
 
-Every 30 s a line goes to OUT/samples.tsv: what the whole process tree holds and has done. At the end, the first quarter
-after the warm-up stands beside the last one, in a table and in OUT/soak.png; a broken limit makes the exit status 1.
-Time is the CPU's, not the clock's, so that other work on the machine counts for less. Linux only (/proc).
+Every 5 s a line goes to OUT/samples.tsv: what the whole process tree holds and has done. At the end, the first quarter of
+the updates after the warm-up stands beside the last one, in a table and in OUT/soak.png; a broken limit makes the exit
+status 1. Time is the CPU's, not the clock's, so that other work on the machine counts for less. Linux only (/proc).
 """
 
 import argparse
 import csv
 import json
-import math
 import os
 import signal
 import subprocess
@@ -19,13 +18,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from tqdm import tqdm
 
-WARM_UP = 0.1  # share of the time that is left out: first batches of all sizes, first validation, first checkpoint
+WARM_UP = 0.1  # share of the updates that is left out: first batches of all sizes, first validation, first checkpoint
 MEMORY_LIMIT = 0.02  # change of the median, up or down
 SLOWER_LIMIT = 0.1  # more CPU time for each token; the noise of a machine that does other work
 SETTINGS = """--user-dir ppa_fairseq --task ppa_alignment --arch ppa_bert --criterion ppa --cpu
@@ -132,22 +130,20 @@ def read_samples(path: Path) -> list[Sample]:
 
 
 def quarters(samples: list[Sample]) -> list[list[Sample]]:
-    """The time after the warm-up in four equal parts, of three samples or more each."""
-    end = samples[-1].seconds if samples else 0
-    start, parts = end * WARM_UP, [[] for _ in range(4)]
+    """The updates after the warm-up in four equal parts, of three samples or more each; one sample an update."""
+    samples = list({sample.updates: sample for sample in samples if sample.updates}.values())
+    end, parts = samples[-1].updates if samples else 0, [[] for _ in range(4)]
     for sample in samples:
-        if sample.updates and sample.seconds >= start:
-            parts[min(int((sample.seconds - start) / (end - start) * 4), 3)].append(sample)
+        if (share := sample.updates / end) >= WARM_UP:
+            parts[min(int((share - WARM_UP) / (1 - WARM_UP) * 4), 3)].append(sample)
     if min(map(len, parts)) < 3:
         sys.exit("soak: error: too few samples for a verdict; let it run longer, or look at its train.log")
     return parts
 
 
 def rate(part: list[Sample]) -> float:
-    """CPU seconds for 1,000 tokens. Intervals without a new token, as in a long validation, are left out."""
-    steps = [(before, after) for before, after in pairwise(part) if after.tokens > before.tokens]
-    tokens = sum(after.tokens - before.tokens for before, after in steps)
-    return 1e3 * sum(after.cpu_seconds - before.cpu_seconds for before, after in steps) / tokens if tokens else math.inf
+    """CPU seconds for 1,000 tokens, with what validations and checkpoints took in between."""
+    return 1e3 * (part[-1].cpu_seconds - part[0].cpu_seconds) / (part[-1].tokens - part[0].tokens)
 
 
 def verdict(samples: list[Sample]) -> tuple[list[tuple], bool]:
@@ -214,7 +210,7 @@ def main() -> None:
     parser.add_argument("data", nargs="?", help="data-bin folder; without it, only the verdict on OUT is printed")
     parser.add_argument("pretrained", nargs="?", help="what `ppa import-hf` wrote")
     parser.add_argument("--minutes", type=float, default=120, help="how long to train (default: 120)")
-    parser.add_argument("--interval", type=float, default=30, help="seconds between samples (default: 30)")
+    parser.add_argument("--interval", type=float, default=5, help="seconds between samples (default: 5)")
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args = parser.parse_args(sys.argv[1:split])
     status = 0

@@ -19,7 +19,7 @@ spec.loader.exec_module(soak)
 def samples(grow=lambda sample, share: {}, count=240):
     """Two hours in which nothing grows, but for the first samples and every tenth, which a checkpoint makes larger."""
     flat = [
-        soak.Sample(30.0 * i, i, 1000 * i, 20.0 * i, 1000 - 500 * (i < 9) + 400 * (i % 10 == 0), 900, 50, 6, 2)
+        soak.Sample(30.0 * i, 9 * i, 1000 * i, 20.0 * i, 1000 - 500 * (i < 9) + 400 * (i % 10 == 0), 900, 50, 6, 2)
         for i in range(1, count + 1)
     ]
     return [replace(sample, **grow(sample, number / count)) for number, sample in enumerate(flat)]
@@ -51,10 +51,10 @@ def test_what_grows_is_told(broken, grow):
     assert not kept and [row[0] for row in rows if not row[-1]] == [broken]
 
 
-def test_time_without_tokens_is_left_out():
-    stalled = [replace(sample, tokens=1000 * (sample.updates // 2 * 2)) for sample in samples()]
-    rows, _ = soak.verdict(stalled)
-    assert rows[-1][1] == pytest.approx([10] * 4)  # every other interval has all tokens of two
+def test_samples_within_one_update_count_once():
+    stuck = samples()
+    stuck += [replace(stuck[-1], seconds=stuck[-1].seconds + 30 * i, memory_mib=5000) for i in range(1, 500)]
+    assert len(sum(soak.quarters(stuck), [])) <= 240 and soak.verdict(stuck)[0][0][1][3] == 1000
 
 
 def test_too_little_is_no_verdict():
