@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, of_system, out_of_space
 
 COMMANDS = {
     "import-hf": "ppa_fairseq.commands.import_hf",
@@ -43,12 +43,20 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         args.run(args)
-    except (InputError, OSError) as error:
-        print(f"ppa {args.command}: error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f"ppa {args.command}: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if full := out_of_space(error):
+            message = f"{full}: nothing more can be written, and nothing half-written stays; free some space"
+        elif isinstance(error, OSError):
+            message = of_system(error)
+        elif isinstance(error, InputError):
+            message = str(error)
+        else:
+            raise
+        print(f"ppa {args.command}: error: {message}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -1,6 +1,7 @@
 """What a user did wrong, or the machine ran out of, told in one line instead of a traceback."""
 
 import errno
+import faulthandler
 import os
 import pickle
 import re
@@ -84,6 +85,8 @@ def one_line(error: BaseException) -> str | None:
         )
     if str(error).startswith("Model file not found"):
         return f"{error}; give --path a checkpoint that is there"
+    if isinstance(error, pickle.UnpicklingError) and (unsafe := re.search(r"GLOBAL ([\w.]+)", str(error))):
+        return f"the checkpoint named last in the log holds a Python object ({unsafe[1]}), and no file's code is run"
     cut_off = isinstance(error, OSError) and error.errno == errno.EINVAL  # torch looks for the rest
     if cut_off or isinstance(error, pickle.UnpicklingError) or "PytorchStreamReader" in str(error):
         return (
@@ -102,6 +105,8 @@ def one_line(error: BaseException) -> str | None:
 
 def install_excepthook() -> None:
     """Let `fairseq-train` end on such an error with its one line; every other error keeps its traceback."""
+    if sys.__stderr__ and not faulthandler.is_enabled():  # a mapped data file that was cut off is no Python error
+        faulthandler.enable(sys.__stderr__, all_threads=False)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else hydra prints a stack of its own and the hook sees nothing
     shown_before = sys.excepthook
 
