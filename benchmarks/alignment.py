@@ -60,7 +60,7 @@ class Side:
 
 
 def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], threads: int, clock: Callable) -> None:
-    """Answer ("step", order, number) with seconds, ("loss",) with that of the first batch, ("memory",) with MiB at the end."""
+    """Answer ("step", order, number) with seconds, ("loss",) with the first batch's, at last ("memory",) with MiB."""
     sys.modules.setdefault("torchaudio", None)  # imported wherever it is installed, and it may not load
     torch.set_num_threads(threads)
     from alignment_sides import SIDES
@@ -147,6 +147,9 @@ def main() -> None:
     parser.add_argument(
         "--processor-time", action="store_true", help="count it instead of the wall's: for one thread beside other work"
     )
+    parser.add_argument(
+        "--one-by-one", action="store_true", help="a side ends before the next one starts: less memory, no turns"
+    )
     args = parser.parse_args()
     clock = time.process_time if args.processor_time else time.perf_counter
     torch.set_num_threads(args.threads)
@@ -156,23 +159,25 @@ def main() -> None:
     batches = make_batches(dataset, args.batch_size, count)
     drop = {"dropout": args.dropout, "attention_dropout": args.attention_dropout}
     shape = dataclasses.replace(SHAPES[args.shape], vocab_size=len(dataset.masking.maskable), **drop)
-    sides = {name: Side(name, shape, batches, args.threads, clock) for name in [OURS, *args.peers]}
-    losses = {name: side.ask("loss") for name, side in sides.items() if name != FAIRSEQ}
+    names = [OURS, *args.peers]
+    orders = {order for name, order in ROWS if name in args.peers}
+    rows = [(name, order) for name, order in ROWS if name in names and order in orders]
+    seconds, losses, memory, rates = {row: [] for row in rows}, {}, {}, []
+    for together in [[name] for name in names] if args.one_by_one else [names]:
+        sides = {name: Side(name, shape, batches, args.threads, clock) for name in together}
+        losses |= {name: side.ask("loss") for name, side in sides.items() if name != FAIRSEQ}
+        for number in tqdm(range(count), unit="turn"):
+            for name, order in rows:
+                if name in sides:
+                    seconds[name, order].append(sides[name].ask("step", order, number))
+            rates.append(matrix_product_rate(shape, batches["shuffled"][number]["ntokens"], clock))
+        memory |= {name: side.ask("memory") for name, side in sides.items()}
     assert max(losses.values()) - min(losses.values()) < 1e-3, losses
-
-    rows = [(name, order) for name, order in ROWS if name in sides]
-    rows = [(name, order) for name, order in rows if any(order == other for side, other in rows if side != OURS)]
-    seconds, rates = {row: [] for row in rows}, []
-    for number in tqdm(range(count), unit="turn"):
-        for name, order in rows:
-            seconds[name, order].append(sides[name].ask("step", order, number))
-        rates.append(matrix_product_rate(shape, batches["shuffled"][number]["ntokens"], clock))
     seconds = {row: np.array(times[WARM_UP:]) for row, times in seconds.items()}
-    memory = {name: side.ask("memory") for name, side in sides.items()}
 
     head = ["", "pairs a second", "ours is faster by", "10th – 90th percentile", "peak memory", "of the matrix product"]
     table = [head]
-    rate = np.mean(rates[WARM_UP:])
+    rate = np.median(rates)
     for (name, order), took in seconds.items():
         part = batches[order][WARM_UP:]
         work = np.array([needed_work(shape, batch) for batch in part])

@@ -13,8 +13,9 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return F.dropout(x, p, training)
     dropped = round(p * LEVELS)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)  # 64 bits: 4
-    kept = draws[: x.numel()].view(x.shape) >= dropped - LEVELS // 2
-    return x * kept.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+    # Compared into numbers at once: by way of a bool it would take several times as long.
+    kept = torch.ge(draws[: x.numel()].view(x.shape), dropped - LEVELS // 2, out=torch.empty(x.shape, dtype=x.dtype))
+    return x * kept.mul_(LEVELS / (LEVELS - dropped))
 
 
 class Dropout(nn.Dropout):

@@ -1,0 +1,57 @@
+"""Every table of docs/performance.md, one after another, on one thread and in the setting that the quickstart made.
+
+    python benchmarks/run.py                        # after scripts/quickstart.sh; about an hour
+    python benchmarks/run.py alignment vocabulary   # some of them
+
+mBERT's shape is left out where its vocabulary is not at hand (--mbert: any folder with mBERT's tokenizer). The curves
+of growing work have commands of their own: scaling*.py.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def commands(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Name -> command line."""
+    model = ["--model", str(args.model)]
+    lines = {
+        "alignment": ["alignment.py", "--tokenizer", str(args.model), "--shape", "standin"],
+        "alignment-without-dropout": [
+            "alignment.py", "--tokenizer", str(args.model), "--dropout", "0", "--attention-dropout", "0"
+        ],
+        "alignment-mbert": [
+            "alignment.py", "--tokenizer", str(args.mbert), "--shape", "mbert", "--rounds", "2", "--batch-size", "16"
+        ],
+        "vocabulary": ["vocabulary_head.py"],
+        "loop": ["training_loop.py", "--data", str(args.data), "--pretrained", str(args.model)],
+        "finetuning": ["finetuning.py"],
+        "prediction": ["prediction.py", *model],
+        "classification": ["classification.py", *model],
+    }  # fmt: skip
+    if args.mbert is None:
+        del lines["alignment-mbert"]
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="which (default: all)")
+    parser.add_argument("--model", type=Path, default=Path("runs/quickstart/imported"))
+    parser.add_argument("--data", type=Path, default=Path("data-bin/quickstart"), help="of `ppa binarize`")
+    parser.add_argument("--mbert", type=Path)
+    args = parser.parse_args()
+    known = commands(args)
+    if unknown := [name for name in args.names if name not in known]:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    for name in args.names or known:
+        script, *flags = known[name]
+        print(f"\n{name}: benchmarks/{script} {' '.join(flags)} --threads 1\n", flush=True)
+        subprocess.run([sys.executable, str(HERE / script), *flags, "--threads", "1"], check=True)
+
+
+if __name__ == "__main__":
+    main()
