@@ -26,7 +26,7 @@ updates=$(python scripts/count_updates.py "$data" --pairs-per-update $((per_gpu 
 exec ppa launch -- "$data" --user-dir ppa_fairseq --task ppa_alignment \
   --arch ppa_mbert_base --pretrained "$imported" --pooling cls --momentum 0.999 --queue-size 32000 \
   --criterion ppa --temperature 0.05 \
-  --optimizer adam --adam-betas '(0.9, 0.999)' --adam-eps 1e-6 --weight-decay 0.01 --clip-norm 1 \
+  --optimizer fused_adamw --adam-betas '(0.9, 0.999)' --adam-eps 1e-6 --weight-decay 0.01 --clip-norm 1 \
   --lr 3e-5 --lr-scheduler polynomial_decay --warmup-updates $((updates / 10)) --total-num-update "$updates" \
   --batch-size $per_gpu --max-update "$updates" --fp16 --num-workers 2 \
   --best-checkpoint-metric retrieval --maximize-best-checkpoint-metric \

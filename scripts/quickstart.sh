@@ -61,7 +61,7 @@ align() {
   fairseq-train "$data" --user-dir ppa_fairseq --task ppa_alignment $device \
     --arch ppa_bert --pretrained "$imported" --pooling mean --momentum 0.95 --queue-size 2048 \
     --dropout 0 --attention-dropout 0 --criterion ppa --temperature 0.05 \
-    --optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 1 \
+    --optimizer fused_adamw --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 1 \
     --lr $lr --lr-scheduler polynomial_decay --warmup-updates $((updates / 10)) --total-num-update $updates \
     --batch-size 32 --max-update $updates --seed 1 --num-workers 0 --disable-validation \
     --save-dir "$out/checkpoints" --no-epoch-checkpoints --save-interval-updates 60 --keep-interval-updates 1 \
