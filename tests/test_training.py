@@ -232,8 +232,8 @@ def damage(path, content):
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
-        (lambda data: data[: len(data) // 2], [], "truncated or no checkpoint"),
-        (lambda data: b"not a checkpoint at all", [], "truncated or no checkpoint"),
+        (lambda data: data[: len(data) // 2], [], "incomplete, .* name a complete one by --restore-file"),
+        (lambda data: b"not a checkpoint at all", [], "incomplete"),
         (lambda data: data, ["--queue-size", "72"], "size mismatch .* Give the flags it was trained with"),
     ],
 )
