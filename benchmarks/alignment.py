@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from alignment_sides import QUEUE
 from finetuning import SHAPES
 from sample_batches import make_batches, sample_dataset
 from tqdm import tqdm
@@ -118,8 +119,9 @@ def needed_work(shape: BertShape, batch: dict) -> float:
         total = lengths.sum()
         return layer * (shape.layers - 1) * total + key_value * total + (layer - key_value) * read + attention
 
-    heads = 2 * masked * (shape.dim * (shape.vocab_size + shape.dim)) + 2 * pairs * shape.dim * (shape.dim + 128)
-    return 3 * (encoder(queries, pairs + masked) + heads) + encoder(keys, pairs) + 2 * 2 * pairs * 128 * 32_000
+    projection = 2 * pairs * shape.dim * (shape.dim + 128)
+    trained = encoder(queries, pairs + masked) + projection + 2 * masked * shape.dim * (shape.vocab_size + shape.dim)
+    return 3 * trained + encoder(keys, pairs) + projection + 2 * 2 * pairs * 128 * QUEUE
 
 
 def matrix_product_rate(shape: BertShape, tokens: int, clock: Callable) -> float:

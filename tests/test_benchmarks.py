@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
@@ -43,3 +46,39 @@ def test_classification(imported):
     ways = ("to the full length", "to the longest", "by length, to the longest")
     assert [row[1].strip() for row in rows] == ["ppa_fairseq", *(f"transformers, {way}" for way in ways)]
     assert {row[4].strip() for row in rows} == {"100.0 %"}
+
+
+def test_alignment(tmp_path):
+    """Its own check that the losses are equal is part of every run; all the peers have run."""
+    letters = [chr(code) for code in range(33, 127)]
+    symbols = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
+    (tmp_path / "vocab.txt").write_text("\n".join(symbols) + "\n")
+    command = [sys.executable, str(BENCHMARKS / "alignment.py"), "--tokenizer", str(tmp_path), "--shape", "tiny"]
+    command += ["--rounds", "1", "--batch-size", "4", "--threads", "1", "--processor-time"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line.split("|") for line in done.stdout.splitlines() if "×" in line]
+    peers = ("transformers, plain, shuffled", "transformers, tuned, by length", "fairseq masked_lm, by length")
+    assert [row[1].strip() for row in rows] == list(peers)
+
+
+def test_needed_work_is_what_torch_counts(monkeypatch, make_dataset):
+    """In a step of the model, when sequences are next to the multiple of 8 to which attention pads them."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from alignment import needed_work
+    from alignment_sides import Ours
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ppa_fairseq.models.bert_encoder import BertShape
+
+    dataset = make_dataset({"de-en": 6})
+    for corpus in dataset.corpora:  # 6 and 6 WordPieces and their [SEP]: 8, 8 and 15 tokens a sequence
+        for side in (corpus.source, corpus.target):
+            side.dataset[:] = [torch.tensor([20 + row] * 6 + [8]) for row in range(6)]
+    batch = dataset.collater([dataset[index] for index in range(6)])
+    shape = BertShape(210, layers=3, dim=64, ffn_dim=128, heads=4, dropout=0.0, attention_dropout=1e-9)
+    side = Ours(shape)
+    # torch does not count its own attention on the CPU; with any dropout, ours is written out.
+    with FlopCounterMode(display=False) as counter:
+        side.step(batch)
+    assert counter.get_total_flops() == pytest.approx(needed_work(shape, batch), rel=0.02)

@@ -4,16 +4,13 @@ CUDA in half precision reads the packed tensors as they are (torch's variable-le
 else the sequences are laid into padded groups of nearly equal length, attended, and packed again.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ppa_fairseq.models.dropout import dropout as fast_dropout
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch < 2.10
-    varlen_attn = None
 
 # On the CPU, where padding costs time and a call little, lengths within a group differ by less than this.
 CPU_GROUP_WIDTH = 8
@@ -45,13 +42,23 @@ def plan_attention(
 def varlen_runs(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     """Whether torch's variable-length attention takes this: it is FlashAttention, and has no dropout."""
     return (
-        varlen_attn is not None
-        and device.type == "cuda"
+        device.type == "cuda"
         and dtype in (torch.float16, torch.bfloat16)
         and head_dim % 8 == 0
         and head_dim <= 256
         and torch.cuda.get_device_capability(device) >= (8, 0)
+        and load_varlen_attn() is not None
     )
+
+
+@functools.cache
+def load_varlen_attn():
+    """torch's variable-length attention, None in torch < 2.10. Its import takes torch's compiler along: seconds."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
 
 
 class VarlenAttention:
@@ -66,11 +73,11 @@ class VarlenAttention:
 
     def __call__(self, qkv: Tensor) -> Tensor:
         starts, longest = self.cu_seqlens, self.max_length
-        return varlen_attn(*qkv.unbind(1), starts, starts, longest, longest)
+        return load_varlen_attn()(*qkv.unbind(1), starts, starts, longest, longest)
 
     def of_some(self, query: Tensor, key_value: Tensor) -> Tensor:
         keys = key_value.unbind(1)
-        return varlen_attn(query, *keys, self.query_starts, self.cu_seqlens, self.max_count, self.max_length)
+        return load_varlen_attn()(query, *keys, self.query_starts, self.cu_seqlens, self.max_count, self.max_length)
 
 
 class PaddedAttention:
