@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.families import XLM_ROBERTA
 from ppa_fairseq.files import read_whole
+from ppa_fairseq.rust_errors import told_as
 
 SPACE = "▁"
 OWN = ["<unk>", "<s>", "</s>"]  # SentencePiece's first entries
@@ -42,9 +43,10 @@ def read_sentencepiece(path: Path) -> Tokenizer:
         *((piece.piece, piece.score) for piece in pieces),
         (XLM_ROBERTA.mask, 0.0),
     ]
-    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=FAIRSEQ.index(XLM_ROBERTA.unk)))
-    if proto.normalizer_spec.precompiled_charsmap:
-        tokenizer.normalizer = normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap)
+    with told_as(str(path)):
+        tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=FAIRSEQ.index(XLM_ROBERTA.unk)))
+        if proto.normalizer_spec.precompiled_charsmap:
+            tokenizer.normalizer = normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")]
     )

@@ -14,6 +14,7 @@ from ppa_fairseq import strict_json
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.families import BERT, family_of
 from ppa_fairseq.files import read_whole
+from ppa_fairseq.rust_errors import told_as
 from ppa_fairseq.sentencepiece_model import read_sentencepiece
 
 SENTENCEPIECE_FILE = "sentencepiece.bpe.model"
@@ -24,6 +25,7 @@ FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+CHARACTERS = "".join(map(chr, (*range(1, 0xD800), *range(0xE000, 0x10000))))  # of the basic plane, in their order
 WHITE_SPACE = re.compile(r"\s")
 # Key of tokenizer_config.json -> the normalizer's name of it, and what transformers takes where it is absent.
 NORMALIZER_OPTIONS = {
@@ -73,10 +75,10 @@ def build_tokenizer(texts: dict[str, str], source: str) -> Tokenizer:
     both are absent, one is broken, a special of the family is missing, or they are not put around sentences.
     """
     if "tokenizer.json" in texts:
-        try:
+        with told_as(f"{source}/tokenizer.json"):
             tokenizer = Tokenizer.from_str(texts["tokenizer.json"])
-        except Exception as error:  # tokenizers raises bare Exception
-            raise InputError(f"{source}/tokenizer.json: cannot be read ({error}); fetch it again") from None
+            if "Precompiled" in _normalizers(tokenizer):  # a damaged one panics at some characters only
+                tokenizer.normalizer.normalize_str(CHARACTERS)
     elif "vocab.txt" in texts:
         tokenizer = _build_from_vocabulary(texts, source)
     else:

@@ -42,8 +42,14 @@ VALUES = [
 
 
 def edited(rng: Random, content: bytes) -> bytes:
-    """*content* with some slices taken out, doubled or replaced."""
-    for _ in range(rng.randint(1, 4)):
+    """*content* with some slices taken out, doubled or replaced, and some lines moved."""
+    for _ in range(rng.choice([1, 1, 1, 2, 4])):
+        if rng.random() < 0.3:
+            lines = content.split(b"\n")
+            line = rng.choice([lines.pop, lines.__getitem__])(rng.randrange(len(lines)))
+            lines.insert(rng.randint(0, len(lines)), line)
+            content = b"\n".join(lines)
+            continue
         start = rng.randint(0, len(content))
         end = min(len(content), start + rng.choice([0, 0, 1, 3, 20, len(content)]))
         new = rng.choice([*FRAGMENTS, 2 * content[start:end], bytes([rng.randrange(256)])])
@@ -64,7 +70,12 @@ def edited_json(rng: Random, content: bytes) -> bytes:
             if inner := list(holders(tree)):
                 holder = rng.choice(inner)
                 key = rng.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
-                holder[key] = deepcopy(rng.choice(VALUES))
+                if isinstance(holder, list) and rng.random() < 0.5:
+                    holder.append(deepcopy(holder[key]))
+                elif rng.random() < 0.2:
+                    del holder[key]
+                else:
+                    holder[key] = deepcopy(rng.choice(VALUES))
         line = json.dumps(tree, ensure_ascii=rng.random() < 0.5)
         if "{" in line and (keys := re.findall(r'"\w+"(?=:)', line)) and rng.random() < 0.2:
             place = rng.choice([found.end() for found in re.finditer(r"\{", line)])

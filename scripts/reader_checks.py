@@ -19,7 +19,7 @@ from ppa_fairseq import tokenizer
 from ppa_fairseq.commands.evaluate_qa import read_texts
 from ppa_fairseq.data.bitext_encoder import PairEncoder
 from ppa_fairseq.data.bitext_filters import LengthLimits, read_batches
-from ppa_fairseq.data.bitext_reader import MAX_LINE, parse_bitext
+from ppa_fairseq.data.bitext_reader import MAX_LINE, UTF16_MARKS, parse_bitext
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.nli_encoder import RowBatch, RowEncoder
 from ppa_fairseq.data.nli_reader import NAMES, NEEDED, NO_CONSENSUS, NLIFile
@@ -101,7 +101,7 @@ def check_bitext(name: str, content: bytes) -> bool:
     try:
         rows = list(parse_bitext(f"de-en={','.join(map(str, paths))}").rows())
     except InputError as error:
-        sound = None not in counts and len(set(counts)) == 1
+        sound = None not in counts and len(set(counts)) == 1 and not any(text.startswith(UTF16_MARKS) for text in texts)
         assert len(contents) == 1 or not sound, f"two files of equal length refused: {error}"
         return refused(error)
     assert [len(rows)] * len(counts) == counts
