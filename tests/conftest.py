@@ -150,6 +150,14 @@ TINY_TRAINING = """
 """.split()
 
 
+TINY_FINETUNING = """
+    --user-dir ppa_fairseq --cpu --optimizer adam --lr 1e-3 --batch-size 8 --max-epoch 1 --num-workers 0
+    --log-format simple --no-epoch-checkpoints --disable-validation
+""".split()
+NLI = ["--task", "xnli_codeswitch", "--arch", "ppa_bert_classifier", "--criterion", "sentence_prediction"]
+QA = ["--task", "mlqa_codeswitch", "--arch", "ppa_bert_reader", "--criterion", "span_prediction"]
+
+
 def run_training(argv: list[str], save_dir: Path) -> dict:
     """fairseq-train in this process; returns its last checkpoint."""
     from unittest import mock

@@ -1,16 +1,23 @@
-"""`ppa launch` with a stub in fairseq's place that tells what it was given, and once with fairseq itself."""
+"""`ppa launch` with a stub in fairseq's place that tells what it was given, and with fairseq, as the README has it."""
 
 import argparse
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from conftest import TINY_TRAINING
 
+from ppa_fairseq import cli
 from ppa_fairseq.commands import launch
 from ppa_fairseq.errors import InputError
 
@@ -240,3 +247,91 @@ def test_fairseq_trains_on_two_ranks_quietly_and_resumes(tmp_path):
         assert "training on 2 devices" in output and f"epoch {epoch:03d} | valid on 'valid'" in output
         assert "Warning" not in output
     assert "Loaded checkpoint" in output
+
+
+def test_the_rank_that_was_killed_is_named_before_those_that_lost_it():
+    def failure(exitcode, timestamp=1):
+        return SimpleNamespace(exitcode=exitcode, timestamp=timestamp)
+
+    for failures, first in (
+        ([failure(1), failure(-9)], 1),
+        ([failure(-15), failure(1)], 1),
+        ([failure(1), failure(-9, timestamp=31)], 0),  # the launcher's own, of a rank that did not heed SIGTERM
+    ):
+        assert min(range(len(failures)), key=lambda rank: launch.cause(failures[rank])) == first
+
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def recipes():
+    """The README's commands under "Many GPUs", in words."""
+    block = README.read_text("utf-8").partition("## Many GPUs")[2].split("```")[1]
+    return [shlex.split(line, comments=True) for line in block.splitlines()[1:]]
+
+
+def test_the_readmes_commands_start_their_ranks(monkeypatch, tmp_path):
+    started = []
+    monkeypatch.setattr(launch, "start", lambda *ranks: started.append(ranks))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    for recipe in recipes():
+        with monkeypatch.context() as slurm:
+            if recipe[0] == "srun":
+                (tmp_path / "scontrol").write_text("#!/bin/sh\necho node7\necho node8\n")
+                (tmp_path / "scontrol").chmod(0o755)
+                slurm.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+                nodes, tasks = (int(recipe[recipe.index(flag) + 1]) for flag in ("--nodes", "--ntasks-per-node"))
+                values = {"NUM_NODES": nodes, "NUM_TASKS": nodes * tasks, "NODELIST": "node[7-8]"}
+                for name, value in ({f"STEP_{n}": v for n, v in values.items()} | {"NODEID": 1}).items():
+                    slurm.setenv(f"SLURM_{name}", str(value))
+            assert cli.main(recipe[recipe.index("ppa") + 1 :]) == 0
+        arguments = started[-1][0]
+        assert arguments[-len(recipe) + recipe.index("--") + 1 :] == recipe[recipe.index("--") + 1 :]
+    assert [(tuple(nodes)[:3], ranks) for _, nodes, ranks in started] == [
+        ((1, 0, "localhost"), 8),
+        ((2, 0, "node0"), 8),
+        ((2, 1, "node7"), 8),
+        ((1, 0, "localhost"), 2),
+    ]
+    for (arguments, *_), size, backend in zip(started, (8, 16, 16, 2), ("nccl", "nccl", "nccl", "gloo"), strict=True):
+        assert f"--distributed-world-size {size} " in arguments[1]
+        assert f"--distributed-backend {backend} " in arguments[1]
+
+
+def rank_of(launcher, number):
+    """The process of a rank of *launcher*."""
+    for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
+        if f"RANK={number}" in Path(f"/proc/{pid}/environ").read_text().split("\0"):
+            return int(pid)
+    raise AssertionError(f"no rank {number}")
+
+
+def test_the_readmes_cpu_command_ends_with_a_killed_rank_and_goes_on(data_bin, tmp_path):
+    """For real. One line tells what happened, within a minute; given again, the command goes on."""
+    (recipe,) = (recipe for recipe in recipes() if "--cpu" in recipe)
+    start = [sys.executable, "-m", "ppa_fairseq.cli", *recipe[1 : recipe.index("--") + 1]]
+    settings = [*TINY_TRAINING, "--disable-validation", "--log-interval", "1", "--save-interval-updates", "2"]
+    settings += ["--keep-interval-updates", "1", "--save-dir", str(tmp_path)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    environment |= {"OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
+    launcher = subprocess.Popen([*start, str(data_bin), *settings], **pipes)
+    try:
+        next(line for line in launcher.stdout if "num_updates=5," in line)
+        os.kill(rank_of(launcher, 1), signal.SIGKILL)
+        killed = time.monotonic()
+        output = launcher.communicate(timeout=60)[0]
+        assert time.monotonic() - killed < 60
+    finally:
+        launcher.kill()
+    assert launcher.returncode == 128 + signal.SIGKILL
+    assert output.splitlines()[-1].startswith("ppa launch: error: rank 1 ended with SIGKILL (if nobody sent it,")
+    assert "Traceback" not in output
+    last = tmp_path / "checkpoint_last.pt"
+    saved = torch.load(last, weights_only=True)["optimizer_history"][-1]["num_updates"]
+    more = ["--max-update", str(saved + 2)]
+    done = subprocess.run([*start, str(data_bin), *settings, *more], **pipes, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert f"@ {saved} updates)" in done.stdout and saved >= 4
+    assert torch.load(last, weights_only=True)["optimizer_history"][-1]["num_updates"] == saved + 2

@@ -8,10 +8,15 @@ import functools
 
 import pytest
 import torch
+from conftest import NLI, QA, TINY_FINETUNING, run_training
+from fairseq.criterions.sentence_prediction import SentencePredictionCriterion
 from fairseq.trainer import Trainer
+from nli_data import make_nli_bin
+from qa_data import make_qa_bin
 
 from ppa_fairseq import traps
 from ppa_fairseq.criterions.ppa import PPACriterion
+from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
 
 FP16 = ["--fp16", "--fp16-no-flatten-grads"]  # to flatten them, fairseq asks CUDA
 AMP = ["--amp", "--fp16-init-scale", "1024"]
@@ -136,3 +141,26 @@ def test_every_precision_goes_as_fp32(train, attempts, scaling_on_cpu, mode):
             assert twin.dtype == torch.float32
             torch.testing.assert_close(twin.double(), 0.9 * old.double() + 0.1 * query.double(), rtol=1e-6, atol=1e-8)
     assert after["model"]["queue.keys"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("task", [NLI, QA], ids=["xnli", "mlqa"])
+def test_fine_tuning_goes_as_in_fp32(dictionary, imported, tmp_path, monkeypatch, scaling_on_cpu, task):
+    """Each update's loss within 0.2 %."""
+    criterion = SentencePredictionCriterion if task == NLI else SpanPredictionCriterion
+    losses, forward = [], criterion.forward
+
+    def lossy(self, *args, **kwargs):
+        loss, size, logged = forward(self, *args, **kwargs)
+        losses.append(float(loss) / size)
+        return loss, size, logged
+
+    monkeypatch.setattr(criterion, "forward", lossy)
+    data = (make_nli_bin if task == NLI else make_qa_bin)(tmp_path, dictionary, {"train": 40})
+    undropped = ["--dropout", "0", "--attention-dropout", "0", *["--head-dropout", "0"] * (task == NLI)]
+    settings = [str(data), *TINY_FINETUNING, *task, *undropped, "--pretrained", str(imported())]
+    run_training(settings, tmp_path / "fp32")
+    expected = losses.copy()
+    for number, mode in enumerate((["--bf16"], ["--memory-efficient-bf16"], FP16, ["--memory-efficient-fp16"])):
+        losses.clear()
+        run_training([*settings, *mode], tmp_path / str(number))
+        assert losses == pytest.approx(expected, rel=0.002) and len(losses) >= 5
