@@ -5,13 +5,17 @@ import re
 
 import pytest
 import torch
+from conftest import NLI, QA, TINY_FINETUNING, run_training
+from nli_data import make_nli_bin, rows
+from qa_data import make_qa_bin, questions
 
 from ppa_fairseq.data.corpora import load_corpora
 from ppa_fairseq.errors import InputError, one_line
+from ppa_fairseq.models.finetuned import FinetunedModel
 from ppa_fairseq.models.ppa import PPAModel
 
 NO_VALIDATION = "--disable-validation"
-TOLD = r"the ((?:gradient of the )?\w+) loss is not finite on (\d+) of the batch's (\d+) items \(([^)]*)\)"
+TOLD = r"the ((?:gradient of the )?[\w-]+) loss is not finite on (\d+) of the batch's (\d+) items \(([^)]*)\)"
 
 
 @pytest.fixture
@@ -155,3 +159,32 @@ def test_the_search_repeats_the_dropout_of_the_update_that_failed(train, seen, m
     assert len(masks) == 4 * half and any((mask == 0).any() for mask in masks[-half:])
     for first, again in zip(masks[2 * half : 3 * half], masks[3 * half :], strict=True):
         assert torch.equal(first, again)
+
+
+
+
+@pytest.mark.parametrize("task", [NLI, QA], ids=["xnli", "mlqa"])
+def test_fine_tuning_names_its_rows(dictionary, imported, tmp_path, monkeypatch, task):
+    """Sequences of 13 tokens and more read the broken row of the position table."""
+    start_from = FinetunedModel.start_from
+
+    def break_after(model, pretrained):
+        start_from(model, pretrained)
+        with torch.no_grad():
+            model.encoder.embed_positions.weight[12] = float("nan")
+
+    monkeypatch.setattr(FinetunedModel, "start_from", break_after)
+    if task == NLI:
+        data = make_nli_bin(tmp_path, dictionary, {"train": 40})
+        long = [len(premise) + len(hypothesis) + 3 > 12 for premise, hypothesis, _ in rows(40, seed=len("train"))]
+    else:
+        data = make_qa_bin(tmp_path, dictionary, {"train": 40})
+        long = [len(context) + 5 > 12 for _, context, _ in questions(40, seed=len("train"))]
+    with pytest.raises(InputError) as caught:
+        run_training([str(data), *TINY_FINETUNING, *task, "--pretrained", str(imported())], tmp_path / "checkpoints")
+    ((part, (named, count, size)),) = told(str(caught.value)).items()
+    assert part == "fine-tuning" and 0 < count <= size == 8 and len(named) == count
+    assert all(long[int(re.match(r"en row (\d+)", name)[1]) - 1] for name in named)
+    assert str(caught.value).startswith("update ") and "not finite before it: encoder.embed_positions.weight" in str(
+        caught.value
+    )
