@@ -49,15 +49,24 @@ STATUS = Path("/proc/self/status")
 class Side:
     """A side in a process of its own, which :func:`serve` runs with these arguments, asked through a pipe."""
 
-    def __init__(self, *arguments):
+    def __init__(self, name: str, *arguments):
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        context.Process(target=serve, args=(theirs, *arguments), daemon=True).start()
-        self.pipe.recv()  # built
+        self.name, (self.pipe, theirs) = name, context.Pipe()
+        context.Process(target=serve, args=(theirs, name, *arguments), daemon=True).start()
+        del theirs  # the other process holds it alone: if that ends, so does the pipe
+        self.answer()  # built
 
     def ask(self, *question):
         self.pipe.send(question)
-        return self.pipe.recv()
+        return self.answer()
+
+    def answer(self):
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            raise SystemExit(
+                f"{self.name}: its process ended; if the system killed it, memory ran out: --one-by-one needs less"
+            ) from None
 
 
 def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], threads: int, clock: Callable) -> None:

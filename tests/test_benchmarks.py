@@ -1,9 +1,12 @@
 """The benchmarks run, agree with the peer on what is computed, and print their tables; how fast is not tested."""
 
+import multiprocessing
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -48,18 +51,37 @@ def test_classification(imported):
     assert {row[4].strip() for row in rows} == {"100.0 %"}
 
 
-def test_alignment(tmp_path):
-    """Its own check that the losses are equal is part of every run; all the peers have run."""
+def test_alignment(tmp_path, monkeypatch, capsys):
+    """Its own check that the losses are equal is part of every run. Here the sides are threads, which start faster."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import alignment
+
+    threads = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=threading.Thread)
+    monkeypatch.setattr(alignment.multiprocessing, "get_context", lambda kind: threads)
     letters = [chr(code) for code in range(33, 127)]
     symbols = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
     (tmp_path / "vocab.txt").write_text("\n".join(symbols) + "\n")
-    command = [sys.executable, str(BENCHMARKS / "alignment.py"), "--tokenizer", str(tmp_path), "--shape", "tiny"]
-    command += ["--rounds", "1", "--batch-size", "4", "--threads", "1", "--processor-time"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
-    rows = [line.split("|") for line in done.stdout.splitlines() if "×" in line]
+    flags = f"--tokenizer {tmp_path} --shape tiny --rounds 1 --batch-size 4 --threads 1 --processor-time"
+    monkeypatch.setattr(sys, "argv", ["alignment.py", *flags.split()])
+    alignment.main()
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "×" in line]
     peers = ("transformers, plain, shuffled", "transformers, tuned, by length", "fairseq masked_lm, by length")
     assert [row[1].strip() for row in rows] == list(peers)
+
+
+def test_vocabulary_head(monkeypatch, capsys):
+    """Its own check that both ways give the same loss and gradient is part of every run."""
+    if not hasattr(torch.nn.functional, "linear_cross_entropy"):
+        pytest.skip("needs torch 2.13")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import vocabulary_head
+
+    threads = SimpleNamespace(Process=threading.Thread)
+    monkeypatch.setattr(vocabulary_head.multiprocessing, "get_context", lambda kind: threads)
+    monkeypatch.setattr(sys, "argv", "vocabulary_head.py --vocabulary 300 --dim 16 --threads 1".split())
+    vocabulary_head.main()
+    names = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert names[0] == "" and names[2:] == ["logits", "linear_cross_entropy"]
 
 
 def test_needed_work_is_what_torch_counts(monkeypatch, make_dataset):
