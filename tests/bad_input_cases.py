@@ -227,6 +227,8 @@ CASES = [
     case(QA, replace("qa/dev.en.json", "{", '{"data": [], '), "'data' stands twice", id="qa: a key twice"),
     case(QA, squad(lambda entry: entry["qas"][0].update(id="q1")), "has the same id", id="qa: an id twice"),
     case(QA, squad(lambda entry: entry["qas"][0].update(id="a\nb")), "id that can be printed", id="qa: odd id"),
+    case(QA, squad(lambda entry: entry["qas"][0].update(id="x" * 40_000, question=0)), "question xxx",
+        id="qa: a long id"),
     case(QA, squad(lambda entry: entry["qas"][0].update(question=7)), "paragraph 1: question q0: its question is",
         id="qa: a number for a question"),
     case(QA, squad(lambda entry: entry.update(context="\ud800")), "context has half a character", id="qa: half"),

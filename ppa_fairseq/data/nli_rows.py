@@ -60,11 +60,11 @@ class Translations:
                 return found
             if found.pair_id in self.ahead:
                 raise InputError(
-                    f"{found.place}: pairID {found.pair_id} stands at {self.ahead[found.pair_id].place}, too; a row "
-                    "needs its own"
+                    f"{found.place}: pairID {found.pair_id:.80} stands at {self.ahead[found.pair_id].place}, too; "
+                    "a row needs its own"
                 )
             self.ahead[found.pair_id] = found
-        identity = f" of pairID {example.pair_id}" if self.ahead else ""
+        identity = f" of pairID {example.pair_id:.80}" if self.ahead else ""
         raise InputError(
             f"{example.place}: no row{identity} in {self.language} goes with this one (its last is {self.last}); give "
             "files whose rows are translations of each other"

@@ -121,7 +121,7 @@ def _question(entry: object, context: object, place: str, contexts: dict[str, st
     own_id = str(entry.get("id", "")) if isinstance(entry, dict) else ""
     if not own_id.strip() or not own_id.isprintable():  # a line break would break ids.txt
         raise InputError(f"{place}: a question without an id that can be printed ({shown(own_id)}); {EXPECTED}")
-    place = f"{place}: question {own_id}"
+    place = f"{place}: question {own_id:.80}"
     for name, text in (("context", context), ("question", entry.get("question"))):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{place}: its {name} is missing or empty; mend it or remove the question")
