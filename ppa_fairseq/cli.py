@@ -9,6 +9,7 @@ from ppa_fairseq.errors import InputError, of_system, out_of_space
 COMMANDS = {
     "import-hf": "ppa_fairseq.commands.import_hf",
     "export-hf": "ppa_fairseq.commands.export_hf",
+    "trim-vocab": "ppa_fairseq.commands.trim_vocab",
     "prepare-bitext": "ppa_fairseq.commands.prepare_bitext",
     "prepare-qa": "ppa_fairseq.commands.prepare_qa",
     "prepare-xnli": "ppa_fairseq.commands.prepare_xnli",

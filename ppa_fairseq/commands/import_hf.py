@@ -12,6 +12,7 @@ from pathlib import Path
 from ppa_fairseq import checkpoint, huggingface, tokenizer
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
+from ppa_fairseq.weights import Checkpoint
 
 DICTIONARY_FILE = "dict.txt"
 
@@ -27,10 +28,7 @@ def run(args: argparse.Namespace) -> None:
     with atomic_folder(args.out, is_import, "import") as folder:
         imported = huggingface.read(args.dir)
         texts, source = imported.tokenizer, str(args.dir)
-        lines = "".join(f"{symbol} 1\n" for symbol in tokenizer.symbols(texts, source))
-        (folder / DICTIONARY_FILE).write_text(lines, encoding="utf-8", newline="\n")
-        tokenizer.write_files(texts, folder)
-        checkpoint.write(folder / checkpoint.MODEL_FILE, imported)
+        write_import(folder, imported, source)
     shape = imported.shape
     weights = sum(tensor.numel() for tensor in imported.state.values())
     name = huggingface.layout_of(shape).family.name
@@ -39,6 +37,14 @@ def run(args: argparse.Namespace) -> None:
     print(f"  {shape.vocab_size} pieces, text {'is lower-cased' if lowers else 'keeps its case'}")
     for note in imported.notes:
         print(f"  {note}")
+
+
+def write_import(folder: Path, imported: Checkpoint, source: str) -> None:
+    """The checkpoint, its dictionary and its tokenizer's files; *source* names it in messages."""
+    lines = "".join(f"{symbol} 1\n" for symbol in tokenizer.symbols(imported.tokenizer, source))
+    (folder / DICTIONARY_FILE).write_text(lines, encoding="utf-8", newline="\n")
+    tokenizer.write_files(imported.tokenizer, folder)
+    checkpoint.write(folder / checkpoint.MODEL_FILE, imported)
 
 
 def is_import(folder: Path) -> bool:
