@@ -56,6 +56,19 @@ def test_all_weights_as_one_tensor_are_updated_alike():
     torch.testing.assert_close(flat, torch.cat([part.flatten() for part in parts]))
 
 
+@pytest.mark.parametrize("precision", [[], ["--bf16"]])
+def test_a_training_is_that_with_gradients_scaled_by_fairseq(train, monkeypatch, precision):
+    """Also under the optimizer that keeps fp32 masters. Epsilon is so large that a wrong scale would show."""
+    flags = ["--optimizer", "fused_adamw", "--adam-eps", "1e-3", "--weight-decay", "0.1", "--clip-norm", "0.1"]
+    flags += ["--max-update", "4", "--disable-validation", *precision]
+    ours = train(*flags, save_dir="ours")["model"]
+    monkeypatch.delattr(FusedAdamW, "multiply_grads")
+    monkeypatch.delattr(FusedAdamW, "clip_grad_norm")
+    theirs = train(*flags, save_dir="theirs")["model"]
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=2e-2 if precision else 1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("max_norm", [0, 0.5, 100.0])
 def test_scaling_and_clipping_at_the_step_are_those_of_fairseq(max_norm):
     """fairseq's own way: all gradients are written anew for each, before the step."""
