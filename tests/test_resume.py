@@ -104,6 +104,23 @@ def test_killed_at_random_moments(data_bin, tmp_path, ranks, kills):
     assert not kill_and_resume.compare(tmp_path / "whole", tmp_path / "killed", log, logs)
 
 
+def test_which_dummy_batch_a_rank_gets_changes_nothing(data_bin, tmp_path):
+    """Two ranks share 15 batches, so the last update of an epoch has a dummy: on resume it is one of validation."""
+    argv = [str(data_bin), *TINY_TRAINING, "--update-freq", "2", "--dropout", "0.1"]
+
+    def train(name, epochs):
+        log = tmp_path / f"{name}{epochs}.log"
+        flags = [ranks_flags(rank, tmp_path / f"{log.name}.ranks") for rank in range(2)]
+        ends = ["--max-epoch", str(epochs)]
+        ranks = Forked([lambda more=more: run_training([*argv, *ends, *more], tmp_path / name) for more in flags], log)
+        assert ranks.wait() == 0, log.read_text()[-3000:]
+        return torch.load(tmp_path / name / LAST, weights_only=True)
+
+    whole = train("whole", 2)
+    train("parts", 1)
+    assert_same_training(whole, train("parts", 2))
+
+
 def die_in_save(step):
     """Let this process kill itself in its second save: ``tmp``, ``rename`` or half of the copy number ``step``."""
     from fairseq import checkpoint_utils

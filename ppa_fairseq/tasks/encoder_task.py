@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List
 
+import torch
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
@@ -189,8 +190,12 @@ class EncoderTask(FairseqTask):
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         if nonfinite.fairseq_searches(model):
             return self._search_nonfinite(sample, model, criterion, optimizer, update_num)
-        loss, sample_size, logged = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-        if ignore_grad:  # a dummy batch, which keeps this rank in step with the others
+        device = next(model.parameters()).device
+        # A dummy batch keeps this rank in step with the others; which one it is changes on resume. So it takes nothing
+        # of the random numbers, the dropout of the real batch after it.
+        with torch.random.fork_rng([] if device.type == "cpu" else [device], enabled=ignore_grad):
+            loss, sample_size, logged = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        if ignore_grad:
             sample_size, logged = 0, {name: value * 0 for name, value in logged.items()}
         if loss.device.type == "cpu" and update_num % TRIM_INTERVAL == 0:
             return_freed()
