@@ -253,6 +253,8 @@ CASES = [
     case(BINARIZE, write("prepared/valid.de-en.de", b""), "valid.de-en.de: empty", id="binarize: empty"),
     case(BINARIZE, remove("prepared/dict.txt"), "prepared/dict.txt: no such file", id="binarize: no dictionary"),
     case(BINARIZE, replace("prepared/dict.txt", "[SEP] 1\n", ""), "dict.txt: no [SEP]", id="binarize: no [SEP]"),
+    case(BINARIZE, append("prepared/dict.txt", "word " + "9" * 5000), "dict.txt:62: no `symbol count`",
+        id="binarize: a count of 5,000 digits"),
     case(BINARIZE, append("prepared/dict.txt", "word\n"), "dict.txt:62: no `symbol count`", id="binarize: no count"),
     case(BINARIZE + " --lang-pairs fr-en", nothing, "no train.A-B.LANGUAGE of fr-en", id="binarize: no such pair"),
     case(BINARIZE + " --destdir full", nothing, "full: holds files that are no earlier", id="binarize: onto others"),

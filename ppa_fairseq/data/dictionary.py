@@ -12,6 +12,7 @@ from ppa_fairseq.errors import InputError, shown
 from ppa_fairseq.families import family_of
 
 WRITTEN_BY = "give the dict.txt that `ppa import-hf` writes"
+MOST_DIGITS = 18  # of a count; int() raises at thousands of them
 UNUSED = re.compile(r"\[unused\d+\]")
 
 
@@ -70,7 +71,7 @@ class WordPieceDictionary(Dictionary):
         symbols, counts = [], []
         for number, line in enumerate(lines, start=1):
             symbol, space, count = line.rpartition(" ")
-            if not space or not count.isdecimal():
+            if not space or not count.isdecimal() or len(count) > MOST_DIGITS:
                 raise InputError(f"{source}:{number}: no `symbol count` but {shown(line)}; {WRITTEN_BY}")
             symbols.append(symbol)
             counts.append(int(count))
