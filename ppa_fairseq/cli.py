@@ -1,7 +1,8 @@
 """The `ppa` command: what stands before and after `fairseq-train`."""
 
 import argparse
-import importlib
+import ast
+import importlib.util
 import sys
 
 from ppa_fairseq.errors import InputError, of_system, out_of_space
@@ -29,18 +30,19 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="ppa", description=__doc__, epilog="`ppa COMMAND --help` shows its flags.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    # Only the command that runs is imported: fairseq alone takes seconds.
     wanted = argv[0] if argv and argv[0] in COMMANDS else None
-    for name in COMMANDS if wanted is None else [wanted]:
-        module = importlib.import_module(COMMANDS[name])
+    if wanted:
+        module = importlib.import_module(COMMANDS[wanted])
         command = commands.add_parser(
-            name,
-            help=module.__doc__.splitlines()[0],
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            wanted, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
+    else:
+        # Read, not imported: fairseq alone takes seconds.
+        for name, module_name in COMMANDS.items():
+            source = importlib.util.find_spec(module_name).loader.get_source(module_name)
+            commands.add_parser(name, help=ast.get_docstring(ast.parse(source)).splitlines()[0])
     args = parser.parse_args(argv)
     try:
         args.run(args)
