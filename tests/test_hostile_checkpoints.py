@@ -257,6 +257,7 @@ COMMANDS = {
     "evaluate-qa": "evaluate-qa --model m={file} --data en={texts}/qa.json --output {out}",
     "word-align": "word-align --model m={file} --text {texts}/words.tsv --output {out}",
     "perplexity": "perplexity --model m={file} --text en={texts}/de-en.en --output {out}",
+    "trim-vocab": "trim-vocab {file} {out} en={texts}/de-en.en",
     "prepare-bitext": "prepare-bitext --tokenizer {folder} --out {out} de-en={texts}/words.tsv",
 }
 

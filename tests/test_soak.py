@@ -28,7 +28,7 @@ def samples(grow=lambda sample, share: {}, count=240):
 def test_what_is_flat_is_kept():
     rows, kept = soak.verdict(samples())
     assert kept and {row[0]: row[1][3] for row in rows} == {
-        "memory, MiB": 1000,
+        "memory at rest, MiB": 1000,
         "of it anonymous, MiB": 900,
         "open file handles": 50,
         "threads": 6,
@@ -39,8 +39,8 @@ def test_what_is_flat_is_kept():
 @pytest.mark.parametrize(
     ("broken", "grow"),
     [
-        ("memory, MiB", lambda sample, share: {"memory_mib": sample.memory_mib * (1 + 0.03 * share)}),
-        ("memory, MiB", lambda sample, share: {"memory_mib": sample.memory_mib * (1 - 0.03 * share)}),
+        ("memory at rest, MiB", lambda sample, share: {"memory_mib": sample.memory_mib * (1 + 0.03 * share)}),
+        ("memory at rest, MiB", lambda sample, share: {"memory_mib": sample.memory_mib * (1 - 0.03 * share)}),
         ("open file handles", lambda sample, share: {"handles": 50 + int(2 * share)}),
         ("threads", lambda sample, share: {"threads": 6 + int(2 * share)}),
         ("CPU s / 1,000 tokens", lambda sample, share: {"cpu_seconds": sample.cpu_seconds * (1 + 0.1 * share)}),
