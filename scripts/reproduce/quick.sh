@@ -23,6 +23,7 @@ xnli_rows="unaligned ppa"
 translate_rows="ppa"
 xnli_test=180
 xnli_train=600
-nli_updates=100
-translate_updates=40
-finetune_flags="--lr 1e-4 --dropout 0.1 --attention-dropout 0 --num-workers 0 --log-interval 10 --no-save-optimizer-state"
+nli_updates=240
+translate_updates=120
+finetune_flags="--batch-size 8 --lr 1.5e-4 --attention-dropout 0 --num-workers 0 --log-interval 20
+  --no-save-optimizer-state"

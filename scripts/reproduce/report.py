@@ -210,7 +210,8 @@ def how(results: Results) -> str:
     steps = [["step", "seconds", "CPU seconds"]]
     for name, record in results.steps.items():
         steps.append([name, f"{record['seconds']:.0f}", f"{record['cpu_seconds']:.0f}"])
-    commands = "\n".join(shlex.join(record["command"]) for record in results.steps.values())
+    root = f"{Path(__file__).resolve().parents[2]}/"  # the commands are shown as from there
+    commands = "\n".join(shlex.join(record["command"]).replace(root, "") for record in results.steps.values())
     return "\n\n".join(
         [
             "Machine: " + "; ".join(machines or [NOT_RUN]) + ".",
