@@ -133,7 +133,7 @@ class Results:
         for step, what in (("nli-text", "English NLI"), ("xnli-text", "Translations to train on")):
             if step in self.steps:
                 counts = json.loads((self.out / step / "statistics.json").read_text(encoding="utf-8"))["train"]
-                told.append(f"{what}: {counts['rows']:,} rows in {len(counts['languages'])} languages.")
+                told.append(f"{what}: {counts['rows']:,} rows, languages: {', '.join(counts['languages'])}.")
         return told
 
 
