@@ -258,11 +258,19 @@ def test_atomic_path_replaces_a_folder_whole(tmp_path):
     assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["second"]
 
 
-def test_atomic_path_puts_the_old_folder_back_when_the_new_one_cannot_come(tmp_path):
+def test_atomic_path_puts_the_old_folder_back_when_the_new_one_cannot_come(tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "old").write_text("old")
-    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "folder"):
-        pass  # nothing was written
+    real = os.replace
+
+    def fails(source, target):
+        if str(source).endswith(".tmp"):
+            raise OSError("cannot come")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="cannot come"), atomic_path(tmp_path / "folder") as beside:
+        beside.mkdir()
     assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["old"]
 
 

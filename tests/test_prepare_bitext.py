@@ -346,7 +346,10 @@ def test_any_tsv_is_read_to_its_last_line(tmp_path_factory, lines, size, block):
         try:
             counts = process(parse_bitext(f"de-en={folder / 'a.tsv'}"), folder, size)
         except InputError as error:
-            assert "its lines have 1 columns, no column 2" in str(error)
+            if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+                assert "is UTF-16, not UTF-8" in str(error)
+            else:
+                assert "its lines have 1 columns, no column 2" in str(error)
             return
     without_mark = content.removeprefix(b"\xef\xbb\xbf") if block > 3 else content
     assert counts.read == without_mark.count(b"\n") + (not without_mark.endswith(b"\n") and without_mark != b"")
