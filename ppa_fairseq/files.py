@@ -71,6 +71,14 @@ def atomic_folder(path: str | Path, is_earlier: Callable[[Path], bool], what: st
         yield folder
 
 
+def write_texts(folder: Path, texts: dict[str, str]) -> None:
+    """Write files of UTF-8 text by name into `folder`, which is made if it is not there; each is whole or absent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        with atomic_path(folder / name) as beside:
+            beside.write_text(text, encoding="utf-8")
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)

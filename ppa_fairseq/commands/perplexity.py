@@ -29,7 +29,7 @@ from ppa_fairseq.commands.arguments import (
 from ppa_fairseq.data.text_lines import text_lines
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
-from ppa_fairseq.files import atomic_path
+from ppa_fairseq.files import write_texts
 from ppa_fairseq.markdown import markdown_table
 
 MLM, TLM = "MLM", "TLM"
@@ -204,7 +204,4 @@ def write(
         ],
         "results": [asdict(result) for result in results],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (("table.md", tables), ("perplexity.json", json.dumps(document, indent=1) + "\n")):
-        with atomic_path(folder / name) as part:
-            Path(part).write_text(content, encoding="utf-8")
+    write_texts(folder, {"table.md": tables, "perplexity.json": json.dumps(document, indent=1) + "\n"})

@@ -25,7 +25,7 @@ from ppa_fairseq.commands.arguments import (
 from ppa_fairseq.data.bitext_reader import Bitext
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
-from ppa_fairseq.files import atomic_path
+from ppa_fairseq.files import write_texts
 
 Pairs = dict[str, tuple[list[str], list[str]]]  # {"de-en": (German, English)}
 
@@ -137,7 +137,4 @@ def write(
         },
         "results": [asdict(result) for result in results],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("table.md", tables), ("retrieval.json", json.dumps(document, indent=1) + "\n")):
-        with atomic_path(folder / name) as part:
-            Path(part).write_text(text, encoding="utf-8")
+    write_texts(folder, {"table.md": tables, "retrieval.json": json.dumps(document, indent=1) + "\n"})
