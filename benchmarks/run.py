@@ -1,4 +1,4 @@
-"""Every table of docs/performance.md, one after another, on one thread and in the setting that the quickstart made.
+"""The benchmarks behind docs/performance.md, one after another: one thread, the quickstart's encoder.
 
     python benchmarks/run.py                        # after scripts/quickstart.sh; about an hour
     python benchmarks/run.py alignment vocabulary   # some of them

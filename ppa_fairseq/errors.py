@@ -65,13 +65,15 @@ def one_line(error: BaseException) -> str | None:
         old = str(error).split(". ")[-1].partition(" vs ")[0]
         name = {"FairseqAdam": "adam", "FusedAdamW": "fused_adamw"}.get(old, old)
         return f"the checkpoint in --save-dir has the state of --optimizer {name}: give that, or another --save-dir"
+    if str(error) == "Unsupported optimizer: FusedAdamW":  # fairseq's memory-efficient wrappers
+        return "--memory-efficient-fp16 and --memory-efficient-bf16 take --optimizer adam, not fused_adamw"
     if full := out_of_space(error):
         return (
             f"{full}: nothing more can be written. Checkpoints that were complete still are; free some space and start "
             "the same command again"
         )
     if isinstance(error, OSError) and error.filename:  # a folder that cannot be written to, a file that is gone
-        return f"{error}: mend that and start the same command again; it goes on from the last checkpoint"
+        return f"{error}: mend that and start the same command again; a training goes on from its last checkpoint"
     if type(error).__name__ == "ProcessRaisedException":  # of a rank that fairseq spawned: its traceback as text
         told = re.search(r"^ppa_fairseq\.errors\.InputError: (.*)", str(error), re.MULTILINE | re.DOTALL)
         return told[1].strip() if told else None

@@ -1,6 +1,6 @@
 """Optimizer updates that fine-tuning takes, for --max-update and the learning rate's schedule.
 
-    scripts/count_finetuning_updates.py xnli_codeswitch data-bin/xnli --batch-size 32 --epochs 2 --train-langs en,fr
+    python scripts/count_finetuning_updates.py xnli_codeswitch data-bin/xnli --batch-size 32 --epochs 2
 
 Other flags are the task's own, as for fairseq-train: batches are made as training makes them.
 """

@@ -1,6 +1,6 @@
 """Optimizer updates that some epochs over a data-bin folder take, for --max-update and --warmup-updates.
 
-    scripts/count_updates.py data-bin/opus --pairs-per-update 128 --epochs 10
+    python scripts/count_updates.py data-bin/opus --pairs-per-update 128 --epochs 10
 """
 
 import argparse

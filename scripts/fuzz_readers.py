@@ -1,7 +1,7 @@
 """Feed every reader of a user's files with broken ones: no crash, no hang, nothing lost without being counted.
 
-    scripts/fuzz_readers.py --reader nli --minutes 10                      # hypothesis: sound files, edited
-    scripts/fuzz_readers.py --reader nli --minutes 10 --engine atheris     # by coverage (pip install atheris)
+    python scripts/fuzz_readers.py --reader nli --minutes 10                      # hypothesis: sound files, edited
+    python scripts/fuzz_readers.py --reader nli --minutes 10 --engine atheris     # by coverage (pip install atheris)
 
 What must hold is in reader_checks.py. Prints how many files were read and how many refused. At the first finding it
 stops with its traceback and writes the file to --findings; over 30 s for one file is a finding, too.

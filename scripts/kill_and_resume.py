@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Does a training that is killed again and again end where an uninterrupted one does, bit for bit?
 
-    scripts/kill_and_resume.py runs/kills data-bin/opus [--kills 20] [--ranks 2] [--workers 1] [-- fairseq-train flags]
+    python scripts/kill_and_resume.py runs/kills data-bin/opus [--kills 20] [--ranks 2] [-- fairseq-train flags]
 
 Runs the training once in OUT/whole and once in OUT/killed, where kill -9 hits it at random moments, half of them while
 a checkpoint is being written: all its processes, or the launcher alone, or one rank. The same command is given each

@@ -10,6 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 base= out=runs/quickstart lr=3e-4
 while [ $# -gt 0 ]; do
   case $1 in
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "scripts/quickstart.sh"; exit ;;
     --base) base=${2:?--base needs a folder}; shift 2 ;;
     --out) out=${2:?--out needs a folder}; shift 2 ;;
     *) echo "usage: scripts/quickstart.sh [--base DIR] [--out DIR]   (unknown: $1)" >&2; exit 2 ;;

@@ -11,27 +11,28 @@
 #
 #   --data DIR      the raw files; of another layout, name each (defaults below DIR in brackets):
 #   --encoder DIR   a Hugging Face BERT [standin]
-#   --bitext DIR    xx-en.tsv: xx, a tab, English [bitext]
+#   --bitext DIR    xx-en.tsv: English, a tab, xx [bitext]
 #   --tatoeba DIR   xx-en.xx beside xx-en.en, held out for retrieval [tatoeba]
 #   --nli PATH      English NLI to fine-tune on, a file or a folder [nli-en]
 #   --xnli DIR      dev-xx.tsv: premise, hypothesis, label; the same rows in every language [xnli-dev]
 #   --gold DIR      enfr.src-tgt (a ||| b) and enfr.gold (1-1, 2p3: counted from 1) [align-en-fr]
 #   --out DIR       all results [runs/reproduce-SETTING]
 #   --report FILE   [docs/results.md], its plots beside it in results/
+#   --also NAME=PATH  a checkpoint that was trained elsewhere, measured as a row of its own; as often as needed
 #   --only ROW,…    these rows alone, or ROW.SEED; another process can run others into the same OUT
 #   --report-only   run nothing, write the report of what there is
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 here=$root/scripts/reproduce
-usage() { sed -n '2,25s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,26s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 fail() {
   echo "reproduce: error: $*" >&2
   exit 1
 }
 
 setting=$here/full.sh out='' report=docs/results.md only='' run=yes
-declare -A path=([encoder]='' [bitext]='' [tatoeba]='' [nli]='' [xnli]='' [gold]='')
-data=''
+declare -A given=() path=([encoder]='' [bitext]='' [tatoeba]='' [nli]='' [xnli]='' [gold]='')
+data='' also=()
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) setting=$here/quick.sh; shift; continue ;;
@@ -44,6 +45,9 @@ while [ $# -gt 0 ]; do
     --data) data=$2 ;;
     --out) out=$2 ;;
     --report) report=$2 ;;
+    --also)
+      [[ $2 == ?*=?* && -e ${2#*=} ]] || fail "--also $2: NAME=PATH is needed, PATH a checkpoint"
+      also+=("${2%%=*}") given[${2%%=*}]=${2#*=} ;;
     --only) only=,$2, ;;
     --encoder | --bitext | --tatoeba | --nli | --xnli | --gold) path[${1#--}]=$2 ;;
     *) fail "unknown flag $1; see scripts/reproduce.sh --help" ;;
@@ -61,6 +65,10 @@ for what in "${!path[@]}"; do
 done
 command -v ppa > /dev/null || fail "ppa is not installed: run scripts/setup_env.sh, then . .venv/bin/activate"
 
+# Encoders that no row trains, by the name of their row.
+imported=$out/imported
+given[unaligned]=$imported
+
 # Rows: a name, what it is, for which seeds ("all", or "first" where one has to do), and fairseq-train's flags.
 rows=() ablations=()
 declare -A label=() seeds_of=() flags=()
@@ -77,10 +85,12 @@ of_pairs() {
 . "$setting"
 # shellcheck source=reproduce/rows.sh
 . "$here/rows.sh"
+for name_of_row in "${also[@]}"; do row "$name_of_row" "$name_of_row (trained elsewhere)" all; done
+xnli_rows=${xnli_rows:+$xnli_rows ${also[*]}} translate_rows=${translate_rows:+$translate_rows ${also[*]}}
 
 mkdir -p "$out/steps"
 for row in "${rows[@]}" "${ablations[@]}"; do
-  printf '%s\t%s\t%s\t%s\n' "$row" "${label[$row]}" "${seeds_of[$row]}" "${flags[$row]}"
+  printf '%s\t%s\t%s\t%s\t%s\n' "$row" "${label[$row]}" "${seeds_of[$row]}" "${flags[$row]}" "${given[$row]:-}"
 done > "$out/rows.tsv.$$"
 mv "$out/rows.tsv.$$" "$out/rows.tsv"
 echo "$name" > "$out/setting"
@@ -90,16 +100,15 @@ step() { python "$here/step.py" "$out/steps" "$@"; }
 device=''
 [ -z "$run" ] || device=$(python -c 'import torch; print("" if torch.cuda.is_available() else "--cpu")')
 precision=${device:---fp16}
-imported=$out/imported
-# Where the encoder of a row and seed lies. Unaligned, it is the same for every seed.
-encoder() { [ "$1" = unaligned ] && echo "$imported" || echo "$out/align/$1.$2/checkpoint_last.pt"; }
+# Where the encoder of a row and seed lies. One that is given is the same for every seed.
+encoder() { echo "${given[$1]:-$out/align/$1.$2/checkpoint_last.pt}"; }
 
 prepare() {
   step import ppa import-hf "${path[encoder]}" "$imported"
   local pairs=() file
   for file in "${path[bitext]}"/*-en.tsv*; do pairs+=("$(basename "${file%%.tsv*}")=$file"); done
   # shellcheck disable=SC2086  (flags of the setting are words)
-  step text ppa prepare-bitext --tokenizer "$imported" --out "$out/text" $bitext_flags "${pairs[@]}"
+  step text ppa prepare-bitext --tokenizer "$imported" --out "$out/text" --columns 2,1 $bitext_flags "${pairs[@]}"
   step binarize ppa binarize "$out/text" --destdir "$out/data-bin"
   step split-xnli python "$here/split_xnli.py" "${path[xnli]}" "$out/xnli" --test "$xnli_test" --train "$xnli_train"
   local nli=${path[nli]}
@@ -110,7 +119,7 @@ prepare() {
 }
 
 align() { # ROW SEED
-  [ "$1" != unaligned ] || return 0
+  [ -z "${given[$1]:-}" ] || return 0
   # shellcheck disable=SC2046,SC2086
   step "align.$1.$2" fairseq-train "$out/data-bin" --user-dir "$root/ppa_fairseq" --task ppa_alignment $precision \
     --arch ppa_bert --pretrained "$imported" --criterion ppa --batch-size "$batch" \
@@ -160,7 +169,7 @@ if [ "$run" ]; then
     for row in "${rows[@]}"; do
       wanted "$row" "$seed" || continue
       align "$row" "$seed"
-      [ "$row" = unaligned ] && [ "$seed" != "${seeds%% *}" ] || retrieve "$row" "$seed"
+      [ "${given[$row]:-}" ] && [ "$seed" != "${seeds%% *}" ] || retrieve "$row" "$seed"
     done
     for row in $xnli_rows; do ! wanted "$row" "$seed" || zero_shot "$row" "$seed"; done
   done
@@ -175,7 +184,7 @@ if [ "$run" ]; then
   done
   if wanted figures; then
     step sentence-map python "$here/sentence_map.py" "$out/sentence-map.npz" --xnli "${path[xnli]}" \
-      --model "before=$imported" --model "after=$(encoder ppa "${seeds%% *}")"
+      --model "before=$imported" --model "after=$(encoder "${also[0]:-ppa}" "${seeds%% *}")"
   fi
 fi
 python "$here/report.py" "$out" "$report"

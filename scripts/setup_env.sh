@@ -13,7 +13,7 @@ state=$venv/ppa-state # "installing", or "<key of the inputs> base|test"; writte
 say() { echo "setup: $*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-case $wanted in base | test) ;; *) die "unknown set '$wanted'; choose base or test" ;; esac
+case $wanted in base | test) ;; -h | --help) sed -n '2,5s/^# \{0,1\}//p' scripts/setup_env.sh; exit ;; *) die "unknown set '$wanted'; choose base or test" ;; esac
 
 # What the environment depends on: the pins, the interpreter, this folder (an editable install points at it).
 key_of() {

@@ -1,7 +1,7 @@
 """A long training under observation: memory, file handles and CPU time for each token, from its start to its end.
 
-    scripts/soak.py runs/soak data-bin/opus imported/mbert --minutes 120 [-- fairseq-train flags]
-    scripts/soak.py runs/soak                              # the verdict on what it has seen so far, from another shell
+    python scripts/soak.py runs/soak data-bin/opus imported/mbert --minutes 120 [-- fairseq-train flags]
+    python scripts/soak.py runs/soak        # the verdict on what it has seen so far, from another shell
 
 Every 5 s a line goes to OUT/samples.tsv: what the whole process tree holds and has done. At the end, the first quarter
 of the updates after the warm-up stands beside the last one, in a table and in OUT/soak.png; a broken limit is exit

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from conftest import NLI, QA, TINY_FINETUNING, run_training
+from fairseq.trainer import Trainer
 from nli_data import make_nli_bin, rows
 from qa_data import make_qa_bin, questions
 
@@ -134,8 +135,9 @@ def test_what_no_pair_broke_stays_fairseqs_error(train, start_with):
     assert one_line(caught.value).startswith("gradients are Nan/Inf: lower --lr")
 
 
-def test_the_search_repeats_the_dropout_of_the_update_that_failed(train, seen, monkeypatch):
-    """Bit for bit, in both micro-batches: only so does it meet what the update met."""
+@pytest.mark.parametrize("dummies", [False, True])
+def test_the_search_repeats_the_dropout_of_the_update_that_failed(train, seen, monkeypatch, dummies):
+    """Bit for bit, in both micro-batches, and if the first is a dummy: only so does it meet what the update met."""
     from ppa_fairseq.models.dropout import Dropout
 
     masks, dropout, forward = [], Dropout.forward, PPAModel.forward
@@ -152,6 +154,9 @@ def test_the_search_repeats_the_dropout_of_the_update_that_failed(train, seen, m
 
     monkeypatch.setattr(Dropout, "forward", record)
     monkeypatch.setattr(PPAModel, "forward", broken)
+    if dummies:  # fairseq makes one of a sample without content
+        train_step = Trainer.train_step
+        monkeypatch.setattr(Trainer, "train_step", lambda self, pair: train_step(self, [{}, pair[1]]))
     with pytest.raises(InputError, match="^update 3: "):
         train("--max-epoch", "1", NO_VALIDATION, "--update-freq", "2")
     assert [len(batch["id"]) for batch in seen[4:6]] == [len(batch["id"]) for batch in seen[6:]] == [8, 8]

@@ -508,8 +508,8 @@ def corpus(tmp_path):
     [
         (["de-en=none.tsv"], "none.tsv: no such file; de-en needs a text file"),
         (["de-en=folder.tsv"], "folder.tsv: is a folder"),
-        (["de-en"], "de-en: expected PAIR=FILE"),
-        (["de-en="], "de-en=: expected PAIR=FILE"),
+        (["de-en"], "de-en: expected LANGUAGES=FILE"),
+        (["de-en="], "de-en=: expected LANGUAGES=FILE"),
         (["deen=good.tsv"], "deen: expected two different language codes"),
         (["en-en=good.tsv"], "en-en: expected two different language codes"),
         (["de-en-fr=good.tsv"], "de-en-fr: expected two different language codes"),

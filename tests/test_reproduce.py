@@ -89,8 +89,9 @@ class MadeUp:
         self.out, self.rng = out, random.Random(0)
         (out / "steps").mkdir(parents=True)
         (out / "setting").write_text("tiny\n")
-        rows = ["unaligned\tunaligned\t1 2 3\t", "ppa\tMoCo + TLM (PPA)\t1 2 3\t", "moco\tMoCo only\t1 2 3\t"]
-        (out / "rows.tsv").write_text("".join(row + "\n" for row in [*rows, "queue-9\tqueue of 9\t1\t"]))
+        rows = ["unaligned\tunaligned\t1 2 3\t\timported", "ppa\tMoCo + TLM (PPA)\t1 2 3\t\t"]
+        rows += ["moco\tMoCo only\t1 2 3\t--tlm-weight 0\t", "queue-9\tqueue of 9\t1\t--queue-size 9\t"]
+        (out / "rows.tsv").write_text("".join(row + "\n" for row in rows))
 
     def write(self, kind: str, name: str, file: str, document: dict) -> None:
         record = {"step": f"{kind}.{name}", "command": ["none"], "machine": "none", "seconds": 1, "cpu_seconds": 1}
@@ -143,8 +144,9 @@ def test_the_report_has_the_result_files_numbers_and_nothing_else(tmp_path):
         assert cells(text, "MoCo only")[2 + side].endswith("(2 of 3 seeds)")
     assert cells(text, "queue of 9")[2:] == [NOT_RUN] * 6
     assert cells(text, "MoCo only")[6:] == [NOT_RUN] * 2
-    assert cells(text, "XNLI zero-shot")[1:] == ["unaligned 40.0 ± 1.0, PPA 47.0 ± 1.0 (+7.0)", "met"]
-    assert cells(text, "XNLI: code")[1:] == ["plain 48.0 ± 1.0, code-switching 47.5 ± 1.0 (-0.5)", "missed"]
+    assert cells(text, "XNLI zero-shot")[1:] == ["unaligned 40.0 ± 1.0, aligned 47.0 ± 1.0 (+7.0)", "met"]
+    mixed = cells(text, "XNLI, MoCo + TLM (PPA): code")
+    assert mixed[1:] == ["plain 48.0 ± 1.0, code-switching 47.5 ± 1.0 (-0.5)", "missed"]
     assert (page.parent / "results" / "retrieval-by-layer.png").stat().st_size > 1000
     assert not (page.parent / "results" / "curves.png").exists()
 
@@ -191,7 +193,8 @@ case "$1 $*" in
   retrieve*)
     for folder; do :; done
     mkdir -p "$folder"
-    echo '{"models": {"moco": {"layers": 0}, "queue-4": {"layers": 0}, "pairs-4": {"layers": 0}}, "results":
+    echo '{"models": {"moco": {"layers": 0}, "mine": {"layers": 0}, "queue-4": {"layers": 0}, "pairs-4": {"layers": 0}},
+      "results":
       [{"pair": "average", "layer": 0, "pooling": "mean", "scoring": "cosine", "forward": 1, "backward": 2},
       {"pair": "average", "layer": 0, "pooling": "cls", "scoring": "cosine", "forward": 3, "backward": 4}]}' \\
       > "$folder/retrieval.json" ;;
@@ -267,3 +270,19 @@ def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
     assert cells(page, "unaligned")[2:6] == [NOT_RUN] * 4 and "setting `tiny`" in page
     assert cells(page, "MoCo only  ")[2:6] == ["1.0 ± 0.0", "2.0 ± 0.0", "3.0 ± 0.0", "4.0 ± 0.0"]
     assert cells(page, "MoCo only, queue of 4")[2:6] == ["1.0", "2.0", "3.0", "4.0"]
+
+
+def test_a_checkpoint_trained_elsewhere_is_a_row_of_its_own(bench):
+    (bench / "mine.pt").touch()
+    (bench / "go").touch()
+    output, _ = (process := drive(bench, "--only", "mine", "--also", "mine=mine.pt")).communicate(timeout=600)
+    assert process.returncode == 0, output
+    lines = (bench / "calls").read_text().splitlines()
+    measured = [line for line in lines if "--model mine=mine.pt" in line]
+    assert [line.split()[1] for line in measured] == ["retrieve", "word-align", "perplexity"]  # not once for each seed
+    assert not any(line.startswith("fairseq-train") for line in lines)
+    page = (bench / "results.md").read_text()
+    assert cells(page, "mine (trained elsewhere)")[2:4] == ["1.0", "2.0"]
+    assert cells(page, "mine (trained elsewhere)")[-1] == "–"
+    output, _ = (process := drive(bench, "--also", "mine=nothing.pt")).communicate(timeout=60)
+    assert process.returncode == 1 and "--also mine=nothing.pt" in output

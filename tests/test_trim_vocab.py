@@ -61,6 +61,16 @@ def test_a_corpus_keeps_its_pieces_whatever_the_vocabulary(corpus, others, missi
             assert "[UNK]" not in cut.encode(word).tokens
 
 
+def test_an_added_token_that_goes_leaves_the_settings():
+    symbols = [*BERT, *PIECES]
+    added = {str(symbols.index(name)): {"content": name} for name in ("[unused1]", "[MASK]")}
+    config = json.dumps({"do_lower_case": False, "added_tokens_decoder": added})
+    texts = {"vocab.txt": "".join(f"{piece}\n" for piece in symbols), "tokenizer_config.json": config}
+    kept = [index for index, symbol in enumerate(symbols) if symbol not in UNUSED]
+    left = json.loads(cut_files(texts, kept, "here")["tokenizer_config.json"])["added_tokens_decoder"]
+    assert left == {str(kept.index(symbols.index("[MASK]"))): {"content": "[MASK]"}}
+
+
 def compare(before, after, exported, sentences):
     """Pieces, hidden states and MLM logits are the same; transformers agrees on the export."""
     (old, old_tokens), (new, new_tokens) = map(checkpoint.load_encoder, (before, after))
@@ -180,7 +190,7 @@ def test_mbert_s_vocabulary_on_the_bitext(shared_data, tmp_path, imported):
     ("arguments", "message"),
     [
         (["de=none.txt"], "none.txt: no such file; de needs a text file"),
-        (["de"], "de: expected PAIR=FILE"),
+        (["de"], "de: expected LANGUAGES=FILE"),
         (["1=a.txt"], "1: expected a language code"),
         (["de=a.txt.bz2"], "a.txt.bz2: cannot read .bz2"),
         (["de=empty.txt"], "de=empty.txt: no piece is used 1 times; give more text"),

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from ppa_fairseq.data.bitext_filters import REASONS, LengthLimits, read_batches
 from ppa_fairseq.data.bitext_reader import Bitext, parse_bitext
 from ppa_fairseq.data.bitext_writer import PairCounts, PairWriter
 from ppa_fairseq.data.ordered_pool import OrderedPool
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
 from ppa_fairseq.files import atomic_folder
 
 BATCH = 2000  # lines a task; --max-train ends with a batch, so this must not depend on --workers
@@ -156,6 +157,10 @@ def _prepare(
         closing(pool.map(batches)) as encoded_batches,
     ):
         for batch, encoded in encoded_batches:
+            if not writer.counts.read and batch.pairs:  # so that columns given the wrong way round are seen at once
+                first, second = map(shown, batch.pairs[0])
+                told = f"{bitext.name}: {bitext.first_lang} {first}, {bitext.second_lang} {second}"
+                progress.write(told, file=sys.stderr)
             writer.write(batch, encoded)
             progress.set_postfix(pairs=f"{writer.counts.read:,}", refresh=False)
             progress.update(start + bitext.position - progress.n)

@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ppa_fairseq import checkpoint, tokenizer
-from ppa_fairseq.commands.arguments import positive
+from ppa_fairseq.commands.arguments import add_columns_argument, positive
 from ppa_fairseq.commands.import_hf import is_import, write_import
 from ppa_fairseq.data.bitext_reader import Bitext
 from ppa_fairseq.data.ordered_pool import OrderedPool
@@ -44,8 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("texts", nargs="+", metavar="LANGUAGES=FILE[,FILE...]", help="texts whose pieces are kept")
     add("--held-out", nargs="+", default=[], metavar="LANGUAGES=FILE[,FILE...]",
         help="other texts, for the report alone: what the trimmed vocabulary makes of them")  # fmt: skip
-    add("--columns", default="1,2", metavar="A,B", type=_columns,
-        help="where a TSV holds the pair's first and second language, from 1 (default: %(default)s)")  # fmt: skip
+    add_columns_argument(parser)
     add("--min-count", type=positive, default=1, metavar="N",
         help="keep pieces that are used N times or more; over 1, the texts may be tokenized otherwise (default: 1)",
     )  # fmt: skip
@@ -62,7 +61,9 @@ def run(args: argparse.Namespace) -> None:
         read = 2 * sum(corpus.size for corpus in corpora) + sum(corpus.size for corpus in others)
         with tqdm(total=read, unit="B", unit_scale=True) as progress:
             counting = Work(args, progress, PieceCounter, (model.tokenizer, source))
-            counts = sum((counted for _, counted, _ in counting.run(corpora)), Counter())
+            counts = Counter()
+            for _, counted, _ in counting.run(corpora):
+                counts.update(counted)
             wanted = {piece for piece, count in counts.items() if count >= args.min_count}
             if not wanted:
                 raise InputError(f"{args.texts[0]}: no piece is used {args.min_count} times; give more text")
@@ -88,7 +89,8 @@ def run(args: argparse.Namespace) -> None:
         if count:
             print(f"{name}: {count:,} lines left out: not UTF-8, too long, or not as many columns as most")
     used = sum(symbol in wanted for symbol in symbols)
-    print(f"{used:,} pieces are used; with special symbols, single characters and --keep-file {len(kept):,} are kept")
+    kinds = "special symbols, single characters and --keep-file"
+    print(f"\n{used:,} pieces are used; with {kinds} {len(kept):,} are kept\n")
     print(markdown_table([["", "vocabulary", "M parameters", "MB"], ["before", *sizes[0]], ["after", *sizes[1]]]))
 
 
@@ -121,13 +123,6 @@ def _set_up(make: Callable, *arguments) -> None:
 
 def _count(batch: tuple[str, list[str], int]) -> Counter:
     return _counter.count(batch[1])
-
-
-def _columns(text: str) -> tuple[int, int]:
-    columns = text.split(",")
-    if len(set(columns)) != 2 or len(columns) != 2 or not all(c.isdecimal() and int(c) for c in columns):
-        raise argparse.ArgumentTypeError(f"{text!r} is not two different numbers from 1, as in 2,1")
-    return int(columns[0]) - 1, int(columns[1]) - 1
 
 
 def _pieces_of_file(path: Path | None, counter: PieceCounter, vocabulary: set[str]) -> set[str]:

@@ -77,14 +77,15 @@ def run(args: argparse.Namespace) -> None:
     args.threshold = THRESHOLD if args.threshold is None else args.threshold
     if not (args.output or args.gold) and len(args.models) * len(args.methods) > 1:
         raise InputError("several models or methods: give --output DIR, for the links of each in a file")
-    sizes = [(len(source), len(target)) for source, target in word_pairs(args.text, args.columns)]
+    sizes = ((len(source), len(target)) for source, target in word_pairs(args.text, args.columns))
     gold = read_gold(args.gold, args.gold_base, sizes) if args.gold else None
+    pairs = len(gold) if gold else sum(1 for _ in sizes)
     with ExitStack() as stack:
         folder = stack.enter_context(atomic_folder(args.output, is_alignment, "alignment")) if args.output else None
         models, results = {}, []
         for name, path in args.models:
             try:
-                models[name], aligned = align(name, path, len(sizes), gold, folder, args)
+                models[name], aligned = align(name, path, pairs, gold, folder, args)
             except InputError as error:
                 raise InputError(f"model {name}: {error}") from error
             results += aligned

@@ -107,7 +107,7 @@ def parse_bitext(text: str) -> Bitext:
     """
     pair, _, names = text.partition("=")
     if not names:
-        raise InputError(f"{text}: expected PAIR=FILE[,FILE…], as in de-en=a.tsv.xz or de-en=a.de,a.en")
+        raise InputError(f"{text}: expected LANGUAGES=FILE[,FILE…], as in de-en=a.tsv.xz or de-en=a.de,a.en")
     languages = pair.split("-")
     if len(languages) != 2 or languages[0] == languages[1] or not all(map(LANGUAGE.fullmatch, languages)):
         raise InputError(f"{pair}: expected two different language codes joined by a hyphen, as in de-en")

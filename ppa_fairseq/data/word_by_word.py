@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 # A BERT tokenizer cuts at these whatever stands beside them (of its whole list, those that make words repeat).
 PUNCTUATION = re.escape(string.punctuation)
 CHINESE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-MAX_CHARACTERS = 1 << 23  # of the words remembered, before all are forgotten
+MAX_CHARACTERS = 1 << 21  # of the words remembered, before all are forgotten: some 80 MB
 
 
 class WordByWord:

@@ -16,10 +16,11 @@ from ppa_fairseq.data.masking import MaskingScheme, mask_tokens
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
-from ppa_fairseq.models.bert_encoder import MaskedLMHead
+from ppa_fairseq.models.bert_encoder import MaskedLMHead, Wanted
 from ppa_fairseq.weights import LM_HEAD, Checkpoint, part
 
 EPOCH = 1  # of the masks: each sentence is masked once
+MAX_BITS = 1024  # from here on the perplexity, 2 to their power, is no number
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,14 @@ class MaskedLM(PairModel):
             wanted = np.flatnonzero(np.concatenate([is_masked[span] for span in spans]))  # (M,) in the batch
             target = np.concatenate([flat[span][is_masked[span]] for span in spans])  # (M,)
             target = torch.from_numpy(target).to(self.device)
-            hidden = self.encoder(**packed)["hidden"][torch.from_numpy(wanted).to(self.device)]
+            counts = [int(is_masked[span].sum()) for span in spans]
+            read = Wanted(torch.from_numpy(wanted).to(self.device), counts)
+            hidden = self.encoder(**packed, wanted=read)["hidden"]  # (M, C)
             logits = self.head(hidden, self.encoder.embed_tokens.weight).float()  # (M, V)
             bits += F.cross_entropy(logits, target, reduction="none").double().sum().item() / math.log(2)
             correct += int((logits.argmax(-1) == target).sum())
             progress(len(batch))
-        if not math.isfinite(bits):
-            raise InputError("the model gives a loss that is not finite: its weights are NaN or too large")
-        return Score(len(chosen), bits / len(chosen), 100 * correct / len(chosen))
+        bits /= len(chosen)
+        if not bits < MAX_BITS:
+            raise InputError("the model's loss is not finite, or nearly so: its weights are NaN or too large")
+        return Score(len(chosen), bits, 100 * correct / len(chosen))

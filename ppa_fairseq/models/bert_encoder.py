@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.dropout import Dropout
 from ppa_fairseq.models.packed_attention import plan_attention
+from ppa_fairseq.models.tied_embedding import TiedEmbedding
 
 
 @dataclass
@@ -77,23 +78,24 @@ class BertEncoder(FairseqEncoder):
         added_embedding: Tensor | None = None,
         return_layers: bool = False,
         wanted: Wanted | None = None,
-        head_gradient: bool = False,
+        tied: bool = False,
     ) -> dict:
         """Encode a packed batch (models/packing.py says what each entry is).
 
         `added_embedding` (T, C), say of languages, is summed into the embeddings before their LayerNorm.
         Returns {"hidden": (T, C)}; with `return_layers` also "layers", a list of (T, C): the embeddings, then
         every layer's output. With `wanted`, "hidden" is (R, C), of these R tokens alone: the same values, without
-        most of the last layer's work. `head_gradient` says that the MLM head, too, gives the word embeddings a
-        gradient in this backward pass. Raises InputError for a sequence longer than the position table.
+        most of the last layer's work. With `tied`, also "word_embeddings" (V, C), for the MLM head of the same
+        backward pass. Raises InputError for a sequence longer than the position table.
         """
         if max_length > self.max_positions():
             raise InputError(
                 f"a sequence of {max_length} tokens does not fit the encoder's {self.max_positions()}"
                 " positions; shorten the input or lower the maximum length"
             )
+        words, word_embeddings = self.embed_words(tokens, tied)
         hidden = (
-            self.embed_words(tokens, head_gradient)
+            words
             + self.embed_positions(positions + self.cfg.position_offset)
             + self.embed_token_types(token_types)
         )  # (T, C)
@@ -114,17 +116,20 @@ class BertEncoder(FairseqEncoder):
             last = wanted and layer is self.layers[-1]
             hidden = layer(hidden, attention, wanted.places if last else None)
             layers.append(hidden)
-        return {"hidden": hidden, "layers": layers} if return_layers else {"hidden": hidden}
+        output = {"hidden": hidden}
+        if return_layers:
+            output["layers"] = layers
+        if tied:
+            output["word_embeddings"] = word_embeddings
+        return output
 
-    def embed_words(self, tokens: Tensor, head_gradient: bool) -> Tensor:
-        """(T,) -> (T, C). On the CPU, autograd adds the rows' gradient into that of the head, row by row.
-
-        The same numbers: but a second gradient of the whole vocabulary, nearly all of it zeros, is neither made nor
-        added. (The sum of a dense and a sparse gradient is dense.)
-        """
+    def embed_words(self, tokens: Tensor, tied: bool) -> tuple[Tensor, Tensor]:
+        """(T,) -> (T, C), and all word embeddings (V, C)."""
         weight = self.embed_tokens.weight
-        sparse = head_gradient and weight.device.type == "cpu" and weight.dtype == torch.float32
-        return F.embedding(tokens, weight, sparse=sparse)
+        # On the CPU alone: on a GPU, rows would be added in another order at every run.
+        if tied and weight.device.type == "cpu":
+            return TiedEmbedding.apply(weight, tokens)
+        return F.embedding(tokens, weight), weight
 
 
 class BertLayer(nn.Module):

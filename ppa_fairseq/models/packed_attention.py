@@ -69,7 +69,7 @@ class VarlenAttention:
         self.max_length = max_length
         if counts is not None:
             starts = torch.tensor([0, *counts], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-            self.query_starts, self.max_count = starts.to(cu_seqlens.device, non_blocking=True), max(counts)
+            self.query_starts, self.max_count = starts.to(cu_seqlens.device, non_blocking=True), max(1, *counts)
 
     def __call__(self, qkv: Tensor) -> Tensor:
         starts, longest = self.cu_seqlens, self.max_length

@@ -105,22 +105,24 @@ class PPAModel(BaseFairseqModel):
             counts = query_input["lengths"][:count]
             places = torch.arange(sum(counts), device=masked.device)
         wanted = Wanted(torch.cat([places, masked]), counts + masked_counts)
-        of_queries, of_masked = self.encode(query_input, wanted).split([len(places), len(masked)])
+        hidden, word_embeddings = self.encode(query_input, wanted)
+        of_queries, of_masked = hidden.split([len(places), len(masked)])
         # The MLM head runs on the masked places only: over all of them it would be most of the step.
-        output = {"logits": self.lm_head(of_masked, self.encoder.embed_tokens.weight)}
+        output = {"logits": self.lm_head(of_masked, word_embeddings)}
         if key_input is not None:
             sentence = of_queries if self.cfg.pooling == "cls" else pool(of_queries, starts, "mean")  # (N, C)
             output["query"] = self.projection(sentence)
             output["key"] = self.encode_keys(key_input)
         return output
 
-    def encode(self, packed: dict, wanted: Wanted) -> torch.Tensor:
-        """Last hidden states of the query encoder where they are wanted, (R, C)."""
+    def encode(self, packed: dict, wanted: Wanted) -> tuple[torch.Tensor, torch.Tensor]:
+        """Last hidden states of the query encoder where they are wanted (R, C), and its word embeddings (V, C)."""
         packed = dict(packed)
         languages = packed.pop("languages", None)
         if languages is not None:
             packed["added_embedding"] = self.language_embeddings(languages)  # (T, C)
-        return self.encoder(**packed, wanted=wanted, head_gradient=True)["hidden"]
+        output = self.encoder(**packed, wanted=wanted, tied=True)
+        return output["hidden"], output["word_embeddings"]
 
     @torch.no_grad()
     def encode_keys(self, packed: dict) -> torch.Tensor:

@@ -58,7 +58,7 @@ class FusedAdamW(FairseqOptimizer):
 
     @property
     def optimizer_config(self) -> dict:
-        """The settings that override those in a checkpoint on resume."""
+        """What torch's optimizer is made with. On resume a checkpoint's own stay, but for the learning rate."""
         betas = self.cfg.adam_betas
         try:
             first, second = ast.literal_eval(betas) if isinstance(betas, str) else betas
@@ -70,6 +70,11 @@ class FusedAdamW(FairseqOptimizer):
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,
         }
+
+    def load_state_dict(self, state_dict: dict, optimizer_overrides: dict | None = None) -> None:
+        """The state may be of fairseq's own Adam: under --fp16, --bf16 and --amp fairseq cannot tell the two apart."""
+        groups = [group | {"fused": True} for group in state_dict["param_groups"]]
+        super().load_state_dict(state_dict | {"param_groups": groups}, optimizer_overrides)
 
     @property
     def supports_flat_params(self) -> bool:

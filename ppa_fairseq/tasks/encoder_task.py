@@ -37,8 +37,19 @@ class EncoderTaskConfig(FairseqDataclass):
     max_update: int = II("optimization.max_update")
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
+    no_last_checkpoints: bool = II("checkpoint.no_last_checkpoints")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
     heartbeat_timeout: int = II("distributed_training.heartbeat_timeout")
+
+
+def takes_no_randomness(model, is_dummy: bool):
+    """For the step on a dummy batch, which keeps this rank in line with the others.
+
+    Which batch that is changes on resume: so it takes none of the random numbers that are the dropout of the real batch
+    after it.
+    """
+    device = next(model.parameters()).device
+    return torch.random.fork_rng([] if device.type == "cpu" else [device], enabled=is_dummy)
 
 
 class EncoderTask(FairseqTask):
@@ -81,7 +92,8 @@ class EncoderTask(FairseqTask):
         bound_waiting(self.cfg.heartbeat_timeout)
         last = Path(self.cfg.save_dir) / LAST
         if self.cfg.restore_file == LAST:  # another name was given on purpose
-            same_checkpoint.settle(last.parent)
+            if not self.cfg.no_last_checkpoints:
+                same_checkpoint.settle(last.parent)
             if last.exists():
                 self._refuse_another_training(last, cfg.pretrained)
                 self._end_what_is_done(last)
@@ -190,10 +202,7 @@ class EncoderTask(FairseqTask):
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         if nonfinite.fairseq_searches(model):
             return self._search_nonfinite(sample, model, criterion, optimizer, update_num)
-        device = next(model.parameters()).device
-        # A dummy batch keeps this rank in step with the others; which one it is changes on resume. So it takes nothing
-        # of the random numbers, the dropout of the real batch after it.
-        with torch.random.fork_rng([] if device.type == "cpu" else [device], enabled=ignore_grad):
+        with takes_no_randomness(model, ignore_grad):
             loss, sample_size, logged = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
         if ignore_grad:
             sample_size, logged = 0, {name: value * 0 for name, value in logged.items()}
@@ -209,9 +218,10 @@ class EncoderTask(FairseqTask):
         if self._searched != update_num:  # the first micro-batch: its dropout again
             self._searched = update_num
             utils.set_torch_seed(self.cfg.seed + update_num)
-        with nonfinite.broken_tokens(model.encoder) as broken:
+        is_dummy = "is_of_update" not in sample  # fairseq tells in the update itself alone
+        with takes_no_randomness(model, is_dummy), nonfinite.broken_tokens(model.encoder) as broken:
             done = super().train_step(sample, model, criterion, optimizer, update_num)
-        if "is_of_update" in sample:
+        if not is_dummy:
             net_input, dataset = sample["net_input"], self.datasets["train"]
             lengths = net_input.get("query_input", net_input)["lengths"]
             items = [dataset.origin(index) for index in sample["id"].tolist()]

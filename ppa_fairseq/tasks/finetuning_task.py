@@ -91,10 +91,8 @@ class FinetuningTask(EncoderTask):
         present = self.languages_of(name)
         if not present or language and language not in present:
             there_is = f" in {language!r}, but in {', '.join(present)}" if present else ""
-            raise InputError(
-                f"{self.cfg.data}: no {name} data{there_is}; prepare some, take another --valid-subset, or train "
-                "with --disable-validation"
-            )
+            advice = "" if training else ", take another --valid-subset, or train with --disable-validation"
+            raise InputError(f"{self.cfg.data}: no {name} data{there_is}; prepare some{advice}")
         languages = self.train_langs if training else [language] if language else present
         self.datasets[split] = self.load_split(name, languages, training)
         size, named = len(self.datasets[split]), ", ".join(languages)

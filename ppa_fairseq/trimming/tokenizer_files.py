@@ -64,7 +64,8 @@ def _cut_processor(content: dict, new_id: dict[int, int]) -> dict:
 def _cut_config(content: dict, new_id: dict[int, int]) -> dict:
     if "added_tokens_decoder" not in content:
         return content
-    added = {str(new_id[int(index)]): token for index, token in content["added_tokens_decoder"].items()}
+    decoder = content["added_tokens_decoder"].items()
+    added = {str(new_id[int(index)]): token for index, token in decoder if int(index) in new_id}
     return content | {"added_tokens_decoder": added}
 
 

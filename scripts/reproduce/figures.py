@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from results import AVERAGE, UNALIGNED, Results
+from results import AVERAGE, Results
 
 from ppa_fairseq.evaluation.plots import plot_by_layer, save
 
@@ -42,7 +42,7 @@ def by_layer(results: Results, title: str, path: Path) -> bool:
 
 
 def curves(results: Results, title: str, path: Path) -> bool:
-    rows = [row for row in results.rows if len(row.seeds) > 1 and row.name != UNALIGNED]
+    rows = [row for row in results.rows if len(row.seeds) > 1 and not row.given]
     found = {name: {row.label: results.curve(row, row.seeds[0], name) for row in rows} for name in CURVES}
     if not any(points for by_row in found.values() for points in by_row.values()):
         return False

@@ -12,7 +12,7 @@ align_flags="--pooling mean --momentum 0.95 --queue-size 2048 --temperature 0.05
 checkpoint_flags="--no-save-optimizer-state" # a run of minutes starts again when it was stopped
 queue_sizes="64 512"
 learning_rates="1e-4 6e-4"
-pair_counts="640 5120"
+pair_counts="640 5120 12800"
 
 # Measuring.
 tatoeba_pairs=200 # of each language
@@ -23,7 +23,7 @@ xnli_rows="unaligned ppa"
 translate_rows="ppa"
 xnli_test=180
 xnli_train=600
-nli_updates=240
-translate_updates=120
-finetune_flags="--batch-size 8 --lr 1.5e-4 --attention-dropout 0 --num-workers 0 --log-interval 20
+nli_updates=300
+translate_updates=150
+finetune_flags="--batch-size 16 --lr 1e-4 --attention-dropout 0 --num-workers 0 --log-interval 20
   --no-save-optimizer-state"

@@ -22,6 +22,7 @@ class Row:
     label: str
     seeds: tuple[str, ...]
     flags: str
+    given: str  # the encoder, where none is trained: the same for every seed; else empty
 
 
 class Results:
@@ -38,7 +39,7 @@ class Results:
     def rows(self) -> list[Row]:
         lines = (self.out / "rows.tsv").read_text(encoding="utf-8").splitlines()
         cells = (line.split("\t") for line in lines)
-        return [Row(name, label, tuple(seeds.split()), flags) for name, label, seeds, flags in cells]
+        return [Row(name, label, tuple(seeds.split()), flags, given) for name, label, seeds, flags, given in cells]
 
     @cached_property
     def steps(self) -> dict[str, dict]:

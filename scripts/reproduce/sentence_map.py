@@ -1,6 +1,6 @@
 """Sentences that are the same in every language: how near they are to English, and where they lie in a plane.
 
-    scripts/reproduce/sentence_map.py OUT.npz --xnli DIR --model before=imported --model after=checkpoint.pt
+    python scripts/reproduce/sentence_map.py OUT.npz --xnli DIR --model before=imported --model after=checkpoint.pt
 
 OUT.npz has languages (L,) and for each model: similarity (L, M, M), cosines of the first M sentences with their English
 versions (a row each), and coordinates (L, N, 2) of all N sentences, by one t-SNE over all languages.

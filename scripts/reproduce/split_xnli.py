@@ -1,6 +1,6 @@
 """XNLI's development set in two, no premise in both: translations to train on, and rows to measure on.
 
-    scripts/reproduce/split_xnli.py XNLI_DEV OUT --test 1245 --train 1245
+    python scripts/reproduce/split_xnli.py XNLI_DEV OUT --test 1245 --train 1245
 
 OUT gets test-xx.tsv and train-xx.tsv: the same rows in every language, chosen by the English premise.
 """

@@ -1,6 +1,6 @@
 """One step of the evidence: run a command once, and keep what it was, how long it took and what it said.
 
-    scripts/reproduce/step.py STEPS NAME COMMAND …
+    python scripts/reproduce/step.py STEPS NAME COMMAND …
 
 STEPS/NAME.log gets what the command says, STEPS/NAME.json (when it has ended well) the command, its seconds and the
 machine. If that file is there the command is not run again; if it tells of another command, that is an error.
