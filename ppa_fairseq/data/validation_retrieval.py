@@ -28,7 +28,7 @@ class ValidationRetrieval:
     def add(self, index: torch.Tensor, pair: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> None:
         """Add a batch of all ranks: *index* and *pair* (N,), vectors of both sides (N, C)."""
         rows = (index, pair, source.float(), target.float())
-        self._batches.append([gather_rows(part).cpu() for part in rows])
+        self._batches.append([part.cpu() for part in gather_rows(*rows)])
         self._indices.update(self._batches[-1][0].tolist())
         self._seen.update(self._batches[-1][1].tolist())
         self._accuracy = None

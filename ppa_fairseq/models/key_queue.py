@@ -49,7 +49,7 @@ class KeyQueue(Float32Module):
         keys = torch.cat([k for k, _ in self._staged] or [self.keys.new_zeros(0, self.keys.size(1))])  # (N, D)
         pivots = torch.cat([p for _, p in self._staged] or [self.pivots.new_zeros(0)])  # (N,)
         self._staged.clear()
-        keys, pivots = gather_rows(keys)[-self.size :], gather_rows(pivots)[-self.size :]
+        keys, pivots = (rows[-self.size :] for rows in gather_rows(keys, pivots))
         # The slots are computed on the device: reading next_slot back would make the host wait for the step.
         slots = (self.next_slot + torch.arange(len(keys), device=keys.device)) % self.size  # (N,)
         self.keys[slots] = keys
@@ -70,18 +70,21 @@ class KeyQueue(Float32Module):
         return filled & ~same, same.sum()
 
 
-def gather_rows(rows: torch.Tensor) -> torch.Tensor:
-    """The rows of all ranks in rank order, (ΣN, …) from (N, …) with an N of each rank's own; alone: *rows* itself."""
+def gather_rows(*tables: torch.Tensor) -> list[torch.Tensor]:
+    """The rows of all ranks in rank order: of each table (N, …), N the rank's own and the same in all, (ΣN, …)."""
     group = distributed_utils.get_data_parallel_group()
     world_size = distributed_utils.get_world_size(group)
     if world_size == 1:
-        return rows
-    count = torch.tensor([len(rows)], device=rows.device)
+        return list(tables)
+    count = torch.tensor([len(tables[0])], device=tables[0].device)
     counts = [torch.empty_like(count) for _ in range(world_size)]
     dist.all_gather(counts, count, group=group)
-    counts = [int(c) for c in counts]
-    padded = rows.new_zeros(max(counts), *rows.shape[1:])
-    padded[: len(rows)] = rows
-    gathered = [torch.empty_like(padded) for _ in range(world_size)]
-    dist.all_gather(gathered, padded, group=group)
-    return torch.cat([part[:n] for part, n in zip(gathered, counts, strict=True)])
+    counts = torch.cat(counts).tolist()  # waits for the device, once
+    result = []
+    for rows in tables:
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        gathered = [torch.empty_like(padded) for _ in range(world_size)]
+        dist.all_gather(gathered, padded, group=group)
+        result.append(torch.cat([part[:n] for part, n in zip(gathered, counts, strict=True)]))
+    return result
