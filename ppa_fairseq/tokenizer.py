@@ -93,7 +93,9 @@ def build_tokenizer(texts: dict[str, str], source: str) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     bos, eos = vocabulary[family.bos], vocabulary[family.eos]
-    if tokenizer.encode("", "").ids != [bos, eos, *[eos] * family.doubled_eos, eos]:
+    with told_as(f"{source}/tokenizer.json"):  # it panics at a special symbol that its template alone names
+        laid_out = tokenizer.encode("").ids, tokenizer.encode("", "").ids
+    if laid_out != ([bos, eos], [bos, eos, *[eos] * family.doubled_eos, eos]):
         raise InputError(
             f"{source}/tokenizer.json: does not lay out sentences as {family.name} does, with {family.bos} and "
             f"{family.eos}; take the model's own"

@@ -1,5 +1,6 @@
 """Files edited at random: a reader takes them whole, or refuses them in one line; scripts/fuzz_readers.py goes on."""
 
+import json
 import sys
 from pathlib import Path
 from random import Random
@@ -61,6 +62,16 @@ def test_a_check_notices_a_message_that_no_terminal_should_show():
     for message in ("", "two\nlines", "\x1b[31mred", "x" * 5000):
         with pytest.raises(AssertionError):
             reader_checks.refused(reader_checks.InputError(message))
+
+
+@pytest.mark.parametrize("kind", ["single", "pair"])
+def test_a_template_of_a_symbol_that_is_not_there_is_told(kind):
+    """Found by such a file: the library panics at the first sentence."""
+    content = dict(reader_checks.tokenizer_seeds())["tokenizer.json"].decode()
+    layout = json.loads(content)
+    layout["post_processor"][kind][-1]["SpecialToken"]["id"] = "_SEP]"
+    assert reader_checks.check_tokenizer("tokenizer.json", content.encode())
+    assert not reader_checks.check_tokenizer("tokenizer.json", json.dumps(layout).encode())
 
 
 DAMAGED_TABLES = [b"\0", b"\xff" * 100, b"\x04\0\0\0abcdxyz", b"\x08\0\0\0" + b"\xff" * 8 + b"a\0"]

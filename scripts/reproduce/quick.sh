@@ -12,7 +12,7 @@ align_flags="--pooling mean --momentum 0.95 --queue-size 2048 --temperature 0.05
 checkpoint_flags="--no-save-optimizer-state" # a run of minutes starts again when it was stopped
 queue_sizes="64 512"
 learning_rates="1e-4 6e-4"
-pair_counts="640 5120 12800"
+pair_counts="640 5120"
 
 # Measuring.
 tatoeba_pairs=200 # of each language

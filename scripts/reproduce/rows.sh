@@ -1,8 +1,8 @@
 # The rows of the evidence:  row NAME WHAT-IT-IS all|first FAIRSEQ-TRAIN-FLAGS
 #
 # Read by scripts/reproduce.sh, after the setting. "all" rows are trained with all of its seeds, "first" rows with the
-# first one. What concerns the contrastive part alone (queue, momentum, negatives) or is costly (learning rate, data) is compared without TLM: with
-# "MoCo only", not with PPA.
+# first one. What concerns the contrastive part alone (queue, momentum, negatives) or is costly (learning rate, data) is
+# compared without TLM: with "MoCo only", not with PPA.
 # shellcheck shell=bash disable=SC2046,SC2154
 
 row unaligned "unaligned" all
