@@ -17,4 +17,5 @@ def told_as(source: str) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         fault = " ".join(str(error).split())[:200]
+        fault = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in fault)
         raise InputError(f"{source}: cannot be read ({fault}); fetch it again") from None

@@ -101,7 +101,7 @@ def check_sizes(shape: BertShape, tensors: int, source: str) -> None:
     """Raise InputError if `shape` holds something that is no size, or more layers than `tensors` can fill."""
     for name, value in asdict(shape).items():
         if isinstance(getattr(BertShape, name), float):
-            fits = type(value) in (int, float) and 0 <= value <= 1
+            fits = type(value) in (int, float) and 0 <= value < 1
         else:
             fits = type(value) is int and (name != "position_offset") <= value <= LARGEST_SIZE
         if not fits:

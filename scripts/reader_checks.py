@@ -29,6 +29,7 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.families import BERT
 from ppa_fairseq.huggingface import read, read_shape
 from ppa_fairseq.strict_json import read_object
+from ppa_fairseq.weights import LARGEST_SIZE, Checkpoint, check_sizes
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,?!äü水म"
 SYMBOLS = [*BERT.specials, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
@@ -222,6 +223,7 @@ def check_config(name: str, content: bytes) -> bool:
     path = place(name, content)
     try:
         layout, shape = read_shape(read_object(path), path)
+        check_sizes(shape, LARGEST_SIZE, str(path))
     except InputError as error:
         return refused(error)
     for size, value in vars(shape).items():
@@ -255,7 +257,6 @@ def model_folder() -> Path:
 
     from ppa_fairseq import huggingface
     from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
-    from ppa_fairseq.weights import Checkpoint
 
     here = folder() / "model"
     here.mkdir()

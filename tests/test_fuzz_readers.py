@@ -74,6 +74,12 @@ def test_a_template_of_a_symbol_that_is_not_there_is_told(kind):
     assert not reader_checks.check_tokenizer("tokenizer.json", json.dumps(layout).encode())
 
 
+def test_a_sign_that_no_terminal_shows_is_escaped():
+    """Found by such a file: the library's message repeats it."""
+    content = dict(reader_checks.tokenizer_seeds())["tokenizer.json"]
+    assert not reader_checks.check_tokenizer("tokenizer.json", content.replace(b'"1.0"', '"\u200b1.0"'.encode()))
+
+
 DAMAGED_TABLES = [b"\0", b"\xff" * 100, b"\x04\0\0\0abcdxyz", b"\x08\0\0\0" + b"\xff" * 8 + b"a\0"]
 
 
