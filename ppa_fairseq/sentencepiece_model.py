@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
 from ppa_fairseq.families import XLM_ROBERTA
 from ppa_fairseq.files import read_whole
 from ppa_fairseq.rust_errors import told_as
@@ -35,7 +35,7 @@ def read_sentencepiece(path: Path) -> Tokenizer:
     elif [piece.piece for piece in proto.pieces[: len(OWN)]] != OWN:
         fault = f"does not begin with {' '.join(OWN)}"
     elif odd:
-        fault = f"has the user-defined piece {odd[0]!r}"
+        fault = f"has the user-defined piece {shown(odd[0])}"
     if fault:
         raise InputError(f"{path}: {fault}, unlike an XLM-RoBERTa's; give the model's own, or its tokenizer.json")
     vocabulary = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from ppa_fairseq import strict_json
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
 from ppa_fairseq.families import BERT, family_of
 from ppa_fairseq.files import read_whole
 from ppa_fairseq.rust_errors import told_as
@@ -181,7 +181,7 @@ def symbols(texts: dict[str, str], source: str) -> list[str]:
     for symbol, index in build_tokenizer(texts, source).get_vocab(with_added_tokens=True).items():
         if listed.setdefault(index, symbol) != symbol:
             raise InputError(
-                f"{source}/vocab.txt:{index + 1}: {listed[index]!r}, but tokenizer.json has {symbol!r} here; "
+                f"{source}/vocab.txt:{index + 1}: {shown(listed[index])}, but tokenizer.json has {shown(symbol)} here; "
                 "take both files from the same model"
             )
     gap = next((index for index in range(len(listed)) if index not in listed), None)

@@ -80,6 +80,12 @@ def test_a_sign_that_no_terminal_shows_is_escaped():
     assert not reader_checks.check_tokenizer("tokenizer.json", content.replace(b'"1.0"', '"\u200b1.0"'.encode()))
 
 
+def test_a_long_symbol_is_cut_in_the_message():
+    """Found by such a file: vocab.txt and tokenizer.json disagree about it."""
+    content = dict(reader_checks.tokenizer_seeds())["tokenizer.json"]
+    assert not reader_checks.check_tokenizer("tokenizer.json", content.replace(b'"a"', b'"%s"' % (b"a" * 2000)))
+
+
 DAMAGED_TABLES = [b"\0", b"\xff" * 100, b"\x04\0\0\0abcdxyz", b"\x08\0\0\0" + b"\xff" * 8 + b"a\0"]
 
 

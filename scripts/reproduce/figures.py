@@ -95,7 +95,7 @@ def sentence_map(results: Results, title: str, path: Path) -> bool:
         axis.set_xticks([])
         axis.set_yticks([])
     handles, labels = axes[0].get_legend_handles_labels()
-    place = {"loc": "outside lower center", "ncols": 15, "columnspacing": 0.8}
+    place = {"loc": "outside lower center", "ncols": 8}
     figure.legend(handles, labels, **place, markerscale=4, frameon=False)
     save(figure, title, path)
     return True
