@@ -90,6 +90,9 @@ def build_tokenizer(texts: dict[str, str], source: str) -> Tokenizer:
         raise InputError(
             f"{source}: the vocabulary has no {' '.join(missing)}; that of a BERT or an XLM-RoBERTa is needed"
         )
+    model = tokenizer.model  # raises at the first unknown word if it has no symbol for it
+    if isinstance(model, models.WordPiece) and model.unk_token not in tokenizer.get_vocab(with_added_tokens=False):
+        raise InputError(f"{source}: {shown(model.unk_token)} is not in the vocabulary; take the model's own tokenizer")
     tokenizer.no_padding()
     tokenizer.no_truncation()
     bos, eos = vocabulary[family.bos], vocabulary[family.eos]

@@ -80,6 +80,14 @@ def test_a_sign_that_no_terminal_shows_is_escaped():
     assert not reader_checks.check_tokenizer("tokenizer.json", content.replace(b'"1.0"', '"\u200b1.0"'.encode()))
 
 
+def test_an_unknown_symbol_that_is_not_there_is_told():
+    """Found by such a file: the library raises at the first unknown word."""
+    content = dict(reader_checks.tokenizer_seeds())["tokenizer.json"]
+    assert content.count(b'"unk_token":"[UNK]"') == 1
+    changed = content.replace(b'"unk_token":"[UNK]"', b'"unk_token":"[UNK"')
+    assert not reader_checks.check_tokenizer("tokenizer.json", changed)
+
+
 def test_a_long_symbol_is_cut_in_the_message():
     """Found by such a file: vocab.txt and tokenizer.json disagree about it."""
     content = dict(reader_checks.tokenizer_seeds())["tokenizer.json"]
