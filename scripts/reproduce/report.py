@@ -87,24 +87,12 @@ def goals(results: Results) -> str:
     for row in results.rows:
         aligned = averages(results, row, "zero-shot")
         if row.name == "ppa" or aligned and row.name != UNALIGNED:
-            told.append(
-                [
-                    f"XNLI zero-shot, all languages: {row.label} over unaligned + 4.7, beyond the spread of the seeds",
-                    comparison("unaligned", unaligned, "aligned", aligned),
-                    verdict(beyond(unaligned, aligned) and fmean(aligned) - fmean(unaligned) >= 4.7)
-                    if unaligned and aligned
-                    else NOT_RUN,
-                ]
-            )
+            goal = f"XNLI zero-shot, all languages: {row.label} over unaligned + 4.7, beyond the spread of the seeds"
+            told.append([goal, *gain("unaligned", unaligned, "aligned", aligned, 4.7)])
         plain, mixed = (averages(results, row, kind) for kind in ("translate-train", "code-switch"))
         if row.name == "ppa" or plain or mixed:
-            told.append(
-                [
-                    f"XNLI, {row.label}: code-switching above plain translate-train, beyond the spread of the seeds",
-                    comparison("plain", plain, "code-switching", mixed),
-                    verdict(beyond(plain, mixed)) if plain and mixed else NOT_RUN,
-                ]
-            )
+            goal = f"XNLI, {row.label}: code-switching above plain translate-train, beyond the spread of the seeds"
+            told.append([goal, *gain("plain", plain, "code-switching", mixed)])
     return (
         f"{markdown_table(told)}\n\nBeyond the spread: every seed of the one is above every seed of the other, three "
         "seeds or more of each."
@@ -115,9 +103,13 @@ def averages(results: Results, row: Row, kind: str) -> list[float]:
     return [by_language[AVERAGE] for by_language in results.xnli(row, kind).values()]
 
 
-def comparison(one: str, ones: list[float], other: str, others: list[float]) -> str:
+def gain(one: str, ones: list[float], other: str, others: list[float], least: float = 0) -> tuple[str, str]:
+    """What was measured of both, and whether the others are above by *least*, beyond the spread."""
     text = f"{one} {spread(ones)}, {other} {spread(others)}"
-    return f"{text} ({fmean(others) - fmean(ones):+.1f})" if ones and others else text
+    if not (ones and others):
+        return text, NOT_RUN
+    difference = fmean(others) - fmean(ones)
+    return f"{text} ({difference:+.1f})", verdict(beyond(ones, others) and difference >= least)
 
 
 def beyond(lower: list[float], higher: list[float]) -> bool:
