@@ -117,7 +117,8 @@ def kill_repeatedly(
         killed = False
         if seen["kills"] < kills:
             while_saving = rng.random() < 0.5
-            lines = rng.uniform(0, 2 * (updates - reached) / LOG_INTERVAL / (kills - seen["kills"] + 1))
+            ahead = max(0, 0.6 * updates - reached)  # room is left, so that no kill finds the training at its end
+            lines = rng.uniform(0, 2 * ahead / LOG_INTERVAL / (kills - seen["kills"] + 1))
             if wait_for(training, log, lines, while_saving):
                 time.sleep(rng.uniform(0, saving if while_saving else 0.1))
                 killed = training.poll() is None

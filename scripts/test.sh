@@ -12,4 +12,4 @@ export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_O
 echo "ruff check"
 ruff check ppa_fairseq scripts benchmarks tests setup.py
 echo "pytest"
-python -m pytest -n 2 --dist loadfile --durations 10 --disable-warnings -rs "${@:-tests}"
+python -m pytest -n 2 --dist loadfile --durations 10 --disable-warnings -rsfE "${@:-tests}"

@@ -1,6 +1,7 @@
 """What several test files need: the shared data, a tiny vocabulary, a tiny model, a tiny data-bin folder."""
 
 import importlib
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 def pytest_configure(config):
     torch.set_num_threads(1)
+    # Else fairseq's tools, when imported, send all logging to the captured output of the test that is running then.
+    logging.root.addHandler(logging.NullHandler())
 
 
 @pytest.fixture(scope="session")

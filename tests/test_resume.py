@@ -49,6 +49,9 @@ class Forked:
             logging.basicConfig(format=form, level=logging.INFO, stream=output, force=True)
             function()
             code = 0
+        except SystemExit as end:
+            code = int(bool(end.code))
+            print(end.code)
         except BaseException:
             traceback.print_exc()
         finally:
