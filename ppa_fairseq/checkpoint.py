@@ -100,10 +100,11 @@ def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:
 
 def write(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint without optimizer state, as fairseq reads it; whole or not at all."""
+    pooling = {"pooling": checkpoint.pooling} if checkpoint.pooling else {}
     content = {
         "args": None,
         "cfg": {
-            "model": {"_name": "ppa_bert", **sizes_in_cfg(checkpoint.shape)},
+            "model": {"_name": "ppa_bert", **sizes_in_cfg(checkpoint.shape), **pooling},
             "task": {"_name": "ppa_alignment"},
         },
         "model": checkpoint.state,

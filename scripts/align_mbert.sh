@@ -6,7 +6,7 @@
 # DATA_BIN is what scripts/prepare_bitext.sh made (colons between shards), IMPORTED what `ppa import-hf` wrote for
 # bert-base-multilingual-cased. One process a GPU, in fp16 (without one: the CPU); several machines: see README. The query
 # encoder ends in runs/mbert-SETTING/checkpoint_best.pt. The values are the paper's as we recall them, not checked against its text; Adam's
-# betas and epsilon and the clipping are ours. The same recipe for hydra: scripts/config/ppa_*.yaml.
+# betas and epsilon and the clipping are ours. The same recipe for hydra: scripts/config/ppa_mbert.yaml.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 setting=$1 data=$2 imported=$3

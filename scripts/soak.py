@@ -5,7 +5,8 @@
 
 Every 5 s a line goes to OUT/samples.tsv: what the whole process tree holds and has done. At the end, the first quarter
 of the updates after the warm-up stands beside the last one, in a table and in OUT/soak.png; a broken limit is exit
-status 1. Time is the CPU's, not the clock's, so that other work on the machine counts for less. Linux only (/proc).
+status 1. Time is the CPU's, not the clock's, and beside every sample stands that of a fixed piece of work, done here in
+its turn: where other work slows the machine down, it slows both. Linux only (/proc).
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, dataclass, fields
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -47,6 +49,7 @@ class Sample:
     handles: int
     threads: int
     processes: int
+    yardstick: float = 0  # CPU seconds of a fixed piece of work
 
 
 class Progress:
@@ -74,6 +77,24 @@ def process_tree(root: int) -> Iterator[int]:
             yield from process_tree(int(child))
 
 
+class Yardstick:
+    """Work of the kind that a training does, matrix products and passes over more memory than the caches hold."""
+
+    def __init__(self):
+        import torch
+
+        torch.set_num_threads(1)
+        self._large = torch.ones(12 << 20)  # 48 MiB
+        self._product = partial(torch.mm, torch.ones(1024, 384), torch.ones(384, 1536))
+
+    def cpu_seconds(self) -> float:
+        began = time.process_time()
+        for _ in range(3):
+            self._product()
+            self._large.mul_(0.5).add_(1)
+        return time.process_time() - began
+
+
 def observe(root: int, seconds: float, progress: Progress) -> Sample:
     """Sum over *root* and what it has started. Raises OSError where a process ends while it is looked at."""
     progress.read()
@@ -99,7 +120,7 @@ def train(out: Path, data: str, pretrained: str, minutes: float, interval: float
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through `finally`, so that the training ends, too
     with (out / "train.log").open("w") as log, (out / "samples.tsv").open("w", newline="", buffering=1) as table:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        progress, started = Progress(out / "train.log"), time.monotonic()
+        progress, yardstick, started = Progress(out / "train.log"), Yardstick(), time.monotonic()
         writer = csv.writer(table, delimiter="\t", lineterminator="\n")
         writer.writerow(field.name for field in fields(Sample))
         try:
@@ -114,7 +135,8 @@ def train(out: Path, data: str, pretrained: str, minutes: float, interval: float
                         sample = observe(process.pid, seconds, progress)
                     except OSError:  # it, or a worker, ended just now
                         continue
-                    writer.writerow(round(value, 2) for value in astuple(sample))
+                    sample.yardstick = yardstick.cpu_seconds()
+                    writer.writerow(round(value, 4) for value in astuple(sample))
                     bar.set_postfix_str(f"{sample.updates} updates, {sample.memory_mib:.0f} MiB", refresh=False)
                     bar.update(min(seconds / 60, minutes) - bar.n)
         finally:
@@ -160,14 +182,16 @@ def verdict(samples: list[Sample]) -> tuple[list[tuple], bool]:
 
     memory, anonymous = (of_parts(lowest_tenth, name) for name in ("memory_mib", "anonymous_mib"))
     handles, threads = (of_parts(median, name) for name in ("handles", "threads"))
-    rates = [rate(part) for part in parts]
+    rates, yards = [rate(part) for part in parts], of_parts(median, "yardstick")
+    paired = [rate / yard for rate, yard in zip(rates, yards, strict=True)]
     change = f"{MEMORY_LIMIT:.0%} up or down"
     rows = [
         ("memory at rest, MiB", memory, change, abs(memory[3] / memory[0] - 1) <= MEMORY_LIMIT),
         ("of it anonymous, MiB", anonymous, change, abs(anonymous[3] / anonymous[0] - 1) <= MEMORY_LIMIT),
         ("open file handles", handles, "no more", handles[3] <= handles[0]),
         ("threads", threads, "no more", threads[3] <= threads[0]),
-        ("CPU s / 1,000 tokens", rates, f"{SLOWER_LIMIT:.0%} more", rates[3] <= rates[0] * (1 + SLOWER_LIMIT)),
+        ("CPU s / 1,000 tokens", rates, "", True),
+        ("the same in yardsticks", paired, f"{SLOWER_LIMIT:.0%} more", paired[3] <= paired[0] * (1 + SLOWER_LIMIT)),
     ]
     return rows, all(row[-1] for row in rows)
 

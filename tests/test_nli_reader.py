@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ppa_fairseq.data.nli_files import find_nli, parse_source
 from ppa_fairseq.data.nli_reader import (
     LABELS,
     NO_CONSENSUS,
     NLIExample,
     NLIFile,
-    find_nli,
     language_of,
-    parse_source,
     read_nli,
 )
 from ppa_fairseq.errors import InputError

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from ppa_fairseq import cli, tokenizer
 from ppa_fairseq.commands import prepare_xnli
 from ppa_fairseq.data.dictionary import WordPieceDictionary
-from ppa_fairseq.data.nli_reader import LABELS, NLIExample, find_nli, read_nli
+from ppa_fairseq.data.nli_files import find_nli
+from ppa_fairseq.data.nli_reader import LABELS, NLIExample, read_nli
 from ppa_fairseq.data.nli_rows import side_by_side
 
 REPOSITORY = Path(__file__).resolve().parents[1]

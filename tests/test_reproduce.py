@@ -19,7 +19,7 @@ import report  # noqa: E402
 from results import NOT_RUN, Results, spread  # noqa: E402
 from split_xnli import main as split_xnli  # noqa: E402
 
-from ppa_fairseq.data.nli_reader import find_nli  # noqa: E402
+from ppa_fairseq.data.nli_files import find_nli  # noqa: E402
 from ppa_fairseq.errors import InputError  # noqa: E402
 
 STEP = [sys.executable, str(ROOT / "scripts" / "reproduce" / "step.py")]

@@ -57,7 +57,8 @@ def comma_separated(text: str) -> list[str]:
 def run(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from ppa_fairseq.data.nli_reader import LABELS, find_nli
+    from ppa_fairseq.data.nli_files import find_nli
+    from ppa_fairseq.data.nli_reader import LABELS
     from ppa_fairseq.evaluation import xnli_report as report
     from ppa_fairseq.evaluation.significance import SETTINGS
 

@@ -30,7 +30,8 @@ from tqdm import tqdm
 
 from ppa_fairseq import tokenizer
 from ppa_fairseq.data.nli_encoder import FIELDS, REASONS, RowBatch, RowCounts, encode_in_worker, set_up_worker
-from ppa_fairseq.data.nli_reader import LABELS, NLIExample, NLIFile, files_in, language_of, parse_source
+from ppa_fairseq.data.nli_files import files_in, parse_source
+from ppa_fairseq.data.nli_reader import LABELS, NLIExample, NLIFile, language_of
 from ppa_fairseq.data.nli_rows import side_by_side
 from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.errors import InputError

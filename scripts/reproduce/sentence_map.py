@@ -14,7 +14,7 @@ from sklearn.manifold import TSNE
 
 from ppa_fairseq.checkpoint import load_encoder
 from ppa_fairseq.commands.arguments import add_models_argument
-from ppa_fairseq.data.nli_reader import find_nli
+from ppa_fairseq.data.nli_files import find_nli
 from ppa_fairseq.evaluation.embedding import SentenceEmbedder
 from ppa_fairseq.files import atomic_path
 

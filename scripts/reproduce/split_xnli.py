@@ -9,7 +9,8 @@ import argparse
 import random
 from pathlib import Path
 
-from ppa_fairseq.data.nli_reader import NLIExample, find_nli
+from ppa_fairseq.data.nli_files import find_nli
+from ppa_fairseq.data.nli_reader import NLIExample
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
 
