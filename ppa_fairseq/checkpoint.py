@@ -100,11 +100,10 @@ def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:
 
 def write(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint without optimizer state, as fairseq reads it; whole or not at all."""
-    pooling = {"pooling": checkpoint.pooling} if checkpoint.pooling else {}
     content = {
         "args": None,
         "cfg": {
-            "model": {"_name": "ppa_bert", **sizes_in_cfg(checkpoint.shape), **pooling},
+            "model": {"_name": "ppa_bert", **sizes_in_cfg(checkpoint.shape)},
             "task": {"_name": "ppa_alignment"},
         },
         "model": checkpoint.state,

@@ -140,24 +140,6 @@ def test_logits_equal_transformers(models, max_length):
     assert classifier.truncated == sum(length > max_length for length in lengths)
 
 
-def test_a_head_that_reads_the_mean(models):
-    """Of the tokens of each pair alone, specials included."""
-    from transformers import AutoModel
-
-    premises, hypotheses = some_pairs(20, seed=4)
-    model = checkpoint.read(models["base"])
-    model.pooling = "mean"
-    encoder, tokenizer = AutoModel.from_pretrained(models["base"]).eval(), AutoTokenizer.from_pretrained(models["base"])
-    head = {name: model.state[CLASSIFICATION_HEAD + name] for name in ("dense.weight", "dense.bias")}
-    out = {name: model.state[CLASSIFICATION_HEAD + "out_proj." + name] for name in ("weight", "bias")}
-    logits = PairClassifier(model, "it", cpu=True)(premises, hypotheses)
-    for pair, ours in zip(zip(premises, hypotheses, strict=True), logits, strict=True):
-        with torch.no_grad():
-            hidden = encoder(**tokenizer(*pair, return_tensors="pt")).last_hidden_state[0]  # (T, C)
-            inner = torch.tanh(hidden.mean(0) @ head["dense.weight"].T + head["dense.bias"])
-            assert ours == pytest.approx((inner @ out["weight"].T + out["bias"]).numpy(), abs=1e-5)
-
-
 def test_xlm_roberta_too(tmp_path):
     """In 15 languages: two separators between the sentences, one token type, positions from 2."""
     make_xlm_roberta(tmp_path, XLMRobertaForSequenceClassification, id2label=dict(enumerate(LABELS)))

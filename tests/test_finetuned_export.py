@@ -177,15 +177,6 @@ def test_a_fine_tuned_model_gives_no_sentence_vectors(base, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_head_that_reads_the_mean_is_not_exported(base, tmp_path, capsys):
-    model = finetuned(base, tmp_path / "c.pt", LABELS)
-    model.pooling = "mean"
-    checkpoint.write(tmp_path / "c.pt", model)
-    status, _, error = run(capsys, "export-hf", tmp_path / "c.pt", tmp_path / "out")
-    assert status == 1 and "its head reads the mean of all tokens (--pooling mean); transformers has no such" in error
-    assert not (tmp_path / "out").exists()
-
-
 def change_config(**changes):
     def change(folder, tensors):
         path = folder / "config.json"

@@ -56,7 +56,7 @@ def logits_of(state, premise, hypothesis):
     types = torch.tensor([0] * (len(premise) + 2) + [1] * (len(hypothesis) + 1))
     with torch.no_grad():
         packed = pack([tokens], [types])
-        return head(pool(encoder(**packed)["hidden"], packed["cu_seqlens"], trained.pooling))[0]
+        return head(pool(encoder(**packed)["hidden"], packed["cu_seqlens"], "cls"))[0]
 
 
 def accuracy_of(path, language):
@@ -68,18 +68,16 @@ def accuracy_of(path, language):
     return 100 * correct / len(examples)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_validation_tells_each_language_and_their_average(finetune, tmp_path, pooling):
+def test_validation_tells_each_language_and_their_average(finetune, tmp_path):
     """As one example after another has it; the average is what the best checkpoint was chosen by."""
     metric = ["--best-checkpoint-metric", "accuracy_avg", "--maximize-best-checkpoint-metric"]
-    state = finetune("--train-langs", "en,fr", "--max-epoch", "3", "--pooling", pooling, *metric)
+    state = finetune("--train-langs", "en,fr", "--max-epoch", "3", *metric)
     last = tmp_path / "checkpoints" / "checkpoint_last.pt"
     expected = {language: accuracy_of(last, language) for language in SHIFT}
     assert len(set(expected.values())) > 1
     assert state["extra_state"]["val_loss"] == pytest.approx(np.mean(list(expected.values())), abs=0.01)
     english = checkpoint.read(last)
-    assert (english.labels, english.pooling) == (list(LABELS), pooling)
-    assert CLASSIFICATION_HEAD + "dense.weight" in english.state
+    assert english.labels == list(LABELS) and CLASSIFICATION_HEAD + "dense.weight" in english.state
     # The same by fairseq-validate, with each language as a subset of its own.
     from unittest import mock
 
@@ -193,15 +191,6 @@ def test_a_head_of_other_classes_is_refused(finetune, imported, tmp_path):
     with pytest.raises(InputError, match="tells yes, no apart, but the data has entailment, neutral, contradiction"):
         finetune(*arguments)
     finetune(*arguments, "--new-head")
-
-
-def test_a_head_of_another_pooling_is_refused(finetune, tmp_path):
-    finetune("--max-update", "1", NO_VALIDATION, "--pooling", "mean")
-    arguments = ["--pretrained", str(tmp_path / "checkpoints" / "checkpoint_last.pt"), "--max-update", "1"]
-    with pytest.raises(InputError, match="its head was trained with --pooling mean: give the same, or --new-head"):
-        finetune(*arguments, NO_VALIDATION, save_dir="cls")
-    finetune(*arguments, NO_VALIDATION, "--pooling", "mean", save_dir="mean")
-    finetune(*arguments, NO_VALIDATION, "--new-head", save_dir="new")
 
 
 def test_a_file_without_an_encoder_is_refused(finetune, tmp_path):

@@ -39,11 +39,6 @@ def run(args: argparse.Namespace) -> None:
         if args.checkpoint.is_file():  # maybe of --fp16; all commands here compute in fp32, as what loads it shall
             trained.state = {name: weight.float() for name, weight in trained.state.items()}
         finetuned = any(name.startswith((CLASSIFICATION_HEAD, SPAN_HEAD)) for name in trained.state)
-        if trained.labels and trained.pooling == "mean":
-            raise InputError(
-                f"{args.checkpoint}: its head reads the mean of all tokens (--pooling mean); transformers has no such "
-                "classifier: fine-tune with --pooling cls to export one"
-            )
         if finetuned and args.pooling:
             raise InputError(f"--pooling {args.pooling}: {args.checkpoint} is fine-tuned; leave the flag out")
         config = {**huggingface.to_config(trained), MARK: f"ppa_fairseq {__version__}"}

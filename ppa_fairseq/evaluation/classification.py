@@ -1,4 +1,4 @@
-"""Sentence pairs to class logits: batches of like length, packed, the last layer pooled and through the head."""
+"""Sentence pairs to class logits: batches of like length, packed, [CLS] of the last layer through the head."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import torch
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
-from ppa_fairseq.models.bert_encoder import sentence_vectors
+from ppa_fairseq.models.bert_encoder import first_tokens
 from ppa_fairseq.models.heads import ClassificationHead
 from ppa_fairseq.weights import CLASSIFICATION_HEAD, Checkpoint
 
@@ -37,7 +37,6 @@ class PairClassifier(PairModel):
     ):
         super().__init__(model, source, max_length, batch_tokens, cpu)
         self.labels = model.labels
-        self.pooling = model.pooling or "cls"
         self.truncated = 0
 
     def new_head(self, model: Checkpoint) -> ClassificationHead:
@@ -61,7 +60,7 @@ class PairClassifier(PairModel):
             lengths = self.layout.length(*counts)
             for batch in batches_by_length(lengths.tolist(), self.batch_tokens):
                 packed = self.pack([self.layout.lay(*pairs[i]) for i in batch])
-                features = sentence_vectors(self.encoder, packed, self.pooling)  # (B, C)
+                features = self.encoder(**packed, wanted=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
                 logits[start + np.array(batch)] = self.head(features).cpu().numpy()
                 progress(len(batch))
         if not np.isfinite(logits).all():

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.dropout import Dropout
 from ppa_fairseq.models.packed_attention import plan_attention
-from ppa_fairseq.models.packing import pool
 from ppa_fairseq.models.tied_embedding import TiedEmbedding
 
 
@@ -46,13 +45,6 @@ class Wanted:
 def first_tokens(cu_seqlens: Tensor) -> Wanted:
     """Each sequence's [CLS]."""
     return Wanted(cu_seqlens[:-1].long(), [1] * (len(cu_seqlens) - 1))
-
-
-def sentence_vectors(encoder: "BertEncoder", packed: dict, pooling: str) -> Tensor:
-    """One vector a sequence, (B, C), from the last layer: its [CLS] (``cls``) or the mean of its tokens (``mean``)."""
-    if pooling == "cls":
-        return encoder(**packed, wanted=first_tokens(packed["cu_seqlens"]))["hidden"]
-    return pool(encoder(**packed)["hidden"], packed["cu_seqlens"], pooling)
 
 
 class BertEncoder(FairseqEncoder):

@@ -4,13 +4,12 @@ import logging
 from dataclasses import dataclass, field
 
 import torch
-from fairseq.dataclass import ChoiceEnum
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from torch import nn
 
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, sentence_vectors
+from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, first_tokens
 from ppa_fairseq.models.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models.heads import ClassificationHead, SpanHead
@@ -31,13 +30,6 @@ class FinetunedConfig(EncoderConfig):
 @dataclass
 class ClassifierConfig(FinetunedConfig):
     head_dropout: float = field(default=0.1, metadata={"help": "dropout inside the classification head"})
-    pooling: ChoiceEnum(["cls", "mean"]) = field(
-        default="cls",
-        metadata={
-            "help": "what the head reads of a pair: its [CLS], as BERT's own classifier does, or the mean of its "
-            "tokens (for encoders whose [CLS] was never trained; transformers has no such classifier to export to)"
-        },
-    )
 
 
 class FinetunedModel(BaseFairseqModel):
@@ -78,7 +70,7 @@ class FinetunedModel(BaseFairseqModel):
 
 @register_model("ppa_classifier", dataclass=ClassifierConfig)
 class PPAClassifier(FinetunedModel):
-    """Sentence pairs -> class logits, from the last layer, pooled; for fairseq's `sentence_prediction` criterion."""
+    """Sentence pairs -> class logits, from the last layer's [CLS]; for fairseq's `sentence_prediction` criterion."""
 
     head_prefix = CLASSIFICATION_HEAD
 
@@ -99,18 +91,12 @@ class PPAClassifier(FinetunedModel):
                 f"--pretrained {self.cfg.pretrained}: its head tells {', '.join(pretrained.labels)} apart, but the "
                 f"data has {', '.join(self.labels)}: --new-head leaves that head behind"
             )
-        pooling = pretrained.pooling or "cls"
-        if pooling != self.cfg.pooling:
-            raise InputError(
-                f"--pretrained {self.cfg.pretrained}: its head was trained with --pooling {pooling}: give the same, or "
-                "--new-head, which leaves that head behind"
-            )
 
     @in_cpu_bf16
     def forward(self, features_only: bool = True, classification_head_name: str = HEAD_NAME, **packed):
         """A packed batch of B sequences -> logits (B, K); the other arguments are those of fairseq's criterion."""
-        sentences = sentence_vectors(self.encoder, packed, self.cfg.pooling)  # (B, C)
-        return self.classification_heads[classification_head_name](sentences), None
+        first = self.encoder(**packed, wanted=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
+        return self.classification_heads[classification_head_name](first), None
 
 
 @register_model("ppa_reader", dataclass=FinetunedConfig)

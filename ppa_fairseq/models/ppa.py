@@ -12,7 +12,7 @@ from omegaconf import II
 
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead, Wanted, sentence_vectors
+from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead, Wanted, first_tokens
 from ppa_fairseq.models.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models.key_queue import KeyQueue
@@ -132,12 +132,18 @@ class PPAModel(BaseFairseqModel):
         if precision != torch.float32:
             cast = torch.autocast(packed["tokens"].device.type, dtype=precision)
         with cast:
-            return self.twin.projection(sentence_vectors(self.twin.encoder, packed, self.cfg.pooling))
+            return self.twin.projection(self.sentences(self.twin.encoder, packed))
 
     @torch.no_grad()
     def embed(self, packed: dict) -> torch.Tensor:
         """Sentence vectors as they serve after alignment: the query encoder's, without the head; (B, C)."""
-        return sentence_vectors(self.encoder, packed, self.cfg.pooling)
+        return self.sentences(self.encoder, packed)
+
+    def sentences(self, encoder: BertEncoder, packed: dict) -> torch.Tensor:
+        """The vectors (B, C) of packed sentences alone."""
+        if self.cfg.pooling == "cls":
+            return encoder(**packed, wanted=first_tokens(packed["cu_seqlens"]))["hidden"]
+        return pool(encoder(**packed)["hidden"], packed["cu_seqlens"], self.cfg.pooling)
 
     def update_succeeded(self) -> None:
         """The twin takes its step and the staged keys enter the queue."""
