@@ -1,5 +1,6 @@
 """The benchmarks run, agree with the peer on what is computed, and print their tables; how fast is not tested."""
 
+import csv
 import multiprocessing
 import re
 import subprocess
@@ -12,6 +13,13 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def write_vocabulary(folder):
+    """Of single characters, as a tokenizer's folder."""
+    letters = [chr(code) for code in range(33, 127)]
+    symbols = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(symbols) + "\n")
 
 
 def test_finetuning():
@@ -58,9 +66,7 @@ def test_alignment(tmp_path, monkeypatch, capsys):
 
     threads = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=threading.Thread)
     monkeypatch.setattr(alignment.multiprocessing, "get_context", lambda kind: threads)
-    letters = [chr(code) for code in range(33, 127)]
-    symbols = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
-    (tmp_path / "vocab.txt").write_text("\n".join(symbols) + "\n")
+    write_vocabulary(tmp_path)
     flags = f"--tokenizer {tmp_path} --shape tiny --rounds 1 --batch-size 4 --threads 1 --processor-time"
     monkeypatch.setattr(sys, "argv", ["alignment.py", *flags.split()])
     alignment.main()
@@ -82,6 +88,60 @@ def test_vocabulary_head(monkeypatch, capsys):
     vocabulary_head.main()
     names = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[2:]]
     assert names[0] == "" and names[2:] == ["logits", "linear_cross_entropy"]
+
+
+def test_scaling(tmp_path, monkeypatch):
+    """Every size is that of the step that is timed: a sweep's rows have it, and the others stay."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import scaling
+
+    from ppa_fairseq.models.bert_encoder import BertShape
+
+    seen = []
+    step = scaling.Ours.step
+
+    def spy(side, batch):
+        shape, tokens = side.model.encoder.cfg, batch["net_input"]["key_input"]["lengths"]
+        seen.append((len(side.model.queue.keys), len(tokens), tokens[0] - 2, shape.vocab_size))
+        return step(side, batch)
+
+    monkeypatch.setattr(scaling.Ours, "step", spy)
+    monkeypatch.setattr(scaling, "SHAPES", {"standin": BertShape(0, layers=1, dim=16, ffn_dim=32, heads=2)})
+    monkeypatch.setattr(scaling, "BASE", {"queue": 64, "batch": 4, "length": 5, "vocabulary": 90})
+    monkeypatch.setattr(scaling, "QUICK", {"queue": [32], "batch": [2], "length": [7], "vocabulary": [80]})
+    flags = f"--output {tmp_path / 'curves'} --rounds 1 --threads 1 --processor-time"
+    monkeypatch.setattr(sys, "argv", ["scaling.py", *flags.split()])
+    scaling.main()
+    expected = [(32, 4, 5, 90), (64, 2, 5, 90), (64, 4, 7, 90), (64, 4, 5, 80)]
+    assert seen == [sizes for sizes in expected for _ in range(scaling.WARM_UP + 1)]
+    for name, value in {"queue": "32", "batch": "2", "length": "7", "vocabulary": "80"}.items():
+        (row,) = csv.DictReader((tmp_path / "curves" / f"{name}.tsv").open(), delimiter="\t")
+        assert row[name] == value and float(row["pairs/s"]) > 0 and (tmp_path / "curves" / f"{name}.png").exists()
+
+
+def test_scaling_of_preparation(tmp_path, monkeypatch):
+    """Of a text that is read several times every pair counts: none is a duplicate of another."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import scaling_preparation
+
+    text = tmp_path / "few.tsv"
+    text.write_text("".join(f"sentence {number} of them\tder Satz {number} davon\n" for number in range(20)))
+    write_vocabulary(tmp_path)
+    flags = f"--tokenizer {tmp_path} --output {tmp_path / 'curves'} --bitext {text} --pairs 300 700 --workers 1"
+    monkeypatch.setattr(sys, "argv", ["scaling_preparation.py", *flags.split()])
+    kept = []
+    size_of = scaling_preparation.size_of
+
+    def spy(folder, pattern):
+        kept.append(sum(path.read_bytes().count(b"\n") for path in folder.glob("*.en-xx.en")))
+        return size_of(folder, pattern)
+
+    monkeypatch.setattr(scaling_preparation, "size_of", spy)
+    scaling_preparation.main()
+    rows = list(csv.DictReader((tmp_path / "curves" / "preparation.tsv").open(), delimiter="\t"))
+    assert [row["pairs"] for row in rows] == ["300", "700"] and kept[::2] == [300, 700]
+    assert all(float(value) > 0 for row in rows for value in row.values())
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["curves"]
 
 
 def test_needed_work_is_what_torch_counts(monkeypatch, make_dataset):

@@ -19,7 +19,7 @@ spec.loader.exec_module(soak)
 def samples(grow=lambda sample, share: {}, count=240):
     """Two hours in which nothing grows, but for the first samples and every tenth, which a checkpoint makes larger."""
     flat = [
-        soak.Sample(30.0 * i, 9 * i, 1000 * i, 20.0 * i, 1000 - 500 * (i < 9) + 400 * (i % 10 == 0), 900, 50, 6, 2)
+        soak.Sample(30.0 * i, 9 * i, 1000 * i, 20.0 * i, 1000 - 500 * (i < 9) + 400 * (i % 10 == 0), 900, 50, 6, 2, 0.1)
         for i in range(1, count + 1)
     ]
     return [replace(sample, **grow(sample, number / count)) for number, sample in enumerate(flat)]
@@ -33,7 +33,18 @@ def test_what_is_flat_is_kept():
         "open file handles": 50,
         "threads": 6,
         "CPU s / 1,000 tokens": 20,
+        "the same in yardsticks": 200,
     }
+
+
+def test_a_machine_that_slows_down_is_no_fault_of_the_training():
+    """Time is that of the samples before, so that it grows as the square."""
+    slower = samples(
+        lambda sample, share: {"cpu_seconds": sample.cpu_seconds * (1 + share), "yardstick": 0.1 + 0.2 * share}
+    )
+    rows, kept = soak.verdict(slower)
+    assert kept and rows[-2][1][3] > 1.5 * rows[-2][1][0]
+    assert not soak.verdict([replace(sample, yardstick=0.1) for sample in slower])[1]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +54,7 @@ def test_what_is_flat_is_kept():
         ("memory at rest, MiB", lambda sample, share: {"memory_mib": sample.memory_mib * (1 - 0.03 * share)}),
         ("open file handles", lambda sample, share: {"handles": 50 + int(2 * share)}),
         ("threads", lambda sample, share: {"threads": 6 + int(2 * share)}),
-        ("CPU s / 1,000 tokens", lambda sample, share: {"cpu_seconds": sample.cpu_seconds * (1 + 0.1 * share)}),
+        ("the same in yardsticks", lambda sample, share: {"cpu_seconds": sample.cpu_seconds * (1 + 0.1 * share)}),
     ],
 )
 def test_what_grows_is_told(broken, grow):
