@@ -26,6 +26,25 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 
 
+LARGE = """
+import torch
+from ppa_fairseq.host_memory import OWN_PAGES, keep_heap_small
+keep_heap_small()
+first = torch.ones(32 << 20, dtype=torch.uint8)
+del first  # glibc by itself would take its size for the limit, and serve the next ones from the heap
+tensors = [torch.ones(OWN_PAGES - (1 << 20), dtype=torch.uint8), torch.ones(OWN_PAGES, dtype=torch.uint8)]
+heap = [line.split()[0].split("-") for line in open("/proc/self/maps") if "[heap]" in line]
+start, end = int(heap[0][0], 16), int(heap[-1][1], 16)
+print(*(start <= tensor.data_ptr() < end for tensor in tensors))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads Linux's /proc")
+def test_large_tensors_are_not_in_the_heap():
+    done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_freed_memory_is_given_back():
     used = {}

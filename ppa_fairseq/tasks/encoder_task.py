@@ -18,7 +18,7 @@ from ppa_fairseq.data.corpora import check_vocabulary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import UpdateBatchIterator
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.host_memory import return_freed
+from ppa_fairseq.host_memory import keep_heap_small, return_freed
 from ppa_fairseq.models.encoder_config import take_sizes
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: of --user-dir fairseq imports tasks and models)
 from ppa_fairseq.optim.step import step
@@ -65,6 +65,7 @@ class EncoderTask(FairseqTask):
 
     def __init__(self, cfg: EncoderTaskConfig, dictionary: WordPieceDictionary):
         super().__init__(cfg)
+        keep_heap_small()
         self.dictionary = dictionary
         self._searched: int | None = None  # the update that is done over to find what is not finite
 
