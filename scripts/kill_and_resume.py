@@ -109,6 +109,7 @@ def kill_repeatedly(
         saving: seconds that a save takes, all copies of it.
     """
     rng, seen, reached = random.Random(seed), Counter(), 0
+    moments = sorted(rng.uniform(0, 0.8 * updates) for _ in range(kills))  # room is left for the last ones to be kills
     logs.mkdir(parents=True, exist_ok=True)
     while True:
         log = logs / f"{seen['kills']:02d}.log"
@@ -117,8 +118,7 @@ def kill_repeatedly(
         killed = False
         if seen["kills"] < kills:
             while_saving = rng.random() < 0.5
-            ahead = max(0, 0.6 * updates - reached)  # room is left, so that no kill finds the training at its end
-            lines = rng.uniform(0, 2 * ahead / LOG_INTERVAL / (kills - seen["kills"] + 1))
+            lines = max(1, (moments[seen["kills"]] - newest) / LOG_INTERVAL)  # it trains, wherever the last kill was
             if wait_for(training, log, lines, while_saving):
                 time.sleep(rng.uniform(0, saving if while_saving else 0.1))
                 killed = training.poll() is None

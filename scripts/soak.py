@@ -5,8 +5,8 @@
 
 Every 5 s a line goes to OUT/samples.tsv: what the whole process tree holds and has done. At the end, the first quarter
 of the updates after the warm-up stands beside the last one, in a table and in OUT/soak.png; a broken limit is exit
-status 1. Time is the CPU's, not the clock's, and beside every sample stands that of a fixed piece of work, done here in
-its turn: where other work slows the machine down, it slows both. Linux only (/proc).
+status 1. Time is the CPU's, not the clock's; beside every sample stands that of a fixed piece of work, for which the
+training is held: where other work slows the machine down, it slows both. Linux only (/proc).
 """
 
 import argparse
@@ -18,10 +18,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import fmean, median, quantiles
 
 from tqdm import tqdm
 
@@ -89,10 +90,24 @@ class Yardstick:
 
     def cpu_seconds(self) -> float:
         began = time.process_time()
-        for _ in range(3):
+        for _ in range(6):
             self._product()
             self._large.mul_(0.5).add_(1)
         return time.process_time() - began
+
+
+@contextmanager
+def held(root: int) -> Iterator[None]:
+    """In this block, *root* and what it has started stand still."""
+    pids = list(process_tree(root))
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def observe(root: int, seconds: float, progress: Progress) -> Sample:
@@ -133,9 +148,10 @@ def train(out: Path, data: str, pretrained: str, minutes: float, interval: float
                     seconds = time.monotonic() - started
                     try:
                         sample = observe(process.pid, seconds, progress)
+                        with held(process.pid):
+                            sample.yardstick = yardstick.cpu_seconds()
                     except OSError:  # it, or a worker, ended just now
                         continue
-                    sample.yardstick = yardstick.cpu_seconds()
                     writer.writerow(round(value, 4) for value in astuple(sample))
                     bar.set_postfix_str(f"{sample.updates} updates, {sample.memory_mib:.0f} MiB", refresh=False)
                     bar.update(min(seconds / 60, minutes) - bar.n)
@@ -148,6 +164,8 @@ def train(out: Path, data: str, pretrained: str, minutes: float, interval: float
 def read_samples(path: Path) -> list[Sample]:
     with path.open(newline="") as table:
         rows = [row for row in csv.DictReader(table, delimiter="\t") if None not in row.values()]  # whole lines
+    if rows and "yardstick" not in rows[0]:
+        sys.exit(f"soak: error: {path} has no column yardstick: it is of an older soak.py; run it again")
     return [Sample(**{field.name: field.type(row[field.name]) for field in fields(Sample)}) for row in rows]
 
 
@@ -181,13 +199,16 @@ def verdict(samples: list[Sample]) -> tuple[list[tuple], bool]:
         return [statistic([asdict(sample)[name] for sample in part]) for part in parts]
 
     memory, anonymous = (of_parts(lowest_tenth, name) for name in ("memory_mib", "anonymous_mib"))
+    highest = of_parts(max, "memory_mib")
     handles, threads = (of_parts(median, name) for name in ("handles", "threads"))
-    rates, yards = [rate(part) for part in parts], of_parts(median, "yardstick")
+    # Rates are means over tokens; so is the yardstick's, as there is one sample an update.
+    rates, yards = [rate(part) for part in parts], of_parts(fmean, "yardstick")
     paired = [rate / yard for rate, yard in zip(rates, yards, strict=True)]
     change = f"{MEMORY_LIMIT:.0%} up or down"
     rows = [
         ("memory at rest, MiB", memory, change, abs(memory[3] / memory[0] - 1) <= MEMORY_LIMIT),
         ("of it anonymous, MiB", anonymous, change, abs(anonymous[3] / anonymous[0] - 1) <= MEMORY_LIMIT),
+        ("memory at its highest, MiB", highest, "", True),
         ("open file handles", handles, "no more", handles[3] <= handles[0]),
         ("threads", threads, "no more", threads[3] <= threads[0]),
         ("CPU s / 1,000 tokens", rates, "", True),
@@ -206,7 +227,8 @@ def report(out: Path) -> bool:
     print("| --- | --: | --: | --: | --: | --: | --- | --- |")
     for what, values, limit, fine in rows:
         shown = " | ".join(f"{value:.4g}" if value < 100 else f"{value:.0f}" for value in values)
-        print(f"| {what} | {shown} | {values[3] / values[0] - 1:+.1%} | {limit} | {'kept' if fine else 'BROKEN'} |")
+        told = ("kept" if fine else "BROKEN") if limit else ""
+        print(f"| {what} | {shown} | {values[3] / values[0] - 1:+.1%} | {limit} | {told} |")
     draw(samples, out / "soak.png")
     return kept
 

@@ -103,6 +103,7 @@ def test_killed_at_random_moments(data_bin, tmp_path, ranks, kills):
     )
     last_log = max(logs.iterdir()).read_text()
     assert (seen["kills"], seen["exit status"]) == (kills, 0), last_log[-3000:]
+    assert not seen["kills while it starts up"]
     assert not seen["starts not from the newest complete checkpoint"]
     assert not kill_and_resume.compare(tmp_path / "whole", tmp_path / "killed", log, logs)
 

@@ -30,6 +30,7 @@ def test_what_is_flat_is_kept():
     assert kept and {row[0]: row[1][3] for row in rows} == {
         "memory at rest, MiB": 1000,
         "of it anonymous, MiB": 900,
+        "memory at its highest, MiB": 1400,
         "open file handles": 50,
         "threads": 6,
         "CPU s / 1,000 tokens": 20,
