@@ -29,6 +29,8 @@ from ppa_fairseq.write_once import WriteOnce
 logger = logging.getLogger(__name__)
 TRIM_INTERVAL = 5  # updates
 
+keep_heap_small()  # at once: torch looks at its switch when it makes its first tensor, before there is a task
+
 
 @dataclass
 class EncoderTaskConfig(FairseqDataclass):
@@ -65,7 +67,6 @@ class EncoderTask(FairseqTask):
 
     def __init__(self, cfg: EncoderTaskConfig, dictionary: WordPieceDictionary):
         super().__init__(cfg)
-        keep_heap_small()
         self.dictionary = dictionary
         self._searched: int | None = None  # the update that is done over to find what is not finite
 
