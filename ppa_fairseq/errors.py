@@ -24,6 +24,12 @@ ADVICE = {
 }
 
 
+HANGS = (
+    "this rank or another hangs: no progress for --heartbeat-timeout seconds (torch's own limit is 1800); all stop. "
+    "The same command goes on from the last checkpoint"
+)
+
+
 class InputError(Exception):
     """Bad input. The message says where (file:line), what is wrong and what to do about it."""
 
@@ -97,7 +103,7 @@ def one_line(error: BaseException) -> str | None:
         )
     if isinstance(error, RuntimeError) and "gloo" in str(error):  # between ranks on CPU
         if "Timed out" in str(error):
-            return "another rank did not answer for --heartbeat-timeout seconds (torch's own limit is 1800): all stop"
+            return HANGS
         return "lost the connection to another rank, which has ended: what it said is above or below"
     if isinstance(error, FloatingPointError) and re.search("Nan/Inf|Minimum loss scale", str(error)):
         # fairseq's trainer, which wrote crash.pt
@@ -126,7 +132,7 @@ def install_excepthook() -> None:
 
 def end_interrupted(message: str) -> None:
     """Die of SIGINT now, as Python does later: after waiting for data workers, for seconds."""
-    if os.environ.get("RANK", "0") == "0":  # the others were interrupted, too
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # else the launcher was interrupted, too, and tells it for all ranks
         # Not sys.stderr: torch.distributed holds back what an excepthook writes there.
         print(f"ppa_fairseq: error: {message}", file=sys.__stderr__, flush=True)
     sys.stdout.flush()

@@ -7,10 +7,12 @@ Architecture functions call `settle_training_args`: fairseq runs them on the par
 
 import logging
 import os
+import signal
+import threading
 from argparse import Namespace
 from datetime import timedelta
 
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import HANGS, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -107,3 +109,20 @@ def bound_waiting(seconds: int) -> None:
     if seconds > 0 and torch.distributed.is_initialized():
         group = distributed_utils.get_data_parallel_group()
         torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds), group)
+        tell_heartbeat_from_ctrl_c()
+
+
+def tell_heartbeat_from_ctrl_c() -> None:
+    """Let fairseq's heartbeat, which sends its own process SIGINT, raise InputError; Ctrl-C does what it did before."""
+    fired, before = threading.Event(), signal.getsignal(signal.SIGINT)
+
+    def interrupted(number, frame):
+        if fired.is_set():
+            raise InputError(HANGS)
+        if callable(before):
+            before(number, frame)
+
+    # All that is ever logged there is that the signal is about to be sent.
+    heartbeat = logging.getLogger("fairseq.distributed.distributed_timeout_wrapper")
+    heartbeat.addFilter(lambda record: fired.set() or True)
+    signal.signal(signal.SIGINT, interrupted)

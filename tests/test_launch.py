@@ -22,12 +22,16 @@ from ppa_fairseq.commands import launch
 from ppa_fairseq.errors import InputError
 
 STUB = """
-    import json, os, sys, time
+    import json, os, signal, sys, time
+    if "--wait" in sys.argv:
+        import ppa_fairseq  # as fairseq does, by --user-dir
     rank = os.environ["RANK"]
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
     told = {name: os.environ[name] for name in names}
     line = json.dumps({"argv": sys.argv[1:], "pid": os.getpid(), **told})
     os.write(1, f"{line}\\n".encode())  # in one go: the ranks share the output
+    if "--hang" in sys.argv:
+        os.kill(os.getpid(), signal.SIGSTOP) if rank == "1" else sys.exit(1)
     if "--die" in sys.argv and rank == "1":
         code = int(sys.argv[sys.argv.index("--die") + 1])
         os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
@@ -118,17 +122,36 @@ def test_one_rank_dies_and_takes_the_others_along(stub, code, status, words):
     assert all(is_gone(rank["pid"]) for rank in told(done.stdout))
 
 
-def test_stopping_the_launcher_stops_the_ranks(stub):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_stopping_the_launcher_stops_the_ranks(stub, number):
+    """Ctrl-C as a terminal sends it, to all of them; SIGTERM as a user does, to the launcher."""
     launcher = subprocess.Popen(
         command("--nproc", "2", "--cpu", "--", "data", "--wait"),
-        env=stub, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=stub, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else ignored, in the background of a script
     )  # fmt: skip
     ranks = told(launcher.stdout.readline() + launcher.stdout.readline())
-    launcher.send_signal(signal.SIGTERM)
+    (os.killpg if number == signal.SIGINT else os.kill)(launcher.pid, number)
     _, errors = launcher.communicate(timeout=600)
-    assert launcher.returncode == 128 + signal.SIGTERM
-    assert errors.splitlines()[-1] == "ppa launch: stopped by SIGTERM, and with it all ranks"
+    assert launcher.returncode == 128 + number
+    assert errors == (
+        f"ppa launch: stopped by {number.name}, and with it all ranks; the same command goes on from the last "
+        "checkpoint in --save-dir, if one was saved by then\n"
+    )
     assert all(is_gone(rank["pid"]) for rank in ranks)
+
+
+def test_a_rank_that_hangs_is_killed_when_another_ends(stub):
+    """torch's agent waits 30 seconds for a rank to heed SIGTERM; here two."""
+    patch = "from torch.distributed.elastic.multiprocessing.api import PContext as Ranks"
+    patch += "; assert Ranks.close.__defaults__ == (None, 30); Ranks.close.__defaults__ = (None, 2)"
+    launcher = ["-c", f"{patch}; import sys; from ppa_fairseq import cli; sys.exit(cli.main())"]
+    arguments = command("--nproc", "2", "--cpu", "--", "data", "--hang")[3:]
+    done = subprocess.run([sys.executable, *launcher, *arguments], env=stub, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    message = "ppa launch: error: rank 0 ended with exit status 1 (see above); the other ranks were stopped\n"
+    assert done.stderr == message
+    assert all(is_gone(rank["pid"]) for rank in told(done.stdout))
 
 
 def test_two_machines_make_one_group(stub):
@@ -265,9 +288,10 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def recipes():
-    """The README's commands under "Many GPUs", in words."""
+    """The README's commands under "Many GPUs", in words: those of `ppa launch`, then that of torchrun."""
     block = README.read_text("utf-8").partition("## Many GPUs")[2].split("```")[1]
-    return [shlex.split(line, comments=True) for line in block.splitlines()[1:]]
+    lines = block.replace("\\\n", "").splitlines()[1:]
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
 
 
 def test_the_readmes_commands_start_their_ranks(monkeypatch, tmp_path):
@@ -275,7 +299,7 @@ def test_the_readmes_commands_start_their_ranks(monkeypatch, tmp_path):
     monkeypatch.setattr(launch, "start", lambda *ranks: started.append(ranks))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    for recipe in recipes():
+    for recipe in recipes()[:-1]:
         with monkeypatch.context() as slurm:
             if recipe[0] == "srun":
                 (tmp_path / "scontrol").write_text("#!/bin/sh\necho node7\necho node8\n")
@@ -335,3 +359,41 @@ def test_the_readmes_cpu_command_ends_with_a_killed_rank_and_goes_on(data_bin, t
     assert done.returncode == 0, done.stdout[-3000:]
     assert f"@ {saved} updates)" in done.stdout and saved >= 4
     assert torch.load(last, weights_only=True)["optimizer_history"][-1]["num_updates"] == saved + 2
+
+
+def test_the_readmes_torchrun_command_trains_and_ends_with_a_killed_rank(data_bin, imported, tmp_path):
+    """All of it, on two machines of one rank each; of torch's flags and fairseq's, only paths and sizes are others."""
+    recipe = recipes()[-1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        values = {"--master_addr": "127.0.0.1", "--master_port": probe.getsockname()[1], "--nproc_per_node": 1}
+    values |= {"--pretrained": imported(), "--max-epoch": 1000, "--save-dir": tmp_path / "runs"}
+    for flag, value in ({"fairseq_cli.train": data_bin} | values).items():
+        recipe[recipe.index(flag) + 1] = str(value)
+    small = ["--queue-size", "64", "--log-format", "simple", "--log-interval", "1", "--num-workers", "0"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
+    machines = []
+    try:
+        for rank in ("0", "1"):
+            recipe[recipe.index("--node_rank") + 1] = rank
+            start = [sys.executable, "-m", "torch.distributed.run", *recipe[1:], *small]
+            machines.append(subprocess.Popen(start, **pipes))
+        log = []
+        for line in machines[0].stdout:
+            log.append(line)
+            if "num_updates=12," in line:
+                break
+        assert any("training on 2 devices" in line for line in log), "".join(log)[-3000:]
+        os.kill(rank_of(machines[1], 1), signal.SIGKILL)
+        killed = time.monotonic()
+        ends = [machine.communicate(timeout=60)[0] for machine in machines]
+        assert time.monotonic() - killed < 60
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert [machine.returncode for machine in machines] == [1, 1]
+    assert all("Root Cause (first observed failure)" in end for end in ends)
+    assert "lost the connection to another rank" in ends[0] and "SIGKILL" in ends[1]
+    assert (tmp_path / "runs" / "checkpoint_last.pt").exists()

@@ -1,12 +1,16 @@
 """What fairseq would silently do wrong is set right or refused, on command lines that fairseq parsed."""
 
 import argparse
+import logging
+import signal
+import time
 
 import pytest
 import torch
+from fairseq.distributed import DistributedTimeoutWrapper
 
 from ppa_fairseq import traps
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import HANGS, InputError
 
 TORCHRUN = {
     "RANK": "1",
@@ -118,3 +122,22 @@ def test_one_process_and_joined_ranks_pass(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     traps.refuse_lone_ranks()
+
+
+def test_fairseqs_heartbeat_is_told_from_ctrl_c():
+    """By fairseq's own thread, in a rank that hangs outside of a collective."""
+    logger = logging.getLogger("fairseq.distributed.distributed_timeout_wrapper")
+    handler, filters = signal.getsignal(signal.SIGINT), logger.filters[:]
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        traps.tell_heartbeat_from_ctrl_c()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        model = DistributedTimeoutWrapper(torch.nn.Identity(), timeout=0.1)
+        with pytest.raises(InputError) as told:
+            model(torch.ones(1))
+            time.sleep(60)
+        assert str(told.value) == HANGS
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        logger.filters = filters

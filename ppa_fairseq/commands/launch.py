@@ -176,7 +176,8 @@ def start(arguments: list[str], nodes: Nodes, ranks: int) -> None:
         raise SystemExit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode) from None
     except SignalException as error:
         print(
-            f"ppa launch: stopped by {signal.Signals(error.sigval).name}, and with it all ranks",
+            f"ppa launch: stopped by {signal.Signals(error.sigval).name}, and with it all ranks; the same command goes "
+            "on from the last checkpoint in --save-dir, if one was saved by then",
             file=sys.stderr,
         )
         raise SystemExit(128 + error.sigval) from None
