@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hf_folders import make_bert
 from test_hostile_checkpoints import make_folder
+from transformers import BertForQuestionAnswering, BertForSequenceClassification
 
 from ppa_fairseq import cli
+from ppa_fairseq.data.nli_reader import LABELS
 from ppa_fairseq.errors import InputError, one_line
 from ppa_fairseq.weights import load_pickle
 
@@ -133,6 +137,11 @@ COMMANDS = {
     "embed": "embed --model {root}/imported --input {root}/lines --output {out}",
     "retrieve": "retrieve --model m={root}/imported --pairs {root}/pairs --output {out}",
     "word-align": "word-align --model m={root}/imported --text {root}/de-en.tsv --output {out}",
+    "trim-vocab": "trim-vocab {root}/imported {out} de-en={root}/de-en.tsv --workers 1",
+    "evaluate-xnli": "evaluate-xnli --model m={root}/classifier --data en={root}/few.tsv --output {out} "
+    "--max-length 32",
+    "evaluate-qa": "evaluate-qa --model m={root}/reader --data en={root}/qa.json --output {out} --max-length 32 "
+    "--doc-stride 8",
     "perplexity": "perplexity --model m={root}/imported --text en={root}/lines --max-length 12 --output {out}",
 }
 PROGRAM = """
@@ -162,7 +171,9 @@ def places(tmp_path_factory):
     (root / "pairs").mkdir()
     for path in (root / "de-en.tsv", root / "pairs" / "de-en.tsv"):
         path.write_text("".join(f"{one}\t{other}\n" for one, other in rows))
-    (root / "nli.tsv").write_text("".join(f"{one}\t{other}\tneutral\n" for one, other in rows))
+    for name, count in (("nli", 400), ("few", 40)):
+        text = "".join(f"{one}\t{other}\tneutral\n" for one, other in rows[:count])
+        (root / f"{name}.tsv").write_text(text)
     (root / "lines").write_text("".join(f"{one}\n" for one, _ in rows))
     paragraphs = [
         {
@@ -172,22 +183,45 @@ def places(tmp_path_factory):
         for number, (one, other) in enumerate(rows)
     ]
     (root / "qa.json").write_text(json.dumps({"data": [{"title": "", "paragraphs": paragraphs}]}))
+    for name, kind in (("classifier", BertForSequenceClassification), ("reader", BertForQuestionAnswering)):
+        (root / name).mkdir()
+        make_bert(root / name, kind, **{"id2label": dict(enumerate(LABELS))} if name == "classifier" else {})
     for command in ("import-hf {root}/hf {root}/imported", COMMANDS["prepare-bitext"]):
         assert cli.main(command.format(root=root, out=root / "text").split()) == 0
     return root
 
 
+def sizes(output: Path) -> dict[str, int]:
+    """Of the files of an output, in the order in which they were written."""
+    files = [output] if output.is_file() else [path for path in output.rglob("*") if path.is_file()]
+    files.sort(key=lambda path: path.stat().st_mtime_ns)
+    return {str(path.relative_to(output)): path.stat().st_size for path in files}
+
+
 def test_every_command_tells_of_a_full_disk_and_of_a_folder_that_cannot_be_written_to(places, tmp_path):
-    limits = {str(tmp_path): 100, str(NOWHERE): 1 << 30}  # bytes that a file may have
+    """The disk is full at once, or after the first file: at a later one that is larger."""
+    whole, at_once, later = (tmp_path / name for name in ("whole", "at-once", "later"))
+    later_limits = {}
+    for name, text in COMMANDS.items():
+        assert cli.main(text.format(root=places, out=whole / name).split()) == 0, name
+        first, *others = sizes(whole / name).values()
+        if first < max(others, default=0):
+            later_limits[name] = first
+    assert {"prepare-bitext", "binarize", "evaluate-xnli", "evaluate-qa"} <= later_limits.keys(), later_limits
+    limits = {at_once: dict.fromkeys(COMMANDS, 100), NOWHERE: dict.fromkeys(COMMANDS, 1 << 30), later: later_limits}
     runs = [
-        (place, name, text.format(root=places, out=f"{place}/{name}"), limit)
-        for place, limit in limits.items()
-        for name, text in COMMANDS.items()
-    ]
+        (str(place), name, COMMANDS[name].format(root=places, out=place / name), limit)
+        for place, by_name in limits.items()
+        for name, limit in by_name.items()
+    ]  # bytes that a file may have
     run = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(runs)], stdout=subprocess.PIPE)
     done = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(done) == len(runs)
     for place, name, status, told in done:
         assert status == 1 and told.startswith(f"ppa {name}: error: "), (name, status, told)
-        assert "[Errno 27] File too large: nothing more" in told if place == str(tmp_path) else place in told, told
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+        expected = place if place == str(NOWHERE) else r"\[Errno 27\] File too large: .*nothing more can be written"
+        assert re.search(expected, told), told
+    assert not [path for path in at_once.rglob("*") if path.is_file()]
+    for name in later_limits:  # what stands there was whole before the disk was full
+        left, expected = sizes(later / name), sizes(whole / name)
+        assert all(expected[file] == size for file, size in left.items()) and len(left) < len(expected), left
