@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ppa_fairseq.tokenizer import load_tokenizer
+
 ROOT = Path(__file__).resolve().parents[1]
 HUGE = 10**30
 
@@ -101,6 +103,17 @@ def squad(change: Callable[[dict], object]) -> Callable[[Path], object]:
     return edit("qa/dev.en.json", edited)
 
 
+def layout(symbol: str) -> Callable[[Path], object]:
+    """Give hf a tokenizer.json that puts *symbol* around sentences."""
+
+    def change(world: Path) -> None:
+        content = json.loads(load_tokenizer(world / "hf").to_str())
+        content["post_processor"]["single"][-1]["SpecialToken"]["id"] = symbol
+        (world / "hf/tokenizer.json").write_text(json.dumps(content))
+
+    return change
+
+
 def both(*changes: Callable[[Path], object]) -> Callable[[Path], object]:
     return lambda world: [change(world) for change in changes]
 
@@ -180,6 +193,7 @@ CASES = [
     case(BITEXT + " --min-tokens 70", nothing, "--min-tokens 70", "--max-tokens 128", id="bitext: contradiction"),
     case(BITEXT + " --valid-share nan", nothing, "--valid-share nan", id="bitext: a share of NaN"),
     case(BITEXT + " --max-train 0", nothing, "--max-train 0: must be at least 1", id="bitext: no pairs wanted"),
+    case(BITEXT, layout("_SEP]"), "hf/tokenizer.json: cannot be read", id="bitext: a layout that makes Rust panic"),
     case(BITEXT + " --tokenizer full", nothing, "full: no tokenizer.json", id="bitext: no tokenizer"),
     case(BITEXT + " --out text", nothing, "text: holds files that are no earlier", id="bitext: onto its input"),
     case(BITEXT + " --out pred.json/out", nothing, "pred.json", id="bitext: below a file"),

@@ -5,7 +5,9 @@ they were: no output, no half of one, nothing temporary.
 """
 
 import importlib
+import logging
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,6 +23,8 @@ from sound_world import make_world
 from ppa_fairseq import cli, errors
 from ppa_fairseq.files import atomic_path
 
+PROGRESS = re.compile(r"\[\d\d:\d\d[<,]")  # tqdm's times
+NO_LINE = "Traceback|panicked|Logging error"
 LEFT_BY_FAIRSEQ = {"out", "out/preprocess.log", "out/dict.de.txt", "out/dict.en.txt"}  # fairseq-preprocess, before all
 
 
@@ -43,9 +47,11 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
     return {str(p.relative_to(folder)): None if p.is_dir() else p.read_bytes() for p in folder.rglob("*")}
 
 
-def run(command: str, capsys) -> tuple[int, str]:
-    """Exit status and the last line of the error output of a command, run in this process."""
+def run(command: str, capfd) -> tuple[int | str | None, list[str], str]:
+    """Run a command in this process: exit status, error output by lines without progress, and all of its output."""
     program, *arguments = shlex.split(command)
+    capfd.readouterr()
+    hooked = []
     try:
         if program == "ppa":
             status = cli.main(arguments)
@@ -56,9 +62,11 @@ def run(command: str, capsys) -> tuple[int, str]:
         status = error.code
     except BaseException as error:  # what ppa_fairseq's excepthook makes of it
         line = errors.one_line(error)
-        assert line, f"a traceback: {error!r}"
-        return 1, line
-    return status, capsys.readouterr().err.rstrip().replace("\r", "\n").split("\n")[-1]
+        assert program != "ppa" and line, f"a traceback: {error!r}"
+        status, hooked = 1, [line]
+    output, told = capfd.readouterr()
+    lines = [line for line in re.split("[\r\n]", told) if line.strip() and not PROGRESS.search(line)]
+    return status, lines + hooked, output + told
 
 
 def run_fairseq(program: str, arguments: list[str]) -> None:
@@ -70,18 +78,24 @@ def run_fairseq(program: str, arguments: list[str]) -> None:
     metrics.reset()
     vars(checkpoint_utils.save_checkpoint).pop("best", None)
     module = importlib.import_module(f"fairseq_cli.{program.removeprefix('fairseq-')}")
-    with mock.patch.object(sys, "argv", [program, *arguments]):
+    log = logging.StreamHandler(sys.stdout)  # fairseq's own, if it was imported before, is of another test's output
+    with mock.patch.object(sys, "argv", [program, *arguments]), mock.patch.object(logging.root, "handlers", [log]):
         module.cli_main()
 
 
 @pytest.mark.parametrize(("command", "change", "told"), CASES)
-def test_bad_input_is_one_clear_line_and_leaves_nothing(world, capsys, command, change, told):
+def test_bad_input_is_one_clear_line_and_leaves_nothing(world, capfd, caplog, command, change, told):
+    caplog.set_level(logging.INFO)
     change(world)
     before = snapshot(world)
-    status, line = run(command, capsys)
+    status, lines, output = run(command, capfd)
+    line = lines[-1]
     assert status not in (0, None)
     assert all(part in line for part in told), line
-    assert "Traceback" not in line and line.isprintable() and len(line) < 700, line
+    assert line.isprintable() and len(line) < 700, line
+    assert not re.search(NO_LINE, output), output
+    if command.startswith("ppa"):
+        assert lines == [line] if status == 1 else lines[0].startswith("usage: ppa"), lines
     after = snapshot(world)
     left = after.keys() - before.keys() - (LEFT_BY_FAIRSEQ if "preprocess" in command else set())
     assert not left and all(after[name] == content for name, content in before.items())
@@ -113,7 +127,8 @@ def test_a_process_of_its_own_ends_the_same_way(world, command):
         [sys.executable, "-m", module, *arguments], env=environment, capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr and "error: " in done.stderr.rstrip().split("\n")[-1]
+    assert not re.search(NO_LINE, done.stdout + done.stderr)
+    assert "error: " in done.stderr.rstrip().split("\n")[-1]
 
 
 def test_a_file_never_replaces_a_folder(world):
@@ -125,8 +140,8 @@ def test_a_file_never_replaces_a_folder(world):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
 @pytest.mark.parametrize("command", [BITEXT, EMBED, CLASSIFY, BINARIZE])
-def test_what_may_not_be_read_or_written_is_told(world, capsys, command):
+def test_what_may_not_be_read_or_written_is_told(world, capfd, command):
     world.chmod(0o555)
-    status, line = run(command, capsys)
+    status, lines, _ = run(command, capfd)
     world.chmod(0o755)
-    assert status == 1 and "Permission denied" in line
+    assert status == 1 and len(lines) == 1 and "Permission denied" in lines[0]
