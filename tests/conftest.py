@@ -1,5 +1,6 @@
 """What several test files need: the shared data, a tiny vocabulary, a tiny model, a tiny data-bin folder."""
 
+import functools
 import importlib
 import logging
 import subprocess
@@ -186,6 +187,18 @@ def train(data_bin, tmp_path):
         return run_training([str(data), *TINY_TRAINING, *arguments], tmp_path / save_dir)
 
     return run
+
+
+@pytest.fixture
+def scaling_on_cpu(monkeypatch):
+    """Let --fp16 and --amp train: fairseq scales losses on GPUs alone."""
+    from ppa_fairseq import traps
+
+    monkeypatch.setattr(traps, "refuse_loss_scaling", lambda args: None)
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq's overflow branch
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # where it flattens them
+    monkeypatch.setattr(torch.cuda.amp, "GradScaler", functools.partial(torch.amp.GradScaler, "cpu"))
+    monkeypatch.setattr(torch.cuda.amp, "autocast", functools.partial(torch.autocast, "cpu", dtype=torch.float16))
 
 
 def assert_same_training(one, other):

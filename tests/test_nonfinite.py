@@ -16,7 +16,22 @@ from ppa_fairseq.models.finetuned import FinetunedModel
 from ppa_fairseq.models.ppa import PPAModel
 
 NO_VALIDATION = "--disable-validation"
+AT_ONCE = ["--min-loss-scale", "100"]  # of a scale of 128 at the start: no overflow is let pass
+PRECISIONS = {
+    "fp32": [],
+    "bf16": ["--bf16"],
+    "memory-efficient-bf16": ["--memory-efficient-bf16"],
+    "fp16": ["--fp16", *AT_ONCE],
+    "memory-efficient-fp16": ["--memory-efficient-fp16", *AT_ONCE],
+    "amp": ["--amp", *AT_ONCE],
+}
 TOLD = r"the ((?:gradient of the )?[\w-]+) loss is not finite on (\d+) of the batch's (\d+) items \(([^)]*)\)"
+
+
+@pytest.fixture(params=PRECISIONS.values(), ids=PRECISIONS)
+def precision(request, scaling_on_cpu):
+    """The flags of one way to calculate."""
+    return request.param
 
 
 @pytest.fixture
@@ -69,12 +84,12 @@ def told(message):
     return {m[1]: (m[4].split(", "), int(m[2]), int(m[3])) for m in re.finditer(TOLD, message)}
 
 
-@pytest.mark.parametrize("micro_batches", [1, 2])
-def test_a_broken_weight_names_the_pairs_that_read_it(train, data_bin, seen, start_with, micro_batches):
+def test_a_broken_weight_names_the_pairs_that_read_it(train, data_bin, seen, start_with, precision):
     """Row 19 of the position table: sequences of 20 tokens and more read it; those are TLM's, of the longer pairs."""
     start_with(lambda model: model.encoder.embed_positions.weight[19].fill_(float("nan")))
+    micro_batches = 1 if precision else 2
     with pytest.raises(InputError) as caught:
-        train("--max-epoch", "1", NO_VALIDATION, "--batch-size", "16", "--update-freq", str(micro_batches))
+        train("--max-epoch", "1", NO_VALIDATION, "--batch-size", "16", "--update-freq", str(micro_batches), *precision)
     message, batch = str(caught.value), seen[-1]  # the search ends at the first batch that has one
     lengths, pairs = batch["net_input"]["query_input"]["lengths"], batch["nsentences"]
     expected = [name for name, length in zip(origins(data_bin, batch), lengths[pairs:], strict=True) if length > 19]
@@ -105,7 +120,7 @@ def test_the_contrastive_part_is_told_apart(train, data_bin, seen, start_with):
     assert told(str(caught.value)) == {"contrastive": (expected, len(expected), 8)}
 
 
-def test_a_gradient_that_breaks_is_told_from_a_loss(train, data_bin, seen, monkeypatch, caplog):
+def test_a_gradient_that_breaks_is_told_from_a_loss(train, data_bin, seen, monkeypatch, caplog, precision):
     """From the third batch on, the gradient at the fourth query's vector is infinite; the losses are not."""
     caplog.set_level(logging.INFO)
     forward, calls = PPAModel.forward, []
@@ -122,9 +137,36 @@ def test_a_gradient_that_breaks_is_told_from_a_loss(train, data_bin, seen, monke
 
     monkeypatch.setattr(PPAModel, "forward", broken)
     with pytest.raises(InputError, match="^update 3: .*\\)\\. Lower --lr, set --clip-norm") as caught:
-        train("--max-epoch", "1", NO_VALIDATION)
+        train("--max-epoch", "1", NO_VALIDATION, *precision)
     assert told(str(caught.value)) == {"gradient of the contrastive": ([origins(data_bin, seen[-1])[3]], 1, 8)}
     assert "gradients: {" not in caplog.text  # fairseq's dump of them all
+
+
+@pytest.mark.parametrize(
+    ("mode", "halvings"), [("--fp16", 1), ("--memory-efficient-fp16", 1), ("--amp", 3)], ids=lambda value: str(value)
+)
+def test_a_lone_bad_pair_is_an_overflow_until_the_scale_is_at_its_minimum(
+    train, data_bin, seen, monkeypatch, caplog, scaling_on_cpu, mode, halvings
+):
+    """Its batch is skipped, in each epoch again, and the pair is not named; --amp tries it three times."""
+    caplog.set_level(logging.INFO)
+    forward = PPAModel.forward
+
+    def broken(self, *args, **kwargs):
+        output = forward(self, *args, **kwargs)
+        place = (seen[-1]["id"] == 5).nonzero()[:, 0]
+        output["query"].register_hook(lambda gradient: gradient.index_fill(0, place, float("inf")))
+        return output
+
+    monkeypatch.setattr(PPAModel, "forward", broken)
+    state = train("--max-epoch", "2", NO_VALIDATION, mode)
+    assert state["optimizer_history"][-1]["num_updates"] == 2 * (15 - 1) and len(seen) == 2 * (15 - 1 + halvings)
+    assert "de-en row" not in caplog.text
+    lowest = 128 / 2 ** (2 * halvings)
+    with pytest.raises(InputError) as caught:
+        train("--max-epoch", "2", NO_VALIDATION, mode, "--min-loss-scale", str(lowest), save_dir="other")
+    ((part, named),) = told(str(caught.value)).items()
+    assert part == "gradient of the contrastive" and named == (["de-en row 6"], 1, 8)
 
 
 def test_what_no_pair_broke_stays_fairseqs_error(train, start_with):
@@ -166,10 +208,9 @@ def test_the_search_repeats_the_dropout_of_the_update_that_failed(train, seen, m
         assert torch.equal(first, again)
 
 
-
-
+@pytest.mark.parametrize("mode", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("task", [NLI, QA], ids=["xnli", "mlqa"])
-def test_fine_tuning_names_its_rows(dictionary, imported, tmp_path, monkeypatch, task):
+def test_fine_tuning_names_its_rows(dictionary, imported, tmp_path, monkeypatch, scaling_on_cpu, task, mode):
     """Sequences of 13 tokens and more read the broken row of the position table."""
     start_from = FinetunedModel.start_from
 
@@ -185,8 +226,9 @@ def test_fine_tuning_names_its_rows(dictionary, imported, tmp_path, monkeypatch,
     else:
         data = make_qa_bin(tmp_path, dictionary, {"train": 40})
         long = [len(context) + 5 > 12 for _, context, _ in questions(40, seed=len("train"))]
+    settings = [*TINY_FINETUNING, *task, *PRECISIONS[mode], "--pretrained", str(imported())]
     with pytest.raises(InputError) as caught:
-        run_training([str(data), *TINY_FINETUNING, *task, "--pretrained", str(imported())], tmp_path / "checkpoints")
+        run_training([str(data), *settings], tmp_path / "checkpoints")
     ((part, (named, count, size)),) = told(str(caught.value)).items()
     assert part == "fine-tuning" and 0 < count <= size == 8 and len(named) == count
     assert all(long[int(re.match(r"en row (\d+)", name)[1]) - 1] for name in named)

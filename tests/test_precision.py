@@ -4,7 +4,6 @@ fairseq scales losses on GPUs alone; here its CUDA calls are given their CPU cou
 """
 
 import copy
-import functools
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from fairseq.trainer import Trainer
 from nli_data import make_nli_bin
 from qa_data import make_qa_bin
 
-from ppa_fairseq import traps
 from ppa_fairseq.criterions.ppa import PPACriterion
 from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
 from ppa_fairseq.errors import one_line
@@ -22,19 +20,11 @@ from ppa_fairseq.errors import one_line
 FP16 = ["--fp16", "--fp16-no-flatten-grads"]
 AMP = ["--amp", "--fp16-init-scale", "1024"]
 FUSED = ["--optimizer", "fused_adamw"]
-RECIPE = ["--fp16", *FUSED, "--clip-norm", "1"]  # all weights as one tensor
+CLIPPED = ["--clip-norm", "1"]
+RECIPE = ["--fp16", *FUSED, *CLIPPED]  # all weights as one tensor
 SETTINGS = ["--max-epoch", "1", "--queue-size", "200", "--disable-validation", "--dropout", "0"]
 SETTINGS += ["--attention-dropout", "0", "--lr", "1e-3"]
 SETTINGS += ["--lr-scheduler", "polynomial_decay", "--total-num-update", "20"]
-
-
-@pytest.fixture
-def scaling_on_cpu(monkeypatch):
-    monkeypatch.setattr(traps, "refuse_loss_scaling", lambda args: None)
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq's overflow branch
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # where it flattens them
-    monkeypatch.setattr(torch.cuda.amp, "GradScaler", functools.partial(torch.amp.GradScaler, "cpu"))
-    monkeypatch.setattr(torch.cuda.amp, "autocast", functools.partial(torch.autocast, "cpu", dtype=torch.float16))
 
 
 @pytest.fixture
@@ -87,6 +77,12 @@ def snapshot(trainer) -> dict:
     }
 
 
+def first_moments(state: dict) -> list[torch.Tensor]:
+    """Adam's, flat, one parameter after the other; after the first update they are a tenth of the gradient."""
+    moments = {int(n.split(".")[0]): v for n, v in state["optimizer"].items() if n.endswith(".exp_avg")}
+    return [moments[number].flatten().float() for number in sorted(moments)]
+
+
 def same(one, other) -> bool:
     return one.keys() == other.keys() and all(
         torch.equal(torch.as_tensor(value), torch.as_tensor(other[name])) for name, value in one.items()
@@ -128,15 +124,21 @@ def test_an_overflow_moves_neither_model_nor_optimizer_nor_counters(train, attem
     ids=["bf16", "memory-efficient-bf16", "fp16", "recipe", "memory-efficient-fp16", "amp", "amp fused"],
 )
 def test_every_precision_goes_as_fp32(train, attempts, scaling_on_cpu, mode):
-    """Each update's loss and gradient within 2 %; the twin in fp32, as the momentum average of the weights in fp64."""
-    train(*SETTINGS, save_dir="fp32")
+    """Each update's loss within 2 %; the first gradient of every parameter, of TLM alone as the queue is empty, within
+    2 % of its norm in bf16 and 0.5 % else; after the second update, which has both losses, Adam's mean of the gradients
+    within 30 % and 8 %. The twin in fp32, as the momentum average of the weights in fp64.
+    """
+    train(*SETTINGS, *CLIPPED * (mode == RECIPE), save_dir="fp32")
     expected, states, attempts.losses, attempts.states = attempts.losses, attempts.states, [], []
     train(*SETTINGS, *mode)
     attempts.finish()
     assert attempts.losses == pytest.approx(expected, rel=0.02)
-    # After the first update it is a tenth of the gradient.
-    moments = [float(run[1]["optimizer"]["0.exp_avg"].float().norm()) for run in (states, attempts.states)]
-    assert moments[1] == pytest.approx(moments[0], rel=0.02)
+    sizes = [moment.numel() for moment in first_moments(states[1])]
+    for update, tolerance in zip((1, 2), (0.02, 0.3) if "bf16" in mode[0] else (0.005, 0.08), strict=True):
+        moments = [torch.cat(first_moments(run[update])).split(sizes) for run in (states, attempts.states)]
+        for number, (fp32, found) in enumerate(zip(*moments, strict=True)):
+            assert (found - fp32).norm() <= tolerance * fp32.norm(), (update, number)
+    assert all(moment.any() for moment in moments[0])  # by now all parameters have had gradients
     for before, after in zip(attempts.states, attempts.states[1:], strict=False):
         for name, twin in after["model"].items():
             if not name.startswith("twin."):
