@@ -172,9 +172,10 @@ def read_samples(path: Path) -> list[Sample]:
 def quarters(samples: list[Sample]) -> list[list[Sample]]:
     """The updates after the warm-up in four equal parts, of three samples or more each; one sample an update."""
     samples = list({sample.updates: sample for sample in samples if sample.updates}.values())
-    end, parts = samples[-1].updates if samples else 0, [[] for _ in range(4)]
-    for sample in samples:
-        if (share := sample.updates / end) >= WARM_UP:
+    parts = [[] for _ in range(4)]
+    for sample in samples:  # a training that went on from another's checkpoint counts from there
+        share = (sample.updates - samples[0].updates) / max(1, samples[-1].updates - samples[0].updates)
+        if share >= WARM_UP:
             parts[min(int((share - WARM_UP) / (1 - WARM_UP) * 4), 3)].append(sample)
     if min(map(len, parts)) < 3:
         sys.exit("soak: error: too few samples for a verdict; let it run longer, or look at its train.log")

@@ -69,6 +69,11 @@ def test_samples_within_one_update_count_once():
     assert len(sum(soak.quarters(stuck), [])) <= 240 and soak.verdict(stuck)[0][0][1][3] == 1000
 
 
+def test_a_training_that_went_on_counts_from_there():
+    later = [replace(sample, updates=sample.updates + 9000) for sample in samples()]
+    assert soak.verdict(later) == soak.verdict(samples())
+
+
 def test_too_little_is_no_verdict():
     with pytest.raises(SystemExit, match="too few samples"):
         soak.verdict(samples(count=12))
