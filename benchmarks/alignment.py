@@ -36,9 +36,10 @@ from finetuning import SHAPES
 from sample_batches import make_batches, sample_dataset
 from tqdm import tqdm
 
-from ppa_fairseq.host_memory import return_freed
+from ppa_fairseq.host_memory import keep_heap_small, return_freed
 from ppa_fairseq.markdown import markdown_table
 from ppa_fairseq.models.bert_encoder import BertShape
+from ppa_fairseq.tasks.encoder_task import TRIM_INTERVAL
 
 OURS, PLAIN, TUNED, FAIRSEQ = "ppa_fairseq", "transformers, plain", "transformers, tuned", "fairseq masked_lm"
 ROWS = [(OURS, "shuffled"), (PLAIN, "shuffled"), (OURS, "by length"), (TUNED, "by length"), (FAIRSEQ, "by length")]
@@ -73,6 +74,8 @@ def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], thr
     """Answer ("step", order, number) with seconds, ("loss",) with the first batch's, at last ("memory",) with MiB."""
     sys.modules.setdefault("torchaudio", None)  # imported wherever it is installed, and it may not load
     torch.set_num_threads(threads)
+    if name == OURS:
+        keep_heap_small()  # as the task does
     from alignment_sides import SIDES
 
     if name.startswith("transformers"):
@@ -85,14 +88,16 @@ def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], thr
     if STATUS.exists():
         Path("/proc/self/clear_refs").write_text("5")  # the largest size so far is forgotten
     pipe.send("built")
+    steps = 0
     while True:
         kind, *what = pipe.recv()
         if kind == "step":
             order, number = what
-            start = clock()
+            start, steps = clock(), steps + 1
             side.step(batches[order][number])
+            if name == OURS and steps % TRIM_INTERVAL == 0:
+                return_freed()  # as the task does
             pipe.send(clock() - start)
-            return_freed()  # as the task does, here between the turns: an idle side holds no more than it needs
         elif kind == "loss":
             side.train(False)
             with torch.no_grad():
