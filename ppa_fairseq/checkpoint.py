@@ -14,7 +14,16 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import LARGEST_TEXT, atomic_path
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
 from ppa_fairseq.tokenizer import build_tokenizer
-from ppa_fairseq.weights import PARTS, Checkpoint, check_state, check_stored, load_pickle, no_values, part
+from ppa_fairseq.weights import (
+    PARTS,
+    Checkpoint,
+    check_state,
+    check_stored,
+    load_pickle,
+    load_training,
+    no_values,
+    part,
+)
 
 MODEL_FILE = "model.pt"
 
@@ -55,7 +64,7 @@ def read(path: str | Path) -> Checkpoint:
             **{size: model_cfg[name] for size, name in SIZE_NAMES.items()},
         )
         wanted = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
-        check_stored(wanted, str(path), path.stat().st_size)
+        check_stored(wanted.items(), str(path), path.stat().st_size)
         # Copied, so that the file may be overwritten while the weights are in use.
         state = {name: tensor.clone() for name, tensor in wanted.items()}
         left = sorted({name.split(".")[0] for name in weights if not name.startswith(PARTS)})
@@ -79,12 +88,15 @@ def read(path: str | Path) -> Checkpoint:
 
 
 def read_cfg(path: str | Path) -> dict[str, dict]:
-    """What a training's checkpoint says of its flags, group by group. Raises InputError if it is no checkpoint."""
-    content = load_pickle(Path(path))
+    """What the checkpoint that a training goes on from says of its flags, group by group.
+
+    Raises InputError if it is no checkpoint, or as `load_training`.
+    """
+    content = load_training(Path(path))
     try:
         cfg = as_dict(content.get("cfg") if isinstance(content, dict) else None)
         return {group: scalars(cfg.get(group)) for group in ("model", "task")}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: no checkpoint of fairseq ({error}); delete it, or give another") from error
 
 

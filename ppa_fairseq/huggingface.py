@@ -200,7 +200,7 @@ def _load_tensors(path: Path, load) -> dict[str, Tensor]:
         isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in tensors.items()
     ):
         raise InputError(f"{path}: no state dict (names with tensors); fetch the model's own weights")
-    check_stored(tensors, str(path), 2 * path.stat().st_size)  # tied weights have two names
+    check_stored(tensors.items(), str(path), 2 * path.stat().st_size)  # tied weights have two names
     return tensors
 
 

@@ -1,11 +1,13 @@
 """Encoder weights at rest: what every reader returns, how files are opened safely, what is checked."""
 
+import argparse
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ppa_fairseq.compat import allow_namespace_in_checkpoints
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
 from ppa_fairseq.host_memory import at_most
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
 from ppa_fairseq.models.heads import ClassificationHead, SpanHead
@@ -25,6 +27,7 @@ CLASSIFICATION_HEAD = "classification_heads.sentence_classification_head."  # as
 SPAN_HEAD = "span_head."
 LARGEST_SIZE = 1 << 24  # of whatever a configuration counts
 MEMORY_SHARE, MEMORY_BASE = 2, 256 << 20  # reading a file of n bytes takes 2 n and 256 MiB at the most
+MOST_VALUES, DEEPEST = 1 << 16, 32  # in a checkpoint; those of 12 layers were seen to have 1,684 values, 7 deep
 PARTS = ("encoder.", LM_HEAD, CLASSIFICATION_HEAD, SPAN_HEAD)
 
 
@@ -52,11 +55,48 @@ def load_pickle(path: Path):
             with zipfile.ZipFile(path) as archive:
                 if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                     raise InputError(f"{path}: is compressed, as torch.save never does; unpack it and fetch it anew")
+                if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                    raise InputError(f"{path}: its tensors lie over each other, more than the file explains: refused")
         allow_namespace_in_checkpoints()  # for good: torch's own context manager would end fairseq's permission, too
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickle protocols, before the error
             # Mapped, a training checkpoint's optimizer state is never read. Files of torch < 1.6 cannot be.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+
+
+def load_training(path: Path):
+    """`load_pickle` of what a training goes on from: fairseq reads it after this, and copies what is in it.
+
+    Only the tensors' sizes are looked at. Raises InputError also if any tensor in it fails `check_stored`, or if its
+    values are nested without end.
+    """
+    content = load_pickle(path)
+    check_stored(_tensors_in(content, str(path)), str(path), MEMORY_SHARE * path.stat().st_size)  # tied have two names
+    return content
+
+
+def _tensors_in(content, source: str) -> Iterator[tuple[str, Tensor]]:
+    # Level by level. A value counts wherever it stands: a list of a list of itself is small in a file alone.
+    level, values = [("content", content)], 0
+    for depth in count():
+        inner = []
+        for name, value in level:
+            if isinstance(value, Tensor):
+                yield shown(name), value
+                continue
+            if isinstance(value, argparse.Namespace):
+                value = vars(value)
+            if isinstance(value, dict):
+                inside = value.items()
+            else:
+                inside = [(name, item) for item in value] if isinstance(value, (list, tuple, set)) else ()
+            values += len(inside)
+            if values > MOST_VALUES or depth > DEEPEST:
+                raise InputError(f"{source}: its values are nested without end, or too many for a checkpoint: refused")
+            inner += inside
+        if not inner:
+            return
+        level = inner
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -87,13 +127,15 @@ def _opened(path: Path, otherwise: str) -> Iterator[None]:
         raise InputError(f"{path}: truncated, or {otherwise}{detail}; copy it again") from error
 
 
-def check_stored(tensors: dict[str, Tensor], source: str, size: int) -> None:
+def check_stored(tensors: Iterable[tuple[str, Tensor]], source: str, size: int) -> None:
     """Raise InputError unless each of `tensors` lies whole in its file, and together they take `size` bytes at most."""
-    for name, tensor in tensors.items():
+    needed = 0
+    for name, tensor in tensors:
         plain = not (tensor.is_nested or tensor.is_quantized or tensor.is_meta) and tensor.layout is torch.strided
         if not plain or tensor.nbytes > tensor.untyped_storage().nbytes():
             raise InputError(f"{source}: {name} is no plain tensor, or larger than what is stored of it: refused")
-    if (needed := sum(tensor.nbytes for tensor in tensors.values())) > size:
+        needed += tensor.nbytes
+    if needed > size:
         raise InputError(f"{source}: its tensors would take {needed:,} bytes, more than the file explains: refused")
 
 

@@ -3,12 +3,13 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 import torch
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
+from fairseq.file_io import PathManager
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from omegaconf import II
@@ -39,6 +40,9 @@ class EncoderTaskConfig(FairseqDataclass):
     max_update: int = II("optimization.max_update")
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
+    continue_once: Optional[str] = II("checkpoint.continue_once")
+    finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
+    checkpoint_suffix: str = II("checkpoint.checkpoint_suffix")
     no_last_checkpoints: bool = II("checkpoint.no_last_checkpoints")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
     heartbeat_timeout: int = II("distributed_training.heartbeat_timeout")
@@ -92,15 +96,17 @@ class EncoderTask(FairseqTask):
         if from_checkpoint:
             return super().build_model(cfg, from_checkpoint)
         bound_waiting(self.cfg.heartbeat_timeout)
-        last = Path(self.cfg.save_dir) / LAST
-        if self.cfg.restore_file == LAST:  # another name was given on purpose
-            if not self.cfg.no_last_checkpoints:
-                same_checkpoint.settle(last.parent)
-            if last.exists():
-                self._refuse_another_training(last, cfg.pretrained)
+        last = Path(self.cfg.save_dir) / LAST.replace(".pt", f"{self.cfg.checkpoint_suffix}.pt")
+        by_default = self.cfg.restore_file == LAST  # another name was given on purpose
+        if by_default and not self.cfg.no_last_checkpoints:
+            same_checkpoint.settle(last.parent)
+        resumes = by_default and last.exists()
+        start = last if resumes else self._named_checkpoint()
+        if start is not None:
+            old = checkpoint.read_cfg(start)  # if it is hostile, it is refused here: fairseq would read it whole
+            if resumes:
+                self._refuse_another_training(last, old, cfg.pretrained)
                 self._end_what_is_done(last)
-        elif Path(self.cfg.restore_file).is_file():  # if it is hostile, it is refused here: fairseq would read it whole
-            checkpoint.read_cfg(self.cfg.restore_file)
         if not cfg.pretrained:
             logger.warning("no --pretrained: the encoder starts from random weights, and checkpoints get no tokenizer")
             return super().build_model(cfg)
@@ -113,9 +119,18 @@ class EncoderTask(FairseqTask):
         model.start_from(pretrained)
         return model
 
-    def _refuse_another_training(self, last: Path, pretrained: str | None) -> None:
+    def _named_checkpoint(self) -> Path | None:
+        """The file that fairseq goes on from where it takes none of --save-dir; None if it finds none."""
+        cfg = self.cfg
+        if cfg.restore_file != LAST:
+            named = cfg.restore_file.replace(".pt", f"{cfg.checkpoint_suffix}.pt")
+        else:
+            named = cfg.finetune_from_model if cfg.continue_once is None else cfg.continue_once
+        found = named is not None and PathManager.isfile(named)
+        return Path(PathManager.get_local_path(named)) if found else None
+
+    def _refuse_another_training(self, last: Path, old: dict[str, dict], pretrained: str | None) -> None:
         """fairseq goes on from whatever it finds in --save-dir, and the encoder that was asked for would be gone."""
-        old = checkpoint.read_cfg(last)
         compared = [("pretrained", old["model"].get("pretrained"), pretrained)]
         compared += [(name, old["task"].get(name), getattr(self.cfg, name)) for name in self.same_on_resume]
         for name, then, now in compared:
