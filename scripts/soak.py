@@ -46,11 +46,11 @@ class Sample:
     tokens: int
     cpu_seconds: float
     memory_mib: float  # proportional: a page that two processes share counts once
-    anonymous_mib: float  # of it, what is no page of a file
     handles: int
     threads: int
     processes: int
     yardstick: float = 0  # CPU seconds of a fixed piece of work
+    rest_mib: float = 0  # the least that the training's own process had since the sample before: between two steps
 
 
 class Progress:
@@ -113,18 +113,28 @@ def held(root: int) -> Iterator[None]:
 def observe(root: int, seconds: float, progress: Progress) -> Sample:
     """Sum over *root* and what it has started. Raises OSError where a process ends while it is looked at."""
     progress.read()
-    sample = Sample(round(seconds, 1), progress.updates, progress.tokens, 0, 0, 0, 0, 0, 0)
+    sample = Sample(round(seconds, 1), progress.updates, progress.tokens, 0, 0, 0, 0, 0)
     for pid in process_tree(root):
         proc = Path(f"/proc/{pid}")
         memory = dict(line.split(":") for line in (proc / "smaps_rollup").read_text().splitlines()[1:])
         after_name = (proc / "stat").read_text().rpartition(")")[2].split()
         sample.memory_mib += int(memory["Pss"].split()[0]) / 1024
-        sample.anonymous_mib += int(memory["Pss_Anon"].split()[0]) / 1024
         sample.cpu_seconds += sum(map(int, after_name[11:15])) / os.sysconf("SC_CLK_TCK")  # with children that ended
         sample.threads += int(after_name[17])
         sample.handles += len(os.listdir(proc / "fd"))
         sample.processes += 1
     return sample
+
+
+def least_memory(process: subprocess.Popen, seconds: float) -> float:
+    """The smallest resident size of a process, in MiB, within so many seconds; fewer if it ends."""
+    least, end = float("inf"), time.monotonic() + seconds
+    statm, page = Path(f"/proc/{process.pid}/statm"), os.sysconf("SC_PAGE_SIZE")
+    while time.monotonic() < end and process.poll() is None:
+        if resident := int(statm.read_text().split()[1]):  # none once it has ended
+            least = min(least, resident * page / (1 << 20))
+        time.sleep(0.02)
+    return least
 
 
 def train(out: Path, data: str, pretrained: str, minutes: float, interval: float, flags: list[str]) -> int:
@@ -141,13 +151,11 @@ def train(out: Path, data: str, pretrained: str, minutes: float, interval: float
         try:
             with tqdm(total=minutes, unit="min", bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} min{postfix}") as bar:
                 while process.poll() is None:
-                    try:
-                        process.wait(interval)
-                    except subprocess.TimeoutExpired:
-                        pass
+                    rest = least_memory(process, interval)
                     seconds = time.monotonic() - started
                     try:
                         sample = observe(process.pid, seconds, progress)
+                        sample.rest_mib = rest
                         with held(process.pid):
                             sample.yardstick = yardstick.cpu_seconds()
                     except OSError:  # it, or a worker, ended just now
@@ -164,8 +172,8 @@ def train(out: Path, data: str, pretrained: str, minutes: float, interval: float
 def read_samples(path: Path) -> list[Sample]:
     with path.open(newline="") as table:
         rows = [row for row in csv.DictReader(table, delimiter="\t") if None not in row.values()]  # whole lines
-    if rows and "yardstick" not in rows[0]:
-        sys.exit(f"soak: error: {path} has no column yardstick: it is of an older soak.py; run it again")
+    if rows and "rest_mib" not in rows[0]:
+        sys.exit(f"soak: error: {path} has no column rest_mib: it is of an older soak.py; run it again")
     return [Sample(**{field.name: field.type(row[field.name]) for field in fields(Sample)}) for row in rows]
 
 
@@ -188,7 +196,7 @@ def rate(part: list[Sample]) -> float:
 
 
 def lowest_tenth(values: list[float]) -> float:
-    """What 90 % of the values are above. Of memory that is what stays between steps; within one, its batch decides."""
+    """What 90 % of the values are above: of memory at rest, what stays once freed pages have been given back."""
     return quantiles(values, n=10, method="inclusive")[0]
 
 
@@ -199,8 +207,7 @@ def verdict(samples: list[Sample]) -> tuple[list[tuple], bool]:
     def of_parts(statistic: Callable[[list], float], name: str) -> list[float]:
         return [statistic([asdict(sample)[name] for sample in part]) for part in parts]
 
-    memory, anonymous = (of_parts(lowest_tenth, name) for name in ("memory_mib", "anonymous_mib"))
-    highest = of_parts(max, "memory_mib")
+    memory, highest = of_parts(lowest_tenth, "rest_mib"), of_parts(max, "memory_mib")
     handles, threads = (of_parts(median, name) for name in ("handles", "threads"))
     # Rates are means over tokens; so is the yardstick's, as there is one sample an update.
     rates, yards = [rate(part) for part in parts], of_parts(fmean, "yardstick")
@@ -208,7 +215,6 @@ def verdict(samples: list[Sample]) -> tuple[list[tuple], bool]:
     change = f"{MEMORY_LIMIT:.0%} up or down"
     rows = [
         ("memory at rest, MiB", memory, change, abs(memory[3] / memory[0] - 1) <= MEMORY_LIMIT),
-        ("of it anonymous, MiB", anonymous, change, abs(anonymous[3] / anonymous[0] - 1) <= MEMORY_LIMIT),
         ("memory at its highest, MiB", highest, "", True),
         ("open file handles", handles, "no more", handles[3] <= handles[0]),
         ("threads", threads, "no more", threads[3] <= threads[0]),
@@ -240,7 +246,7 @@ def draw(samples: list[Sample], path: Path) -> None:
     minutes = [sample.seconds / 60 for sample in samples]
     figure, axes = plots.plt.subplots(3, 1, figsize=(7, 7), sharex=True, layout="constrained")
     axes[0].plot(minutes, [sample.memory_mib for sample in samples], label="all")
-    axes[0].plot(minutes, [sample.anonymous_mib for sample in samples], label="anonymous")
+    axes[0].plot(minutes, [sample.rest_mib for sample in samples], label="at rest")
     axes[0].set_ylabel("memory, MiB")
     axes[0].legend(frameon=False)
     axes[1].plot(minutes, [sample.handles for sample in samples], label="file handles")
