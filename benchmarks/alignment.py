@@ -74,8 +74,7 @@ def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], thr
     """Answer ("step", order, number) with seconds, ("loss",) with the first batch's, at last ("memory",) with MiB."""
     sys.modules.setdefault("torchaudio", None)  # imported wherever it is installed, and it may not load
     torch.set_num_threads(threads)
-    if name == OURS:
-        keep_heap_small()  # as the task does
+    keep_heap_small()  # as training does, and for all sides alike
     from alignment_sides import SIDES
 
     if name.startswith("transformers"):

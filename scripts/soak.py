@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median, quantiles
@@ -179,7 +179,13 @@ def read_samples(path: Path) -> list[Sample]:
 
 def quarters(samples: list[Sample]) -> list[list[Sample]]:
     """The updates after the warm-up in four equal parts, of three samples or more each; one sample an update."""
-    samples = list({sample.updates: sample for sample in samples if sample.updates}.values())
+    last: dict[int, Sample] = {}
+    for sample in samples:
+        if before := last.get(sample.updates):  # its rest may have been met by an earlier sample
+            sample = replace(sample, rest_mib=min(before.rest_mib, sample.rest_mib))
+        last[sample.updates] = sample
+    last.pop(0, None)
+    samples = list(last.values())
     parts = [[] for _ in range(4)]
     for sample in samples:  # a training that went on from another's checkpoint counts from there
         share = (sample.updates - samples[0].updates) / max(1, samples[-1].updates - samples[0].updates)

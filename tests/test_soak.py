@@ -70,6 +70,11 @@ def test_samples_within_one_update_count_once():
     assert len(sum(soak.quarters(stuck), [])) <= 240 and soak.verdict(stuck)[0][0][1][3] == 700
 
 
+def test_a_rest_counts_in_whichever_sample_of_an_update_it_was_met():
+    halves = [half for sample in samples() for half in (sample, replace(sample, rest_mib=2000))]
+    assert soak.verdict(halves)[0][0][1] == [700, 700, 700, 700]
+
+
 def test_a_training_that_went_on_counts_from_there():
     later = [replace(sample, updates=sample.updates + 9000) for sample in samples()]
     assert soak.verdict(later) == soak.verdict(samples())
