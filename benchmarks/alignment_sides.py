@@ -4,6 +4,7 @@ All start from the same random weights, with the same dropout, clipping and lear
 """
 
 import copy
+from abc import ABC, abstractmethod
 from types import SimpleNamespace
 
 import torch
@@ -60,7 +61,7 @@ def our_model(shape: BertShape) -> PPAModel:
     return model
 
 
-class Transformers:
+class Transformers(ABC):
     """What both of its sides share: a `BertForMaskedLM`, a projection head, their momentum copies and a queue."""
 
     def __init__(self, shape: BertShape, attention: str, fused: bool):
@@ -89,11 +90,13 @@ class Transformers:
         first = encoder(**padded(packed)).last_hidden_state[:, 0]  # (N, C)
         return F.normalize(projection(first), dim=-1)
 
+    @abstractmethod
     def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """Of TLM, on average over the masked places."""
 
+    @abstractmethod
     def follow(self) -> None:
-        raise NotImplementedError
+        """The momentum copies' step."""
 
     def loss(self, batch: dict) -> torch.Tensor:
         return self.loss_and_key(batch)[0]

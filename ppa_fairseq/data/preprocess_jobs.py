@@ -1,5 +1,6 @@
 """What `ppa binarize` has to do: text files, each to become an indexed dataset, and those that belong together."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +26,7 @@ class TextFile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(ABC):
     """The text *name* in the folder *text*: files by split that are line by line of one another."""
 
     text: Path
@@ -34,15 +35,17 @@ class Job:
     destination: Path
 
     @property
+    @abstractmethod
     def splits(self) -> list[str]:
-        raise NotImplementedError
+        """Those that the text has."""
 
+    @abstractmethod
     def files(self, split: str) -> list[TextFile]:
-        raise NotImplementedError
+        """Of one split."""
 
+    @abstractmethod
     def dictionary_copy(self, file: TextFile) -> Path:
         """Where the dictionary of an output of `files` shall lie."""
-        raise NotImplementedError
 
     def all_files(self) -> list[TextFile]:
         """Those of all splits. Raises InputError if one is missing."""

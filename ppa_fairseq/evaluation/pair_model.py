@@ -1,5 +1,6 @@
 """A head at work on sequences of two texts: what classifying, answering questions and filling in masks share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ from ppa_fairseq.tokenizer import build_tokenizer, symbols
 from ppa_fairseq.weights import Checkpoint, no_values, part
 
 
-class PairModel:
+class PairModel(ABC):
     """Encoder, head and tokenizer of one checkpoint, in fp32; subclasses say which head.
 
     Args:
@@ -58,8 +59,9 @@ class PairModel:
         self.max_length = max_length
         self.batch_tokens = batch_tokens
 
+    @abstractmethod
     def new_head(self, model: Checkpoint) -> nn.Module:
-        raise NotImplementedError
+        """A head of the sizes of *model*, whose weights it is about to get."""
 
     def pack(self, sequences: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict:
         """A packed batch, on the model's device, of sequences as the layout lays them: token ids and token types."""
