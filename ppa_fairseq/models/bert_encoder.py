@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.dropout import Dropout
@@ -150,7 +151,13 @@ class BertLayer(nn.Module):
         if places is not None:
             hidden = hidden[places]
         hidden = self.self_attn_layer_norm(hidden + self.dropout(attended))
-        return self.final_layer_norm(hidden + self.dropout(self.fc2(F.gelu(self.fc1(hidden)))))
+        wide = self.fc1(hidden)  # (T, F)
+        # GELU is done over in the backward pass: it takes little time, and its output is as large as its input.
+        fed = checkpoint(self._narrow, wide, use_reentrant=False, preserve_rng_state=False)
+        return self.final_layer_norm(hidden + self.dropout(fed))
+
+    def _narrow(self, wide: Tensor) -> Tensor:
+        return self.fc2(F.gelu(wide))
 
 
 class SelfAttention(nn.Module):

@@ -9,8 +9,9 @@ import functools
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from ppa_fairseq.models.dropout import dropout as fast_dropout
+from ppa_fairseq.models.dropout_attention import DropoutAttention
 
 # On the CPU, where padding costs time and a call little, lengths within a group differ by less than this.
 CPU_GROUP_WIDTH = 8
@@ -148,7 +149,7 @@ class Layout:
 
     def pad(self, packed: Tensor) -> list[Tensor]:
         """(rows, …) -> each group's (N, L, …), zeros where nothing is."""
-        padded = packed.new_zeros(self.total, *packed.shape[1:]).index_copy(0, self.slots, packed)
+        padded = _Spread.apply(packed, self.slots, self.total)
         parts = zip(padded.split(self.sizes), self.shapes, strict=True)
         return [part.unflatten(0, shape) for part, shape in parts]
 
@@ -157,12 +158,23 @@ class Layout:
         return torch.cat([group.flatten(0, 1) for group in groups]).index_select(0, self.slots)
 
 
+class _Spread(torch.autograd.Function):
+    """`index_copy` of *rows* into zeros. Torch's own would keep them for the backward pass, which has no use for them."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, slots: Tensor, total: int) -> Tensor:
+        ctx.save_for_backward(slots)
+        return rows.new_zeros(total, *rows.shape[1:]).index_copy_(0, slots, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (slots,) = ctx.saved_tensors
+        return gradient.index_select(0, slots), None, None
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
     """softmax(query keyᵀ / √D) value, (N, H, Q, D) and twice (N, H, L, D); `mask` (N, 1, 1, L) is True at real keys."""
     if dropout == 0 or query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-    # With dropout, SDPA on the CPU falls back to a path slower than writing it out.
-    scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)  # (N, H, Q, L)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return fast_dropout(scores.softmax(-1), dropout, training=True) @ value
+    return DropoutAttention.apply(query, key, value, mask, dropout)
