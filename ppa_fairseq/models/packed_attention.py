@@ -159,7 +159,7 @@ class Layout:
 
 
 class _Spread(torch.autograd.Function):
-    """`index_copy` of *rows* into zeros. Torch's own would keep them for the backward pass, which has no use for them."""
+    """`index_copy` of *rows* into zeros. Torch's own keeps them for the backward pass in vain."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, slots: Tensor, total: int) -> Tensor:
