@@ -45,7 +45,7 @@ def test_a_layer_keeps_what_it_needs_and_no_more():
     # first one's output; the feed-forward layer before GELU; and two bytes for each draw of a dropout.
     layer = rows * (1 + 3 + 1 + 2 + 1) + tokens * SHAPE.ffn_dim + 2 * rows // 2
     attended = sum(length**2 for length in LENGTHS) * SHAPE.heads
-    layer += attended + attended // 2  # probabilities and draws
+    layer += attended // 2  # draws
     more = encoder()
     more.layers.append(bert_encoder.BertLayer(SHAPE).train())
     found = kept_bytes(more) - kept_bytes(encoder())  # of one layer

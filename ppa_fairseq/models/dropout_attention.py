@@ -1,7 +1,7 @@
 """Attention with dropout on the CPU, where torch's own leaves its fast path: written out, forward and backward.
 
-Autograd would keep the probabilities, the mask and their product; here the probabilities and the draws are kept, the
-draws in two bytes each, and the product is made again.
+Autograd would keep the probabilities, the mask and their product. Here the draws alone are kept, in two bytes each; the
+rest is made again from query and key.
 """
 
 import torch
@@ -23,12 +23,9 @@ class DropoutAttention(torch.autograd.Function):
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float) -> Tensor:
         # Products make contiguous copies anyway; kept, they let go of the padded tensor that these are views of.
         query, key, value = query * query.size(-1) ** -0.5, key.contiguous(), value.contiguous()
-        scores = query @ key.mT  # (N, H, Q, L)
-        if mask is not None:
-            scores.masked_fill_(~mask, float("-inf"))
-        probabilities = scores.softmax(-1)
-        draws = draw(scores.shape)
-        ctx.save_for_backward(query, key, value, probabilities, draws)
+        probabilities = _probabilities(query, key, mask)
+        draws = draw(probabilities.shape)
+        ctx.save_for_backward(query, key, value, mask, draws)
         ctx.p = p
         return drop(probabilities, draws, p) @ value
 
@@ -36,9 +33,18 @@ class DropoutAttention(torch.autograd.Function):
     @once_differentiable
     @custom_bwd(device_type="cpu")
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, probabilities, draws = ctx.saved_tensors
+        query, key, value, mask, draws = ctx.saved_tensors
+        probabilities = _probabilities(query, key, mask)
         of_value = drop(probabilities, draws, ctx.p).mT @ gradient
         of_scores = drop(gradient @ value.mT, draws, ctx.p).mul_(probabilities)  # of the softmax so far
         of_scores -= probabilities * of_scores.sum(-1, keepdim=True)
         of_query = (of_scores @ key).mul_(query.size(-1) ** -0.5)
         return of_query, of_scores.mT @ query, of_value, None, None
+
+
+def _probabilities(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """(N, H, Q, L), of a query that is divided by √D already."""
+    scores = query @ key.mT
+    if mask is not None:
+        scores.masked_fill_(~mask, float("-inf"))
+    return scores.softmax(-1)
