@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import reader_checks  # noqa: E402
+import reader_seeds  # noqa: E402
 from fuzz_readers import NAMES, edit  # noqa: E402
 
 
@@ -55,7 +56,7 @@ def test_a_check_notices_pairs_that_are_not_counted(monkeypatch):
 
     monkeypatch.setattr(reader_checks, "read_batches", lossy)
     with pytest.raises(AssertionError):
-        reader_checks.check_bitext(*reader_checks.bitext_seeds()[0])
+        reader_checks.check_bitext(*reader_seeds.bitext_seeds()[0])
 
 
 def test_a_check_notices_a_message_that_no_terminal_should_show():
@@ -67,7 +68,7 @@ def test_a_check_notices_a_message_that_no_terminal_should_show():
 @pytest.mark.parametrize("kind", ["single", "pair"])
 def test_a_template_of_a_symbol_that_is_not_there_is_told(kind):
     """Found by such a file: the library panics at the first sentence."""
-    content = dict(reader_checks.tokenizer_seeds())["tokenizer.json"].decode()
+    content = dict(reader_seeds.tokenizer_seeds())["tokenizer.json"].decode()
     layout = json.loads(content)
     layout["post_processor"][kind][-1]["SpecialToken"]["id"] = "_SEP]"
     assert reader_checks.check_tokenizer("tokenizer.json", content.encode())
@@ -76,13 +77,13 @@ def test_a_template_of_a_symbol_that_is_not_there_is_told(kind):
 
 def test_a_sign_that_no_terminal_shows_is_escaped():
     """Found by such a file: the library's message repeats it."""
-    content = dict(reader_checks.tokenizer_seeds())["tokenizer.json"]
+    content = dict(reader_seeds.tokenizer_seeds())["tokenizer.json"]
     assert not reader_checks.check_tokenizer("tokenizer.json", content.replace(b'"1.0"', '"\u200b1.0"'.encode()))
 
 
 def test_an_unknown_symbol_that_is_not_there_is_told():
     """Found by such a file: the library raises at the first unknown word."""
-    content = dict(reader_checks.tokenizer_seeds())["tokenizer.json"]
+    content = dict(reader_seeds.tokenizer_seeds())["tokenizer.json"]
     assert content.count(b'"unk_token":"[UNK]"') == 1
     changed = content.replace(b'"unk_token":"[UNK]"', b'"unk_token":"[UNK"')
     assert not reader_checks.check_tokenizer("tokenizer.json", changed)
@@ -90,7 +91,7 @@ def test_an_unknown_symbol_that_is_not_there_is_told():
 
 def test_a_long_symbol_is_cut_in_the_message():
     """Found by such a file: vocab.txt and tokenizer.json disagree about it."""
-    content = dict(reader_checks.tokenizer_seeds())["tokenizer.json"]
+    content = dict(reader_seeds.tokenizer_seeds())["tokenizer.json"]
     assert not reader_checks.check_tokenizer("tokenizer.json", content.replace(b'"a"', b'"%s"' % (b"a" * 2000)))
 
 
@@ -102,7 +103,7 @@ def test_a_damaged_table_of_characters_is_told(table):
     """Found by such files: the library raises a bare Exception, or panics at the first text with such a character."""
     from sentencepiece import sentencepiece_model_pb2
 
-    name, content = reader_checks.tokenizer_seeds()[-1]
+    name, content = reader_seeds.tokenizer_seeds()[-1]
     model = sentencepiece_model_pb2.ModelProto.FromString(content)
     assert model.normalizer_spec.precompiled_charsmap
     model.normalizer_spec.precompiled_charsmap = table
