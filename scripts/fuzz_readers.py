@@ -26,7 +26,8 @@ from random import Random
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 
-NAMES = ("bitext", "nli", "squad", "predictions", "dictionary", "tokenizer", "config", "model")
+NAMES = ("bitext", "nli", "squad", "predictions", "dictionary", "tokenizer", "config", "model",
+         "lines", "words", "gold", "checkpoint", "indexed")  # fmt: skip
 HANG = 30  # seconds
 # What breaks readers: line ends, odd spaces, control characters, other encodings, halves of characters, specials.
 FRAGMENTS = [

@@ -10,14 +10,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+import checkpoint_checks
+import indexed_checks
+import line_checks
 import reader_seeds
-from reader_files import FILE_SEPARATOR, SYMBOLS, folder, lines_of, place, refused, tokenizer_texts, unpacked
+from reader_files import (
+    FILE_SEPARATOR,
+    SYMBOLS,
+    Pairs,
+    folder,
+    is_utf16,
+    lines_of,
+    place,
+    refused,
+    tokenizer_texts,
+    unpacked,
+)
 
 from ppa_fairseq import tokenizer
 from ppa_fairseq.commands.evaluate_qa import read_texts
 from ppa_fairseq.data.bitext_encoder import PairEncoder
 from ppa_fairseq.data.bitext_filters import LengthLimits, read_batches
-from ppa_fairseq.data.bitext_reader import MAX_LINE, UTF16_MARKS, parse_bitext
+from ppa_fairseq.data.bitext_reader import MAX_LINE, parse_bitext
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.nli_encoder import RowBatch, RowEncoder
 from ppa_fairseq.data.nli_reader import NAMES, NEEDED, NO_CONSENSUS, NLIFile
@@ -54,7 +68,7 @@ def check_bitext(name: str, content: bytes) -> bool:
     try:
         rows = list(parse_bitext(f"de-en={','.join(map(str, paths))}").rows())
     except InputError as error:
-        sound = None not in counts and len(set(counts)) == 1 and not any(text.startswith(UTF16_MARKS) for text in texts)
+        sound = None not in counts and len(set(counts)) == 1 and not any(map(is_utf16, texts))
         assert len(contents) == 1 or not sound, f"two files of equal length refused: {error}"
         return refused(error)
     assert [len(rows)] * len(counts) == counts
@@ -114,13 +128,6 @@ def check_squad(name: str, content: bytes) -> bool:
     for example in encoded.examples:
         assert 0 <= example.span[0] <= example.span[1] < len(encoded.contexts[example.context])
     return True
-
-
-class Pairs(list):
-    """A JSON object as its (key, value) pairs."""
-
-    def all(self, key: str) -> list:
-        return [value for name, value in self if name == key]
 
 
 def check_predictions(name: str, content: bytes) -> bool:
@@ -210,4 +217,9 @@ READERS = {
     "tokenizer": Reader(check_tokenizer, reader_seeds.tokenizer_seeds),
     "config": Reader(check_config, reader_seeds.config_seeds),
     "model": Reader(check_model, reader_seeds.model_seeds),
+    "lines": Reader(line_checks.check_lines, reader_seeds.lines_seeds),
+    "words": Reader(line_checks.check_words, reader_seeds.words_seeds),
+    "gold": Reader(line_checks.check_gold, reader_seeds.gold_seeds),
+    "checkpoint": Reader(checkpoint_checks.check_checkpoint, reader_seeds.checkpoint_seeds),
+    "indexed": Reader(indexed_checks.check_indexed, reader_seeds.indexed_seeds),
 }

@@ -3,10 +3,12 @@
 import gzip
 import lzma
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 
+from ppa_fairseq.data.bitext_reader import UTF16_MARKS
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.families import BERT
 
@@ -15,6 +17,7 @@ SYMBOLS = [*BERT.specials, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
 FILE_SEPARATOR = b"\x1c"  # between the two files of a pair, in the one string of bytes that a check takes
 LONGEST_MESSAGE = 1000
 BOM = b"\xef\xbb\xbf"
+GOLD_SIZES = ((3, 2), (4, 5), (1, 1), (12, 10))  # words of the sentence pairs that a gold standard is checked with
 
 
 @cache
@@ -42,6 +45,17 @@ def refused(error: InputError) -> bool:
     return False
 
 
+def as_expected(found: Callable[[], object], expected: object) -> bool:
+    """Whether *found* reads; it must give what is *expected*, and refuse where that is None alone."""
+    try:
+        read = found()
+    except InputError as error:
+        assert expected is None, f"a sound file refused: {error}"
+        return refused(error)
+    assert read == expected, "not what the file holds" if expected is not None else "read, and should not have been"
+    return True
+
+
 def unpacked(name: str, content: bytes) -> bytes | None:
     """The content without .gz or .xz; None if it is damaged."""
     opener = {".gz": gzip.open, ".xz": lzma.open}.get(Path(name).suffix)
@@ -54,3 +68,14 @@ def unpacked(name: str, content: bytes) -> bytes | None:
 def lines_of(content: bytes) -> list[bytes]:
     lines = content.removeprefix(BOM).split(b"\n")
     return lines[:-1] if lines[-1] == b"" else lines
+
+
+def is_utf16(content: bytes) -> bool:
+    return content.removeprefix(BOM).startswith(UTF16_MARKS)
+
+
+class Pairs(list):
+    """A JSON object as its (key, value) pairs."""
+
+    def all(self, key: str) -> list:
+        return [value for name, value in self if name == key]
