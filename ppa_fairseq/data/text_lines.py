@@ -12,6 +12,7 @@ def text_lines(path: Path) -> Iterator[str]:
     number = 0
     for number, line in enumerate(LineReader(path), 1):
         try:
+            line = line.removesuffix(b"\r")
             text = line.decode()
         except UnicodeDecodeError as error:
             raise InputError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file") from None
@@ -19,6 +20,6 @@ def text_lines(path: Path) -> Iterator[str]:
             raise InputError(f"{path}:{number}: an empty line; remove it")
         if len(line) > MAX_LINE:
             raise InputError(f"{path}:{number}: a line of over {MAX_LINE} bytes; split it into sentences")
-        yield text.removesuffix("\r")
+        yield text
     if number == 0:
         raise InputError(f"{path}: the file is empty")

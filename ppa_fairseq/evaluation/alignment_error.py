@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from ppa_fairseq.data.bitext_reader import LineReader
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.data.bitext_reader import MAX_LINE, LineReader
+from ppa_fairseq.errors import InputError, shown
 
 LINK = re.compile(r"(\d{1,9})([-p])(\d{1,9})")
 Link = tuple[int, int]  # numbers of a source and a target word, from 0
@@ -58,14 +58,16 @@ def read_gold(path: Path, base: int, sizes: Iterable[tuple[int, int]]) -> list[G
     *sizes* are the numbers of words of each pair's two sentences.
 
     Raises:
-        InputError: not as many lines as pairs, something that is no link, a word that its sentence does not have, no
-            sure link at all.
+        InputError: not as many lines as pairs, a line too long to be one, something that is no link, a word that its
+            sentence does not have, no sure link at all.
     """
     gold = []
     for number, (line, size) in enumerate(zip_longest(LineReader(path), sizes), 1):
         if line is None or size is None:
             more, less = ("pairs", "lines") if line is None else ("lines", "pairs")
             raise InputError(f"{path}: {number - 1} {less}, but more {more}: the gold must have a line for each pair")
+        if len(line) > MAX_LINE:
+            raise InputError(f"{path}:{number}: a line of over {MAX_LINE} bytes; expected links i-j and ipj")
         gold.append(read_links(line.decode("ascii", "replace"), base, size, f"{path}:{number}"))
     if not any(links.sure for links in gold):
         raise InputError(f"{path}: no sure link (i-j) in it, so there is no recall and no error rate")
@@ -77,7 +79,7 @@ def read_links(line: str, base: int, size: Sequence[int], where: str) -> Gold:
     for cell in line.split():
         match = LINK.fullmatch(cell)
         if match is None:
-            raise InputError(f"{where}: {cell!r} is no link; expected i-j (sure) or ipj (possible)")
+            raise InputError(f"{where}: {shown(cell)} is no link; expected i-j (sure) or ipj (possible)")
         source, target = int(match[1]) - base, int(match[3]) - base
         if min(source, target) < 0 or source >= size[0] or target >= size[1]:
             raise InputError(
