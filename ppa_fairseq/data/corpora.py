@@ -71,16 +71,19 @@ def _check_index(path: str) -> None:
         header = file.read(HEADER.size)
     if len(header) < HEADER.size:
         raise ValueError("the .idx is too short")
-    magic, version, _, rows = HEADER.unpack(header)
+    magic, version, code, rows = HEADER.unpack(header)
     if magic != indexed_dataset.MMapIndexedDataset.Index._HDR_MAGIC or version != 1:
         raise ValueError("the .idx is none")
+    dtype = np.dtype(indexed_dataset._code_to_dtype.get(code, float))
+    if not np.can_cast(dtype, np.int64):
+        raise ValueError("the rows of the .idx are no ids")
     if index.stat().st_size != HEADER.size + rows * (4 + 8):
         raise ValueError(f"the .idx has another length than that of {rows:,} rows")
     sizes = np.fromfile(index, np.int32, rows, offset=HEADER.size)
     starts = np.fromfile(index, np.int64, rows, offset=HEADER.size + sizes.nbytes)
-    width, rest = divmod(size, max(int(sizes.sum(dtype=np.int64)), 1))  # bytes of an id
-    ends = np.cumsum(sizes, dtype=np.int64) * width
-    if not rows or rest or (sizes < 0).any() or starts[0] or (starts[1:] != ends[:-1]).any():
+    ends = np.cumsum(sizes, dtype=np.int64) * dtype.itemsize
+    whole = rows and size and starts[0] == 0 and ends[-1] == size and (starts[1:] == ends[:-1]).all()
+    if not whole or (sizes < 0).any():
         raise ValueError(f"its {rows:,} rows are not the {size:,} bytes of the .bin")
 
 

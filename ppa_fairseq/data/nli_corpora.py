@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from fairseq.data import Dictionary
-from fairseq.data.indexed_dataset import best_fitting_int_dtype
 
 from ppa_fairseq.data.corpora import open_indexed
 from ppa_fairseq.data.dictionary import WordPieceDictionary
@@ -69,7 +68,7 @@ def _load(folder: Path, split: str, language: str, labels: Dictionary) -> NLICor
         raise InputError(f"{folder}, {split}: empty; {HOW_TO_PREPARE}")
     if (label.sizes != 2).any():
         raise InputError(f"{folder}/label/{split}: row {np.argmax(label.sizes != 2) + 1} is not one label")
-    ids = np.fromfile(f"{folder}/label/{split}.bin", dtype=best_fitting_int_dtype(len(labels)))
+    ids = np.fromfile(f"{folder}/label/{split}.bin", dtype=label._index.dtype)
     classes = ids.reshape(-1, 2)[:, 0].astype(np.int64) - labels.nspecial  # (rows,), without the end of each row
     if (unknown := np.flatnonzero((classes < 0) | (classes >= len(labels) - labels.nspecial))).size:
         raise InputError(

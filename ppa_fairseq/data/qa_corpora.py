@@ -1,6 +1,5 @@
 """Binarized question answering of a data-bin folder, as `ppa prepare-qa` writes it."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,8 @@ import numpy as np
 from ppa_fairseq.data.corpora import open_indexed
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.qa_dataset import QACorpus
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, shown
+from ppa_fairseq.strict_json import read_object
 
 HOW_TO_PREPARE = "prepare it with `ppa prepare-qa` or scripts/prepare_mlqa.sh"
 
@@ -26,13 +26,13 @@ def load_dictionary(folder: str) -> WordPieceDictionary:
 
 
 def window_sizes(folder: str) -> tuple[int, int]:
-    """Maximum length and doc stride that the data was prepared for."""
+    """Maximum length and doc stride that the data was prepared for. Raises InputError if qa.json does not tell them."""
     path = Path(folder) / "qa.json"
-    try:
-        meta = json.loads(path.read_text("utf-8"))
-        return int(meta["max_length"]), int(meta["doc_stride"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__}: {error}); {HOW_TO_PREPARE}") from None
+    meta = read_object(path, HOW_TO_PREPARE)
+    for name in ("max_length", "doc_stride"):
+        if type(meta.get(name)) is not int:
+            raise InputError(f"{path}: {name} is {shown(meta.get(name))}, no number of WordPieces; {HOW_TO_PREPARE}")
+    return meta["max_length"], meta["doc_stride"]
 
 
 def load_qa(folder: str, split: str, languages: list[str]) -> list[QACorpus]:
@@ -49,7 +49,7 @@ def load_qa(folder: str, split: str, languages: list[str]) -> list[QACorpus]:
 def _load(folder: Path, split: str):
     question, context, answer = (open_indexed(f"{folder}/{split}.{part}") for part in ("question", "context", "answer"))
     try:
-        ids = (folder / f"{split}.ids.txt").read_text("utf-8").split("\n")[:-1]
+        ids = (folder / f"{split}.ids.txt").read_bytes().decode().split("\n")[:-1]  # an id may hold a \r
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{folder}/{split}.ids.txt: cannot be read ({error}); {HOW_TO_PREPARE}") from None
     if not len(question) == len(context) == len(answer) == len(ids):
@@ -61,7 +61,9 @@ def _load(folder: Path, split: str):
         raise InputError(f"{folder}, {split}: no question; {HOW_TO_PREPARE}")
     if len(set(ids)) < len(ids):
         raise InputError(f"{folder}/{split}.ids.txt: an id stands twice; {HOW_TO_PREPARE} again")
+    if (answer.sizes != 2).any():
+        raise InputError(f"{folder}, {split}: the answer of row {np.argmax(answer.sizes != 2) + 1} is no span")
     spans = np.stack([answer[row].numpy() for row in range(len(ids))])  # (rows, 2)
-    if (wrong := (spans[:, 0] > spans[:, 1]) | (spans[:, 1] >= context.sizes - 1)).any():
+    if (wrong := (spans[:, 0] < 0) | (spans[:, 0] > spans[:, 1]) | (spans[:, 1] >= context.sizes - 1)).any():
         raise InputError(f"{folder}, {split}: the answer of row {np.argmax(wrong) + 1} is not in its context")
     return question, context, spans, ids
