@@ -13,7 +13,7 @@ from ppa_fairseq import huggingface
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import LARGEST_TEXT, atomic_path
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
-from ppa_fairseq.tokenizer import build_tokenizer
+from ppa_fairseq.tokenizer import build_tokenizer, symbols
 from ppa_fairseq.weights import (
     PARTS,
     Checkpoint,
@@ -46,7 +46,8 @@ def read(path: str | Path) -> Checkpoint:
     """Read a fairseq checkpoint, a folder of `ppa import-hf` or a Hugging Face folder.
 
     Of a training checkpoint only the (query) encoder, the heads and their labels are read. Raises InputError if it is
-    missing, truncated, foreign or holds code, or if a tensor is missing or has the wrong shape.
+    missing, truncated, foreign or holds code, if a tensor is missing or has the wrong shape, or if its tokenizer is of
+    another model.
     """
     path = Path(path)
     if (path / MODEL_FILE).is_file():
@@ -84,6 +85,8 @@ def read(path: str | Path) -> Checkpoint:
     check_state(state, shape, str(path), labels)
     if "tokenizer" not in task_state:
         raise InputError(f"{path}: has no tokenizer, as it was trained without --pretrained; give it one from there")
+    if texts:
+        symbols(texts, str(path), shape.vocab_size)  # or a text would have ids without an embedding
     return Checkpoint(shape, state, texts, model_cfg.get("pooling"), labels, left_behind=left)
 
 

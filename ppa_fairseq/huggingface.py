@@ -217,12 +217,7 @@ def _untie(tensors: dict[str, Tensor], source: Path, layout: Layout) -> None:
 def _read_tokenizer(folder: Path, shape: BertShape, layout: Layout) -> dict[str, str]:
     """The tokenizer's files, complete, of the same family, with one symbol for each word embedding."""
     texts = complete(read_files(folder), str(folder), shape.max_positions - shape.position_offset)
-    found = symbols(texts, str(folder))
-    if len(found) != shape.vocab_size:
-        raise InputError(
-            f"{folder}: the vocabulary has {len(found)} entries and the word embeddings {shape.vocab_size} rows; "
-            "take vocabulary and weights from the same model"
-        )
+    found = symbols(texts, str(folder), shape.vocab_size)
     family = family_of(found)
     if family is not layout.family:
         raise InputError(

@@ -175,10 +175,11 @@ def lowers_case(tokenizer: Tokenizer) -> bool:
     return tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str("A") == "a"
 
 
-def symbols(texts: dict[str, str], source: str) -> list[str]:
+def symbols(texts: dict[str, str], source: str, rows: int | None = None) -> list[str]:
     """The vocabulary in id order, added tokens included; white space in an entry, at which fairseq cuts, as \\u0085.
 
-    Raises InputError if vocab.txt and tokenizer.json disagree or an id has no symbol.
+    Raises InputError if vocab.txt and tokenizer.json disagree, an id has no symbol, or the model's word embeddings have
+    other than *rows*.
     """
     listed = dict(enumerate(_lines(texts.get("vocab.txt", ""))))
     for symbol, index in build_tokenizer(texts, source).get_vocab(with_added_tokens=True).items():
@@ -190,6 +191,11 @@ def symbols(texts: dict[str, str], source: str) -> list[str]:
     gap = next((index for index in range(len(listed)) if index not in listed), None)
     if gap is not None:
         raise InputError(f"{source}: no symbol has the id {gap}; add the model's vocab.txt")
+    if rows not in (None, len(listed)):
+        raise InputError(
+            f"{source}: the vocabulary has {len(listed)} entries and the word embeddings {rows} rows; "
+            "take vocabulary and weights from the same model"
+        )
     return [WHITE_SPACE.sub(lambda found: f"\\u{ord(found[0]):04x}", listed[index]) for index in range(len(listed))]
 
 

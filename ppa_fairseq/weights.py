@@ -57,6 +57,8 @@ def load_pickle(path: Path):
                     raise InputError(f"{path}: is compressed, as torch.save never does; unpack it and fetch it anew")
                 if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
                     raise InputError(f"{path}: its tensors lie over each other, more than the file explains: refused")
+                for member in archive.infolist():
+                    archive.open(member).close()  # is it where it should be? torch does not look, where it maps
         allow_namespace_in_checkpoints()  # for good: torch's own context manager would end fairseq's permission, too
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickle protocols, before the error
@@ -116,7 +118,7 @@ def _opened(path: Path, otherwise: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        if unsafe := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        if unsafe := re.search(r"GLOBAL ([\w.]{1,80})", str(error)):
             raise InputError(
                 f"{path}: holds a Python object ({unsafe[1]}) beside its weights, and no file's code is run; "
                 "re-save it as safetensors where you trust it"
@@ -147,8 +149,8 @@ def check_sizes(shape: BertShape, tensors: int, source: str) -> None:
         else:
             fits = type(value) is int and (name != "position_offset") <= value <= LARGEST_SIZE
         if not fits:
-            shown = value if isinstance(value, (int, float)) else type(value).__name__
-            raise InputError(f"{source}: {name} is {shown}, which is no size of an encoder; copy the file again")
+            told = shown(value) if isinstance(value, (int, float)) else type(value).__name__
+            raise InputError(f"{source}: {name} is {told}, which is no size of an encoder; copy the file again")
     if shape.layers > tensors:
         raise InputError(
             f"{source}: {tensors} tensors are not {shape.layers:,} layers, as its configuration has it; take weights "
@@ -210,4 +212,4 @@ def check_state(state: dict[str, Tensor], shape: BertShape, source: str, labels:
         if not tensor.sum(dtype=torch.float64).isfinite():
             raise InputError(f"{source}: {name} holds NaN or infinity; take an earlier checkpoint")
     if surplus := sorted(state.keys() - expected.keys()):
-        raise InputError(f"{source}: {surplus[0]} has no place in an encoder of {shape.layers} layers")
+        raise InputError(f"{source}: {shown(surplus[0])} has no place in an encoder of {shape.layers} layers")

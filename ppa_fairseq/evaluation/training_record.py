@@ -1,9 +1,11 @@
 """What a checkpoint tells of its training: on which languages, and by which rule it was chosen."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from ppa_fairseq.checkpoint import MODEL_FILE, as_dict, scalars
+from ppa_fairseq.errors import InputError
 from ppa_fairseq.weights import load_pickle
 
 
@@ -37,20 +39,35 @@ class TrainingRecord:
 
 
 def read_record(path: Path) -> TrainingRecord | None:
-    """The record in a checkpoint of `fairseq-train`; None for an import and for a Hugging Face folder."""
+    """The record in a checkpoint of `fairseq-train`; None for an import and for a Hugging Face folder.
+
+    What is no text on one line, or no finite number, counts as not said. Raises InputError if it is no checkpoint.
+    """
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
         return None
     content = load_pickle(file)
-    cfg = as_dict(content["cfg"])
-    task, rule, state = (scalars(part) for part in (cfg.get("task"), cfg.get("checkpoint"), content.get("extra_state")))
+    try:
+        cfg = as_dict(content["cfg"])
+        parts = cfg.get("task"), cfg.get("checkpoint"), content.get("extra_state")
+        task, rule, state = map(scalars, parts)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{file}: no checkpoint of fairseq ({error}); give another") from error
     if not rule:
         return None
     return TrainingRecord(
-        task.get("train_langs"),
+        _text(task.get("train_langs")),
         task.get("code_switch"),
-        rule.get("best_checkpoint_metric"),
+        _text(rule.get("best_checkpoint_metric")),
         rule.get("maximize_best_checkpoint_metric"),
-        state.get("val_loss"),
-        state.get("best"),
+        _number(state.get("val_loss")),
+        _number(state.get("best")),
     )
+
+
+def _text(value) -> str | None:
+    return value if isinstance(value, str) and value.isprintable() else None
+
+
+def _number(value) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and abs(value) <= sys.float_info.max else None
