@@ -3,6 +3,7 @@
 Each check reads its file a second time, plainly, so that it also knows which files must not be refused.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from reader_files import FILE_SEPARATOR, GOLD_SIZES, as_expected, is_utf16, lines_of, place, unpacked
@@ -14,36 +15,47 @@ from ppa_fairseq.evaluation.alignment_error import read_gold
 from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
 
 
-def plain_lines(name: str, content: bytes) -> list[str] | None:
-    """All lines of a text, without their ends; None if it is damaged, no UTF-8 or has a line too long to be one."""
+def byte_lines(name: str, content: bytes) -> list[bytes]:
+    """All lines of a text, without their ends; none if it is damaged or has a line too long to be one."""
     text = unpacked(name, content)
     if text is None or is_utf16(text):
-        return None
+        return []
     lines = [line.removesuffix(b"\r") for line in lines_of(text)]
-    if any(len(line) > MAX_LINE for line in lines):
-        return None
+    return lines if all(len(line) <= MAX_LINE for line in lines) else []
+
+
+def decoded(lines: Iterable[bytes]) -> list[str]:
+    """All of them as text; none if one is no UTF-8."""
     try:
         return [line.decode() for line in lines]
     except UnicodeDecodeError:
-        return None
+        return []
 
 
-def plain_columns(name: str, content: bytes) -> list[tuple[str, str]] | None:
-    """The first two columns of a TSV in which every line has as many, and two at the least; else None."""
-    rows = [tuple(line.split("\t")) for line in plain_lines(name, content) or ()]
-    return [row[:2] for row in rows] if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1 else None
+def plain_lines(name: str, content: bytes) -> list[str]:
+    return decoded(byte_lines(name, content))
 
 
-def plain_texts(name: str, content: bytes) -> list[str] | None:
+def plain_columns(name: str, content: bytes) -> list[list[str]]:
+    """The first two columns of a TSV, line by line; none if its lines differ in their number, or one column is all.
+
+    Of the other columns nothing is asked.
+    """
+    rows = [line.split(b"\t") for line in byte_lines(name, content)]
+    pairs = [decoded(row[:2]) for row in rows]
+    return pairs if len({len(row) for row in rows}) == 1 and all(len(pair) == 2 for pair in pairs) else []
+
+
+def plain_texts(name: str, content: bytes) -> list[str]:
     lines = plain_lines(name, content)
-    return lines if lines and all(line.strip() for line in lines) else None
+    return lines if all(line.strip() for line in lines) else []
 
 
 def check_lines(name: str, content: bytes) -> bool:
     """`ppa embed`, `ppa perplexity`: every line is a sentence; every row of a set of pairs, a pair; none is empty."""
     if ".txt" in name:
         path = place(name, content)
-        return as_expected(lambda: list(text_lines(path)), plain_texts(name, content))
+        return as_expected(lambda: list(text_lines(path)), plain_texts(name, content) or None)
     if ".tsv" in name:
         path, rows = place(name, content), plain_columns(name, content)
         sides = [list(side) for side in zip(*rows, strict=True)] if rows else [[], []]
@@ -51,7 +63,7 @@ def check_lines(name: str, content: bytes) -> bool:
         names = name, name.removesuffix(".de") + ".en"
         contents = content.partition(FILE_SEPARATOR)[::2]
         path = [place(*file) for file in zip(names, contents, strict=True)][0]
-        sides = [plain_texts(*file) or [] for file in zip(names, contents, strict=True)]
+        sides = [plain_texts(*file) for file in zip(names, contents, strict=True)]
     sound = len(sides[0]) == len(sides[1]) > 1 and all(text.strip() for side in sides for text in side)
     sound = sound and not any(10 * sum(" ##" in text for text in side) > len(side) for side in sides)
     as_expected(lambda: list(map(list, read_first(path, 2))), [side[:2] for side in sides] if sound else None)
@@ -69,17 +81,16 @@ def check_words(name: str, content: bytes) -> bool:
     if ".tsv" in name:
         rows = plain_columns(name, content)
     else:
-        rows = [tuple(line.split(BAR)) for line in plain_lines(name, content) or ()]
-        rows = rows if all(len(row) == 2 for row in rows) else None
-    pairs = [(source.split(), target.split()) for source, target in rows or ()]
-    expected = pairs if pairs and all(map(all, pairs)) else None
-    return as_expected(lambda: list(word_pairs(path)), expected)
+        rows = [line.split(BAR) for line in plain_lines(name, content)]
+    pairs = [tuple(side.split() for side in row) for row in rows]
+    sound = pairs and all(len(pair) == 2 and all(pair) for pair in pairs)
+    return as_expected(lambda: list(word_pairs(path)), pairs if sound else None)
 
 
 def check_gold(name: str, content: bytes) -> bool:
     """Every link of every line is there, as sure or as possible, and of words that its sentences have."""
     path, base = place(name, content), int("base1" in name)
-    lines, sizes = plain_lines(name, content) or [], GOLD_SIZES
+    lines, sizes = plain_lines(name, content), GOLD_SIZES
     expected = [plain_links(line, base, size) for line, size in zip(lines, sizes, strict=False)]
     sound = len(lines) == len(sizes) and None not in expected and any(sure for line in expected for *_, sure in line)
 
@@ -93,10 +104,12 @@ def check_gold(name: str, content: bytes) -> bool:
 def plain_links(line: str, base: int, size: tuple[int, int]) -> set[tuple[int, int, bool]] | None:
     """Each link (source, target, False), counted from 0, and (source, target, True) too if it is sure; or None."""
     links = set()
+    if not line.isascii():
+        return None
     for cell in line.split():
         sure = "-" in cell
         numbers = cell.split("-" if sure else "p")
-        if not line.isascii() or len(numbers) != 2 or not all(n.isdigit() and len(n) < 10 for n in numbers):
+        if len(numbers) != 2 or not all(n.isdigit() and len(n) < 10 for n in numbers):
             return None
         link = tuple(int(number) - base for number in numbers)
         if not all(0 <= number < words for number, words in zip(link, size, strict=True)):

@@ -1,18 +1,30 @@
 """Files edited at random: a reader takes them whole, or refuses them in one line; scripts/fuzz_readers.py goes on."""
 
-import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from ppa_fairseq.errors import InputError
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+import checkpoint_checks  # noqa: E402
+import indexed_checks  # noqa: E402
+import line_checks  # noqa: E402
 import reader_checks  # noqa: E402
 import reader_seeds  # noqa: E402
 from fuzz_readers import NAMES, edit  # noqa: E402
+
+
+def check(name: str, seed: int = 0) -> bool:
+    """Whether a reader takes one of its sound files."""
+    reader = reader_checks.READERS[name]
+    return reader.check(*reader.seeds()[seed])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,10 +41,10 @@ def test_edited_files_are_read_whole_or_refused(name):
     @settings(max_examples=40, derandomize=True, deadline=None, phases=[Phase.generate], database=None,
         suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(st.sampled_from(reader.seeds()), st.randoms(use_true_random=False))
-    def check(sound: tuple[str, bytes], rng: Random) -> None:
+    def one_file(sound: tuple[str, bytes], rng: Random) -> None:
         reader.check(sound[0], edit(rng, sound[1]))
 
-    check()
+    one_file()
 
 
 @pytest.mark.parametrize("name", ["nli", "squad"])
@@ -65,46 +77,105 @@ def test_a_check_notices_a_message_that_no_terminal_should_show():
             reader_checks.refused(reader_checks.InputError(message))
 
 
-@pytest.mark.parametrize("kind", ["single", "pair"])
-def test_a_template_of_a_symbol_that_is_not_there_is_told(kind):
-    """Found by such a file: the library panics at the first sentence."""
-    content = dict(reader_seeds.tokenizer_seeds())["tokenizer.json"].decode()
-    layout = json.loads(content)
-    layout["post_processor"][kind][-1]["SpecialToken"]["id"] = "_SEP]"
-    assert reader_checks.check_tokenizer("tokenizer.json", content.encode())
-    assert not reader_checks.check_tokenizer("tokenizer.json", json.dumps(layout).encode())
+@pytest.mark.parametrize("place", ["text_lines", "read_pairs", "word_pairs", "read_gold"])
+def test_a_check_notices_lost_lines(place, monkeypatch):
+    """Of a text, a set of pairs, a parallel text and a gold standard: the last line, or the last link."""
+    found = getattr(line_checks, place)
+    lossy = {
+        "text_lines": ("lines", 0, lambda path: list(found(path))[:-1]),
+        "read_pairs": ("lines", -1, lambda *pairs: [side[:-1] for side in found(*pairs)]),
+        "word_pairs": ("words", 0, lambda path: [(source, target[:1]) for source, target in found(path)]),
+        "read_gold": (
+            "gold",
+            0,
+            lambda *gold: [replace(one, sure=frozenset(list(one.sure)[1:])) for one in found(*gold)],
+        ),
+    }
+    name, seed, reader = lossy[place]
+    monkeypatch.setattr(line_checks, place, reader)
+    with pytest.raises(AssertionError, match="not what the file holds"):
+        check(name, seed)
 
 
-def test_a_sign_that_no_terminal_shows_is_escaped():
-    """Found by such a file: the library's message repeats it."""
-    content = dict(reader_seeds.tokenizer_seeds())["tokenizer.json"]
-    assert not reader_checks.check_tokenizer("tokenizer.json", content.replace(b'"1.0"', '"\u200b1.0"'.encode()))
+@pytest.mark.parametrize("fault", ["refuses what is sound", "reads what is not"])
+def test_a_check_notices_a_reader_that_judges_wrongly(fault, monkeypatch):
+    def wrong(path):
+        if fault.startswith("reads"):
+            return ["a"]
+        raise InputError("no")
+
+    monkeypatch.setattr(line_checks, "text_lines", wrong)
+    content = b"" if fault.startswith("reads") else b"a\n"
+    with pytest.raises(AssertionError, match="should not have been" if not content else "a sound file refused"):
+        line_checks.check_lines("text.txt", content)
 
 
-def test_an_unknown_symbol_that_is_not_there_is_told():
-    """Found by such a file: the library raises at the first unknown word."""
-    content = dict(reader_seeds.tokenizer_seeds())["tokenizer.json"]
-    assert content.count(b'"unk_token":"[UNK]"') == 1
-    changed = content.replace(b'"unk_token":"[UNK]"', b'"unk_token":"[UNK"')
-    assert not reader_checks.check_tokenizer("tokenizer.json", changed)
+@pytest.mark.parametrize(
+    ("place", "file", "changed"),
+    [
+        ("load_corpora", "pairs+train.de-en.de.idx", lambda corpus: {"source": corpus.target}),
+        ("load_nli", "nli+en+label+train.idx", lambda corpus: {"label": corpus.label[::-1]}),
+        ("load_qa", "qa+en+train.answer.bin", lambda corpus: {"answer": corpus.answer + [0, 1]}),
+    ],
+)
+def test_a_check_notices_what_binarized_data_do_not_hold(place, file, changed, monkeypatch):
+    found = getattr(indexed_checks, place)
+
+    def wrong(*arguments, **options):
+        (corpus,) = found(*arguments, **options)
+        return [replace(corpus, **changed(corpus))]
+
+    monkeypatch.setattr(indexed_checks, place, wrong)
+    with pytest.raises(AssertionError, match="not what the file holds"):
+        indexed_checks.check_indexed(file, dict(reader_seeds.indexed_seeds())[file])
 
 
-def test_a_long_symbol_is_cut_in_the_message():
-    """Found by such a file: vocab.txt and tokenizer.json disagree about it."""
-    content = dict(reader_seeds.tokenizer_seeds())["tokenizer.json"]
-    assert not reader_checks.check_tokenizer("tokenizer.json", content.replace(b'"a"', b'"%s"' % (b"a" * 2000)))
+def test_a_check_notices_a_traceback_of_what_was_half_made(monkeypatch):
+    class HalfMade:
+        def __del__(self):
+            raise ValueError
+
+    monkeypatch.setattr(indexed_checks, "load_corpora", lambda *_, **__: HalfMade() and no_data())
+    with pytest.raises(AssertionError, match="a traceback was printed"):
+        indexed_checks.check_indexed("pairs+train.de-en.de.idx", b"")
 
 
-DAMAGED_TABLES = [b"\0", b"\xff" * 100, b"\x04\0\0\0abcdxyz", b"\x08\0\0\0" + b"\xff" * 8 + b"a\0"]
+def no_data():
+    raise InputError("no data")
 
 
-@pytest.mark.parametrize("table", DAMAGED_TABLES)
-def test_a_damaged_table_of_characters_is_told(table):
-    """Found by such files: the library raises a bare Exception, or panics at the first text with such a character."""
-    from sentencepiece import sentencepiece_model_pb2
+@pytest.mark.parametrize(
+    ("place", "fault", "message"),
+    [
+        ("read", lambda found: found.state.popitem(), ""),
+        ("read", lambda found: found.state["encoder.embed_tokens.weight"].neg_(), ""),
+        ("read", lambda found: torch.empty(1 << 30, dtype=torch.uint8), "more memory than"),
+        ("load_encoder", lambda found: found[1].add_tokens(["one more"]), "ids that have no word embedding"),
+    ],
+)
+def test_a_check_notices_what_is_wrong_with_a_checkpoint(place, fault, message, monkeypatch):
+    sound = getattr(checkpoint_checks.checkpoint, place)
 
-    name, content = reader_seeds.tokenizer_seeds()[-1]
-    model = sentencepiece_model_pb2.ModelProto.FromString(content)
-    assert model.normalizer_spec.precompiled_charsmap
-    model.normalizer_spec.precompiled_charsmap = table
-    assert not reader_checks.check_tokenizer(name, model.SerializeToString())
+    def wrong(path):
+        found = sound(path)
+        fault(found)
+        return found
+
+    monkeypatch.setattr(checkpoint_checks.checkpoint, place, wrong)
+    with pytest.raises(AssertionError, match=message):
+        check("checkpoint")
+
+
+def test_a_check_notices_code_that_is_run(monkeypatch):
+    monkeypatch.setattr(
+        torch, "load", lambda *a, load=torch.load, **options: load(*a, **options | {"weights_only": False})
+    )
+    with pytest.raises(AssertionError, match="a file's code was run"):
+        check("checkpoint")
+
+
+def test_a_check_notices_a_sound_checkpoint_that_is_refused(monkeypatch):
+    monkeypatch.setattr(checkpoint_checks.checkpoint, "read", lambda path: no_data())
+    for seed in range(len(reader_seeds.checkpoint_seeds())):
+        with pytest.raises(AssertionError, match="a sound checkpoint refused"):
+            check("checkpoint", seed)
