@@ -118,8 +118,10 @@ def plain_content(path: Path):
         allow_namespace_in_checkpoints()
         with at_most(MEMORY_BASE):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:
-        return None
+    except Exception as error:
+        # Known, and not refused: mapped, torch believes the pickle of how long a storage is, and reads on in the file.
+        longer = "does not match expected size" in str(error)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True) if longer else None
 
 
 def is_whole(path: Path) -> bool:

@@ -159,7 +159,7 @@ def test_bad_input_is_one_clear_line(finetune, arguments, message):
         (lambda d: (d / "en/train.ids.txt").write_text("q0\n"), "60 questions, 60 contexts, 60 answers, 1 ids"),
         (lambda d: (d / "en/train.ids.txt").unlink(), "train.ids.txt: cannot be read"),
         (lambda d: (d / "en/train.ids.txt").write_text("q\n" * 60), "an id stands twice"),
-        (lambda d: (d / "qa.json").write_text("{}"), "qa.json: cannot be read"),
+        (lambda d: (d / "qa.json").write_text("{}"), "qa.json: max_length is None"),
         (lambda d: (d / "dict.txt").unlink(), "dict.txt: no such file"),
         (lambda d: (d / "en/train.answer.bin").unlink(), "train.answer.bin and .idx: no such files"),
         (lambda d: (d / "en/train.context.bin").write_bytes(b"xx"), "train.context.bin and .idx: damaged"),
