@@ -112,16 +112,16 @@ def repacked(pickled: bytes) -> bytes:
     return path.read_bytes()
 
 
-def plain_content(path: Path):
+def plain_content(path: Path, mapped: bool = False):
     """What torch finds in a file that torch.save may have written; None where there is nothing."""
+    allow_namespace_in_checkpoints()
     try:
-        allow_namespace_in_checkpoints()
         with at_most(MEMORY_BASE):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         # Known, and not refused: mapped, torch believes the pickle of how long a storage is, and reads on in the file.
         longer = "does not match expected size" in str(error)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True) if longer else None
+        return plain_content(path, mapped=True) if longer and not mapped else None
 
 
 def is_whole(path: Path) -> bool:
