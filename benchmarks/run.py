@@ -27,6 +27,7 @@ def commands(args: argparse.Namespace) -> dict[str, list[str]]:
             "alignment.py", "--tokenizer", str(args.mbert), "--shape", "mbert", "--rounds", "2", "--batch-size", "16"
         ],
         "vocabulary": ["vocabulary_head.py"],
+        "attention-dropout": ["attention_dropout.py"],
         "loop": ["training_loop.py", "--data", str(args.data), "--pretrained", str(args.model)],
         "finetuning": ["finetuning.py"],
         "prediction": ["prediction.py", *model],

@@ -90,6 +90,19 @@ def test_vocabulary_head(monkeypatch, capsys):
     assert names[0] == "" and names[2:] == ["logits", "linear_cross_entropy"]
 
 
+def test_attention_dropout(monkeypatch, capsys):
+    """Torch's side has dropout as ours does: the sides differ in time alone."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import attention_dropout
+
+    inputs = [torch.ones(2, 2, 64, 4) for _ in range(3)]
+    kept = {name: (side(*inputs, 0.5) == 1).double().mean() for name, side in attention_dropout.SIDES.items()}
+    assert kept.pop("no dropout") == 1 and all(share < 0.5 for share in kept.values())
+    monkeypatch.setattr(sys, "argv", "attention_dropout.py --lengths 4 8 --tokens 16 --rounds 2 --threads 1".split())
+    attention_dropout.main()
+    assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[4:]] == ["4", "8"]
+
+
 def test_scaling(tmp_path, monkeypatch):
     """Every size is that of the step that is timed: a sweep's rows have it, and the others stay."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
