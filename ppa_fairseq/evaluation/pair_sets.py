@@ -63,7 +63,9 @@ def set_of(path: Path) -> Bitext:
 def read_pairs(
     pairs: Bitext, limit: int | None = None, columns: tuple[int, int] = (0, 1)
 ) -> tuple[list[str], list[str]]:
-    """The first `limit` pairs of a set (None: all) as two lists of one length. The whole set is checked.
+    """The first `limit` pairs of a set (None: all) as two lists of one length.
+
+    The whole set is checked, but for WordPieces, of which only these pairs are.
 
     `columns` says where a TSV holds the two languages, counted from 0.
 
