@@ -55,6 +55,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_heap_small()  # as training does
+    if any(args.tokens % length for length in args.lengths):
+        parser.error("--tokens: give a multiple of every length")
     rows = [["sequences of", *(f"{name}, ms" for name in SIDES), "ours costs", "torch's costs"]]
     for length in tqdm(args.lengths):
         none, ours, theirs = measure(length, args.tokens, args.heads, args.dim, args.dropout, args.rounds).values()

@@ -85,6 +85,7 @@ def typed(code: int):
 
 FOUND_TEXTS = [
     ("lines", "text.txt", lambda content: b"a" * MAX_LINE + b"\r\n", True),  # the line's end counted as part of it
+    ("lines", "text.txt", lambda content: b"a" * MAX_LINE + b"\r and what was lost", False),  # cut off at the \r
     ("gold", "gold.txt", replaced(b"2-1", b"x" * 5000), False),  # stood whole in the message
     ("gold", "gold.txt", replaced(b"2-1", b"2-1 " * 10_000), False),  # of a longer file, links were cut off
     *(("indexed", "pairs+train.de-en.de.idx", typed(code), False) for code in (1, 4, 6, 10, 99)),  # rows beside .bin

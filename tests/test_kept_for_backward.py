@@ -1,5 +1,8 @@
 """What a layer keeps for its backward pass: nothing that is quick to make again, and the same gradients with less."""
 
+import subprocess
+import sys
+
 import torch
 import torch.nn.functional as F
 
@@ -53,6 +56,23 @@ def test_a_layer_keeps_what_it_needs_and_no_more():
     assert 4 * layer <= found <= 4 * layer + slack
 
 
+EVALUATION = """
+import sys, torch
+from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
+from ppa_fairseq.models.packing import pack
+encoder = BertEncoder(None, BertShape(9, layers=1, dim=8, ffn_dim=8, heads=2, max_positions=8)).eval()
+with torch.no_grad():
+    encoder(**pack([torch.arange(5)]))
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_evaluation_does_without_torchs_compiler():
+    """Its import takes seconds, and `torch.utils.checkpoint` does it at the first call."""
+    done = subprocess.run([sys.executable, "-c", EVALUATION], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def written_out(query, key, value, mask, p):
     scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:
@@ -77,7 +97,7 @@ def test_attention_with_dropout_has_autograds_gradients():
 
 
 def test_training_is_as_if_all_were_kept(monkeypatch):
-    """Loss and gradients of the encoder against autograd's own, dropout and all."""
+    """Output and gradients of the encoder with GELU done over and attention's own backward pass against autograd's."""
     results = []
     for kept in (False, True):
         if kept:

@@ -36,7 +36,7 @@ class Row(NamedTuple):
 class LineReader:
     """Lines of a file as bytes, without their ends. `position`: bytes read of the file itself, packed or not.
 
-    A line over MAX_LINE comes cut, still over MAX_LINE. Raises InputError on a missing or damaged file.
+    A line over MAX_LINE comes cut, still over MAX_LINE without a \\r. Raises InputError on a missing or damaged file.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class LineReader:
                     self.position = raw.tell()
                     *lines, tail = (tail + block).split(b"\n")
                     yield from lines
-                    tail = tail[: MAX_LINE + 1]
+                    tail = tail[: MAX_LINE + 2]
                     block = file.read(BLOCK)
                 if tail:
                     yield tail

@@ -11,8 +11,8 @@ def text_lines(path: Path) -> Iterator[str]:
     """The lines of a text file. Raises InputError on an empty file and on a line that is no sentence."""
     number = 0
     for number, line in enumerate(LineReader(path), 1):
+        line = line.removesuffix(b"\r")
         try:
-            line = line.removesuffix(b"\r")
             text = line.decode()
         except UnicodeDecodeError as error:
             raise InputError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file") from None

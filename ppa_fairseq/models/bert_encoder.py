@@ -152,8 +152,11 @@ class BertLayer(nn.Module):
             hidden = hidden[places]
         hidden = self.self_attn_layer_norm(hidden + self.dropout(attended))
         wide = self.fc1(hidden)  # (T, F)
-        # GELU is done over in the backward pass: it takes little time, and its output is as large as its input.
-        fed = checkpoint(self._narrow, wide, use_reentrant=False, preserve_rng_state=False)
+        if torch.is_grad_enabled():
+            # GELU is done over in the backward pass: it takes little time, and its output is as large as its input.
+            fed = checkpoint(self._narrow, wide, use_reentrant=False, preserve_rng_state=False)
+        else:  # the first call of it imports torch's compiler: seconds
+            fed = self._narrow(wide)
         return self.final_layer_norm(hidden + self.dropout(fed))
 
     def _narrow(self, wide: Tensor) -> Tensor:
