@@ -1,4 +1,4 @@
-# The quick setting: the whole table on one CPU core in about four hours. Sizes are what that time allows.
+# The quick setting: the whole table on one CPU core in some hours. Sizes are what that time allows.
 # shellcheck shell=bash disable=SC2034
 
 seeds="1 2 3"
