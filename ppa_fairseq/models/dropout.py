@@ -31,7 +31,7 @@ def drop(x: Tensor, draws: Tensor, p: float) -> Tensor:
 
 
 class _Dropout(torch.autograd.Function):
-    """Keeps the draws for the backward pass, which are half as large as the mask that they make."""
+    """Keeps the draws for the backward pass: in fp32, half as large as the mask that they make."""
 
     @staticmethod
     def forward(ctx, x: Tensor, p: float) -> Tensor:
