@@ -1,4 +1,5 @@
-"""What must hold of the readers of binarized data: every row is what its .bin has there, read byte by byte."""
+"""What must hold of the readers of binarized data: every row is what its .bin has there, read byte by byte; words are
+in the dictionary."""
 
 import json
 import struct
@@ -9,6 +10,7 @@ from pathlib import Path
 import reader_seeds
 from reader_files import Pairs, as_expected
 
+from ppa_fairseq.data import corpora, qa_corpora
 from ppa_fairseq.data.corpora import load_corpora
 from ppa_fairseq.data.nli_corpora import load_dictionaries, load_nli
 from ppa_fairseq.data.qa_corpora import load_qa, window_sizes
@@ -60,6 +62,10 @@ def plain_rows(prefix: Path) -> Rows | None:
     return rows if data and place == len(data) else None
 
 
+def in_dictionary(*sides: Rows) -> bool:
+    return all(0 <= word < len(reader_seeds.SYMBOLS) for side in sides for row in side for word in row)
+
+
 def as_lists(dataset) -> Rows:
     assert dataset.sizes.tolist() == [len(dataset[row]) for row in range(len(dataset))]
     return [dataset[row].tolist() for row in range(len(dataset))]
@@ -70,11 +76,13 @@ def pair_rows(root: Path) -> tuple[Callable, object]:
     folder = root / "pairs"
 
     def read() -> list[Rows]:
-        (corpus,) = load_corpora(str(folder), "train", ["de-en"], all_needed=True)
+        dictionary = corpora.load_dictionary(str(folder), ["de-en"])
+        (corpus,) = load_corpora(str(folder), "train", ["de-en"], all_needed=True, dictionary=dictionary)
         return [as_lists(corpus.source), as_lists(corpus.target)]
 
     rows = [plain_rows(folder / f"train.de-en.{language}") for language in ("de", "en")]
-    return read, rows if None not in rows and len(rows[0]) == len(rows[1]) else None
+    sound = None not in rows and len(rows[0]) == len(rows[1]) and in_dictionary(*rows)
+    return read, rows if sound else None
 
 
 def nli_rows(root: Path) -> tuple[Callable, object]:
@@ -82,8 +90,8 @@ def nli_rows(root: Path) -> tuple[Callable, object]:
     folder = root / "nli"
 
     def read() -> list[Rows]:
-        _, labels = load_dictionaries(str(folder), ["en"])
-        (corpus,) = load_nli(str(folder), "train", ["en"], labels)
+        words, labels = load_dictionaries(str(folder), ["en"])
+        (corpus,) = load_nli(str(folder), "train", ["en"], labels, words)
         assert len(labels) - labels.nspecial == reader_seeds.LABELS
         return [as_lists(corpus.premise), as_lists(corpus.hypothesis), corpus.label.tolist()]
 
@@ -92,7 +100,7 @@ def nli_rows(root: Path) -> tuple[Callable, object]:
         return read, None
     sound = all(len(row) > 1 for side in sides for row in side) and all(len(row) == 2 for row in label)
     classes = [row[0] - reader_seeds.SPECIAL_LABELS for row in label if row]
-    sound = sound and all(0 <= one < reader_seeds.LABELS for one in classes)
+    sound = sound and all(0 <= one < reader_seeds.LABELS for one in classes) and in_dictionary(*sides)
     return read, [*sides, classes] if sound else None
 
 
@@ -101,7 +109,7 @@ def qa_rows(root: Path) -> tuple[Callable, object]:
     folder = root / "qa"
 
     def read() -> list:
-        (corpus,) = load_qa(str(folder), "train", ["en"])
+        (corpus,) = load_qa(str(folder), "train", ["en"], qa_corpora.load_dictionary(str(folder)))
         return [as_lists(corpus.question), as_lists(corpus.context), corpus.answer.tolist(), corpus.number.tolist(),
                 list(window_sizes(str(folder)))]  # fmt: skip
 
@@ -113,6 +121,7 @@ def qa_rows(root: Path) -> tuple[Callable, object]:
         return read, None
     sound = len(set(ids)) == len(ids) and all(len(span) == 2 for span in answer)
     sound = sound and all(0 <= a <= b < len(row) - 1 for (a, b), row in zip(answer, context, strict=True))
+    sound = sound and in_dictionary(question, context)
     return read, [question, context, answer, list(range(len(ids))), meta] if sound else None
 
 

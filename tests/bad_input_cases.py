@@ -72,6 +72,11 @@ def cut(name: str, share: float = 0.5) -> Callable[[Path], object]:
     return edit(name, lambda content: content[: int(share * len(content))])
 
 
+def foreign(ids: bytes) -> bytes:
+    """Binarized ids of a small dictionary, the second of which it does not have."""
+    return ids[:3] + b"\x7f" + ids[4:]  # of two bytes each, little-endian
+
+
 def recode(name: str, encoding: str) -> Callable[[Path], object]:
     return edit(name, lambda content: ("ä" + content.decode()).encode(encoding))
 
@@ -364,6 +369,8 @@ CASES = [
     case(TRAIN, cut("bin/train.de-en.de.bin"), "bin/train.de-en.de.bin and .idx: damaged", id="train: truncated .bin"),
     case(TRAIN, cut("bin/train.de-en.de.idx"), "bin/train.de-en.de.bin and .idx: damaged", id="train: truncated .idx"),
     case(TRAIN, write("bin/train.de-en.de.idx", b""), "bin/train.de-en.de.bin and .idx: damaged", id="train: empty"),
+    case(TRAIN, edit("bin/train.de-en.en.bin", foreign), "bin/train.de-en.en.bin: row 1 has the id", "ends at 60",
+        id="train: an id beyond the dictionary"),
     case(TRAIN, append("bin/dict.de.txt", "extra 1\n"), "dict.en.txt differs", id="train: two dictionaries"),
     case(TRAIN, both(append("bin/dict.de.txt", "q 1\n"), append("bin/dict.en.txt", "q 1\n")), "61 WordPieces",
         "62", id="train: dictionary of another model"),
@@ -375,6 +382,8 @@ CASES = [
     case(TRAIN + " --queue-size 2", nothing, "--queue-size 2 is smaller", id="train: a queue too small"),
     case(TRAIN + " --encoder-layers 7", nothing, "--encoder-layers is 7", id="train: another depth"),
     case(TRAIN_XNLI, cut("nli-bin/en/label/train.bin"), "label/train.bin and .idx: damaged", id="nli: truncated"),
+    case(TRAIN_XNLI, edit("nli-bin/en/input1/valid.bin", foreign), "input1/valid.bin: row 1 has the id",
+        id="nli: an id beyond the dictionary"),
     case(TRAIN_XNLI, remove("nli-bin/en/input1/train.idx"), "input1/train.idx: no such file", id="nli: half"),
     case(TRAIN_XNLI + " --train-langs xx", nothing, "no training data in 'xx'", id="nli: no such language"),
     case(TRAIN_XNLI + " --code-switch", nothing, "--code-switch mixes other languages", id="nli: no mix"),
@@ -385,6 +394,8 @@ CASES = [
     case(TRAIN_MLQA, append("qa-bin/en/train.ids.txt", "more\n"), "41 ids", id="mlqa: an id more"),
     case(TRAIN_MLQA, replace("qa-bin/en/train.ids.txt", "q1\n", "q0\n"), "an id stands twice", id="mlqa: id twice"),
     case(TRAIN_MLQA, cut("qa-bin/en/train.answer.bin"), "train.answer.bin and .idx: damaged", id="mlqa: answers"),
+    case(TRAIN_MLQA, edit("qa-bin/en/train.context.bin", foreign), "train.context.bin: row 1 has the id",
+        id="mlqa: an id beyond the dictionary"),
     case(TRAIN_MLQA + " --doc-stride 90", nothing, "--doc-stride 90", id="mlqa: windows"),
     # fairseq-validate
     case(VALIDATE, remove("trained.pt"), "trained.pt", id="validate: no checkpoint"),

@@ -13,6 +13,7 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.tokenizer import symbols
 
 HEADER = struct.Struct("<9sQBQ")  # of a .idx: magic, version, code of the type of ids, rows
+BLOCK = 1 << 20  # ids read at once
 HOW_TO_BINARIZE = "binarize with `ppa binarize` or `fairseq-preprocess --user-dir ppa_fairseq --task ppa_alignment`"
 
 
@@ -24,11 +25,14 @@ def find_pairs(folder: str, split: str) -> list[str]:
     return sorted({m[1] for m in map(pattern.fullmatch, (p.name for p in Path(folder).iterdir())) if m})
 
 
-def load_corpora(folder: str, split: str, pairs: list[str], all_needed: bool) -> list[ParallelCorpus]:
+def load_corpora(
+    folder: str, split: str, pairs: list[str], all_needed: bool, dictionary: WordPieceDictionary | None = None
+) -> list[ParallelCorpus]:
     """Open ``{split}.{src}-{tgt}.{lang}`` of each of *pairs* (unless *all_needed*, of those there), memory-mapped.
 
     Raises:
-        InputError: a file is missing or damaged, the two sides differ in length, or nothing is in them.
+        InputError: a file is missing or damaged, the two sides differ in length, nothing is in them, or an id is not
+            in *dictionary* (None: nobody looks).
     """
     corpora, present = [], find_pairs(folder, split)
     for number, pair in enumerate(pairs):
@@ -36,7 +40,7 @@ def load_corpora(folder: str, split: str, pairs: list[str], all_needed: bool) ->
             continue
         source_lang, target_lang = pair.split("-")
         prefix = f"{folder}/{split}.{pair}."
-        source, target = (open_indexed(prefix + language) for language in (source_lang, target_lang))
+        source, target = (open_indexed(prefix + lang, dictionary) for lang in (source_lang, target_lang))
         if len(source) != len(target):
             raise InputError(
                 f"{prefix}{source_lang} has {len(source)} sentences but {prefix}{target_lang} has {len(target)}: "
@@ -49,16 +53,34 @@ def load_corpora(folder: str, split: str, pairs: list[str], all_needed: bool) ->
     return corpora
 
 
-def open_indexed(path: str) -> indexed_dataset.MMapIndexedDataset:
-    """An indexed dataset, memory-mapped. Raises InputError if it is missing or damaged."""
+def open_indexed(path: str, dictionary: WordPieceDictionary | None = None) -> indexed_dataset.MMapIndexedDataset:
+    """An indexed dataset, memory-mapped. Raises InputError if it is missing, damaged, or not of *dictionary*."""
     if not indexed_dataset.MMapIndexedDataset.exists(path):
         raise InputError(f"{path}.bin and .idx: no such files; {HOW_TO_BINARIZE}")
     try:
         _check_index(path)
-        return indexed_dataset.MMapIndexedDataset(path)
+        dataset = indexed_dataset.MMapIndexedDataset(path)
     except (AssertionError, KeyError, ValueError, OSError, struct.error) as error:
         message = f"{path}.bin and .idx: damaged, or not in fairseq's mmap format ({error}); binarize again"
         raise InputError(message) from error
+    if dictionary is not None:
+        _check_ids(path, dataset, len(dictionary))
+    return dataset
+
+
+def _check_ids(path: str, dataset: indexed_dataset.MMapIndexedDataset, vocab_size: int) -> None:
+    """Raise InputError if an id is not below *vocab_size*: on a GPU the embeddings would end in an assertion there."""
+    done = 0
+    with open(f"{path}.bin", "rb") as file:  # not by the map: its pages would count as this process's memory
+        while len(ids := np.fromfile(file, dataset._index.dtype, BLOCK)):
+            if ids.min() < 0 or ids.max() >= vocab_size:
+                place = int(np.argmax((ids < 0) | (ids >= vocab_size)))
+                row = np.searchsorted(np.cumsum(dataset.sizes, dtype=np.int64), done + place, side="right")
+                raise InputError(
+                    f"{path}.bin: row {row + 1} has the id {ids[place]}, but the dictionary beside it ends at "
+                    f"{vocab_size - 1}: the one or the other is not what it was; binarize again"
+                )
+            done += len(ids)
 
 
 def _check_index(path: str) -> None:

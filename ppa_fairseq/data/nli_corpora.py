@@ -33,12 +33,15 @@ def load_dictionaries(folder: str, languages: list[str]) -> tuple[WordPieceDicti
     return WordPieceDictionary.load(str(words[0])), Dictionary.load(str(labels[0]))
 
 
-def load_nli(folder: str, split: str, languages: list[str], labels: Dictionary) -> list[NLICorpus]:
+def load_nli(
+    folder: str, split: str, languages: list[str], labels: Dictionary, words: WordPieceDictionary | None = None
+) -> list[NLICorpus]:
     """Open *split* of every language, memory-mapped; their rows are translations of each other.
 
-    Raises InputError if a file is missing or damaged, a premise has no hypothesis or no label, or a label is unknown.
+    Raises InputError if a file is missing or damaged, a premise has no hypothesis or no label, a label is unknown, or
+    an id is not in *words* (None: nobody looks).
     """
-    return [_load(Path(folder, language), split, language, labels) for language in languages]
+    return [_load(Path(folder, language), split, language, labels, words) for language in languages]
 
 
 def check_parallel(corpora: list[NLICorpus], folder: str, split: str) -> None:
@@ -54,11 +57,14 @@ def check_parallel(corpora: list[NLICorpus], folder: str, split: str) -> None:
         raise InputError(f"{folder}, {split}: {difference}; code-switching needs translations row by row")
 
 
-def _load(folder: Path, split: str, language: str, labels: Dictionary) -> NLICorpus:
+def _load(
+    folder: Path, split: str, language: str, labels: Dictionary, words: WordPieceDictionary | None
+) -> NLICorpus:
     for part in ("input0", "input1", "label"):
         if not Path(folder, part, f"{split}.idx").is_file():
             raise InputError(f"{folder}/{part}/{split}.idx: no such file; {HOW_TO_PREPARE}")
-    premise, hypothesis, label = (open_indexed(f"{folder}/{part}/{split}") for part in ("input0", "input1", "label"))
+    premise, hypothesis = (open_indexed(f"{folder}/{part}/{split}", words) for part in ("input0", "input1"))
+    label = open_indexed(f"{folder}/label/{split}")
     if not len(premise) == len(hypothesis) == len(label):
         raise InputError(
             f"{folder}, {split}: {len(premise)} premises, {len(hypothesis)} hypotheses, {len(label)} labels; "

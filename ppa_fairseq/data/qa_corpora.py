@@ -35,9 +35,14 @@ def window_sizes(folder: str) -> tuple[int, int]:
     return meta["max_length"], meta["doc_stride"]
 
 
-def load_qa(folder: str, split: str, languages: list[str]) -> list[QACorpus]:
-    """Open *split* of every language, memory-mapped. Raises InputError if a file is missing or damaged."""
-    loaded = [_load(Path(folder, language), split) for language in languages]
+def load_qa(
+    folder: str, split: str, languages: list[str], dictionary: WordPieceDictionary | None = None
+) -> list[QACorpus]:
+    """Open *split* of every language, memory-mapped.
+
+    Raises InputError if a file is missing or damaged, or an id is not in *dictionary* (None: nobody looks).
+    """
+    loaded = [_load(Path(folder, language), split, dictionary) for language in languages]
     numbers: dict[str, int] = {}  # of question ids: the same in every language
     corpora = []
     for language, (question, context, answer, ids) in zip(languages, loaded, strict=True):
@@ -46,8 +51,9 @@ def load_qa(folder: str, split: str, languages: list[str]) -> list[QACorpus]:
     return corpora
 
 
-def _load(folder: Path, split: str):
-    question, context, answer = (open_indexed(f"{folder}/{split}.{part}") for part in ("question", "context", "answer"))
+def _load(folder: Path, split: str, dictionary: WordPieceDictionary | None):
+    question, context = (open_indexed(f"{folder}/{split}.{part}", dictionary) for part in ("question", "context"))
+    answer = open_indexed(f"{folder}/{split}.answer")
     try:
         ids = (folder / f"{split}.ids.txt").read_bytes().decode().split("\n")[:-1]  # an id may hold a \r
     except (OSError, UnicodeDecodeError) as error:

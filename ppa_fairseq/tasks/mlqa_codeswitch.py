@@ -67,7 +67,7 @@ class MLQACodeswitchTask(FinetuningTask):
     def load_split(self, split: str, languages: list[str], training: bool) -> QADataset:
         switch = self.switch if training else None
         opened = [ENGLISH, *(language for language in languages if language != ENGLISH)] if switch else languages
-        corpora = load_qa(self.cfg.data, split, opened)
+        corpora = load_qa(self.cfg.data, split, opened, self.dictionary)
         for corpus in corpora[1:] if switch else []:
             shared = np.isin(corpus.number, corpora[0].number).mean()
             if not shared:

@@ -94,7 +94,7 @@ class PPAAlignmentTask(EncoderTask):
         folder = folders[(epoch - 1) % len(folders)] if training else folders[0]
         if load_dictionary(folder, self.pairs) != self.dictionary:
             raise InputError(f"{folder} and {folders[0]} have different dictionaries: binarize all shards with one")
-        corpora = load_corpora(folder, split, self.pairs, all_needed=training)
+        corpora = load_corpora(folder, split, self.pairs, all_needed=training, dictionary=self.dictionary)
         tlm = self.tlm or not training
         masking = MaskingScheme.for_dictionary(self.dictionary, self.cfg.mask_prob)
         self.datasets[split] = AlignmentDataset(

@@ -59,7 +59,7 @@ class XNLICodeswitchTask(FinetuningTask):
     def load_split(self, split: str, languages: list[str], training: bool) -> NLIDataset:
         switch = self.switch if training else None
         opened = [ENGLISH, *(language for language in languages if language != ENGLISH)] if switch else languages
-        corpora = load_nli(self.cfg.data, split, opened, self.label_dictionary)
+        corpora = load_nli(self.cfg.data, split, opened, self.label_dictionary, self.dictionary)
         if switch:
             check_parallel(corpora, self.cfg.data, split)
         numbers = [self.languages.index(corpus.language) for corpus in corpora]
