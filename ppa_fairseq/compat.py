@@ -1,6 +1,7 @@
 """What newer Python, NumPy and torch break in fairseq, mended from outside; each line with its reason."""
 
 import argparse
+import re
 import sys
 import types
 import warnings
@@ -40,7 +41,7 @@ def apply() -> None:
     if (
         "torch" in sys.modules
     ):  # as it is when fairseq imports the plugin; `ppa` commands without torch start faster
-        allow_namespace_in_checkpoints()
+        prepare_torch_load()
 
 
 def refuse_upstream_fairseq() -> None:
@@ -85,8 +86,21 @@ def silence_known_noise() -> None:
         warnings.filterwarnings("ignore", message=message, category=category)
 
 
-def allow_namespace_in_checkpoints() -> None:
-    """Let torch.load read fairseq's checkpoints under weights_only, its default since 2.6."""
+def prepare_torch_load() -> None:
+    """Let torch.load read fairseq's checkpoints under weights_only, its default since 2.6, and refuse others soon."""
     import torch
 
     torch.serialization.add_safe_globals([argparse.Namespace])
+    torch.serialization.re = _BoundedSearch()
+
+
+class _BoundedSearch:
+    # torch.load searches the message of its own refusal by a pattern that takes n² steps at a word of n characters,
+    # and such words come from the file: 40,000 of them are half a minute, a million are hours.
+    LONGEST = 1000
+
+    def __getattr__(self, name):
+        return getattr(re, name)
+
+    def search(self, pattern, string):
+        return re.search(pattern, string[: self.LONGEST])

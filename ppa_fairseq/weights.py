@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ppa_fairseq.compat import allow_namespace_in_checkpoints
+from ppa_fairseq.compat import prepare_torch_load
 from ppa_fairseq.errors import InputError, shown
 from ppa_fairseq.host_memory import at_most
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead
@@ -59,7 +59,7 @@ def load_pickle(path: Path):
                     raise InputError(f"{path}: its tensors lie over each other, more than the file explains: refused")
                 for member in archive.infolist():
                     archive.open(member).close()  # is it where it should be? torch does not look, where it maps
-        allow_namespace_in_checkpoints()  # for good: torch's own context manager would end fairseq's permission, too
+        prepare_torch_load()  # for good: what torch has as context manager would end fairseq's permission, too
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickle protocols, before the error
             # Mapped, a training checkpoint's optimizer state is never read. Files of torch < 1.6 cannot be.

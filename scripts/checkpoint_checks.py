@@ -1,7 +1,6 @@
 """What must hold of the readers of checkpoints: whole, none of their code run, no memory that they do not explain."""
 
 import os
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import torch
 from reader_files import place, refused
 
 from ppa_fairseq import checkpoint
-from ppa_fairseq.compat import allow_namespace_in_checkpoints
+from ppa_fairseq.compat import prepare_torch_load
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.training_record import read_record
 from ppa_fairseq.host_memory import at_most
@@ -25,8 +24,6 @@ from ppa_fairseq.weights import MEMORY_BASE, MEMORY_SHARE, PARTS
 # What pickled code would do, and no reader does; `open` counts if it is to write.
 DEEDS = {"pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect"}
 DEEDS |= {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate"}
-# Known, and not mended: at a name of n bytes that it does not know, torch searches its own message for n² steps.
-LONG_NAME = re.compile(rb"\S{6000}")
 SLACK = 64 << 20  # bytes that modules imported in between may take
 
 
@@ -68,8 +65,6 @@ def memory() -> dict[str, int]:
 
 def check_checkpoint(name: str, content: bytes) -> bool:
     """What is read is what torch reads, whole, finite, of the encoder's size; none of the file's code is run."""
-    if LONG_NAME.search(content):
-        content = content[:6000]
     path = place(name, content) if name != reader_seeds.PICKLE else place("pickle.pt", repacked(content))
     size = path.stat().st_size
     try:
@@ -119,7 +114,7 @@ def repacked(pickled: bytes) -> bytes:
 
 def plain_content(path: Path, mapped: bool = False):
     """What torch finds in a file that torch.save may have written; None where there is nothing."""
-    allow_namespace_in_checkpoints()
+    prepare_torch_load()
     try:
         with at_most(MEMORY_BASE):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)

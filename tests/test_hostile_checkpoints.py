@@ -100,6 +100,20 @@ def save_overlapping(content: dict, path: Path) -> None:
                 archive.filelist[-1].filename = name
 
 
+def save_pickled(pickled: bytes, path: Path) -> None:
+    """An archive as torch writes it, with a pickle that was written by hand."""
+    torch.save({}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, pickled if name.endswith("data.pkl") else content)
+
+
+LONG = b"x" * 1_000_000  # torch would search its own message on it for hours
+LONG_TEXT = b"X" + struct.pack("<i", len(LONG)) + LONG
+
+
 def save_longer_storage(path: Path) -> None:
     """A file of torch < 1.6 that announces `HUGE` bytes and holds 70,000 numbers."""
     save_old(torch.zeros(70_000), path)
@@ -158,6 +172,9 @@ PICKLES = {  # name: (what writes it, part of the message)
     ),
     "no dictionary": (lambda path: torch.save(trained(cfg={"model": torch.zeros(3)}), path), "no checkpoint"),
     "tensors over each other": (lambda path: save_overlapping(trained(), path), "lie over each other"),
+    "a long name": (lambda path: save_pickled(b"\x80\x02cm\n" + LONG + b"\n.", path), "holds a Python object (m.xxx"),
+    "a call of a long text": (lambda path: save_pickled(b"\x80\x02" + LONG_TEXT + b")R.", path), "truncated, or no"),
+    "an object of a long text": (lambda path: save_pickled(b"\x80\x02" + LONG_TEXT + b")\x81.", path), "truncated"),
 }
 
 
@@ -221,7 +238,8 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*/*")):
 
 def attempted(program: str, *arguments) -> dict[str, tuple[str, int]]:
     """{case: (message, bytes by which the process grew)} of all that *program* attempts, in one process."""
-    run = subprocess.run([sys.executable, "-c", ATTEMPT + program, *arguments], capture_output=True, text=True)
+    command = [sys.executable, "-c", ATTEMPT + program, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=900)  # seconds: a hang is a fault, too
     assert run.returncode == 0, run.stderr
     lines = [line for line in run.stdout.splitlines() if line.startswith('["')]
     return {case: (told, growth) for case, told, growth in map(json.loads, lines)}
