@@ -21,8 +21,7 @@ class DropoutAttention(torch.autograd.Function):
     @staticmethod
     @custom_fwd(device_type="cpu")
     def forward(ctx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float) -> Tensor:
-        # Products make contiguous copies anyway; kept, they let go of the padded tensor that these are views of.
-        query, key, value = query * query.size(-1) ** -0.5, key.contiguous(), value.contiguous()
+        query = query * query.size(-1) ** -0.5
         probabilities = _probabilities(query, key, mask)
         draws = draw(probabilities.shape)
         ctx.save_for_backward(query, key, value, mask, draws)
@@ -34,6 +33,7 @@ class DropoutAttention(torch.autograd.Function):
     @custom_bwd(device_type="cpu")
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mask, draws = ctx.saved_tensors
+        gradient = gradient.contiguous()  # once, not for each of the two products
         probabilities = _probabilities(query, key, mask)
         of_value = drop(probabilities, draws, ctx.p).mT @ gradient
         of_scores = drop(gradient @ value.mT, draws, ctx.p).mul_(probabilities)  # of the softmax so far

@@ -107,20 +107,13 @@ class PaddedAttention:
             self.queries = Layout(wanted, most[group], order, members).to(device)
 
     def __call__(self, qkv: Tensor) -> Tensor:
-        outputs = []
-        for part, mask in zip(self.keys.pad(qkv), self.masks, strict=True):  # (N, L, 3, H, D)
-            query, key, value = part.permute(2, 0, 3, 1, 4)  # each (N, H, L, D)
-            outputs.append(attend(query, key, value, mask, self.dropout).transpose(1, 2))
-        return self.keys.pack(outputs)
+        groups = zip(self.keys.pad(qkv), self.masks, strict=True)
+        return self.keys.pack([attend(*parts, mask, self.dropout) for parts, mask in groups])
 
     def of_some(self, query: Tensor, key_value: Tensor) -> Tensor:
         """What the queries (R, H, D) attend to among the keys and values of their sequences, (T, 2, H, D)."""
-        outputs = []
-        groups = zip(self.queries.pad(query), self.keys.pad(key_value), self.masks, strict=True)
-        for some, part, mask in groups:  # (N, Q, H, D), (N, L, 2, H, D)
-            key, value = part.permute(2, 0, 3, 1, 4)
-            outputs.append(attend(some.transpose(1, 2), key, value, mask, self.dropout).transpose(1, 2))
-        return self.queries.pack(outputs)
+        groups = zip(self.queries.pad(query.unsqueeze(1)), self.keys.pad(key_value), self.masks, strict=True)
+        return self.queries.pack([attend(some, *parts, mask, self.dropout) for (some,), parts, mask in groups])
 
 
 class Layout:
@@ -147,30 +140,62 @@ class Layout:
         self.slots = self.slots.to(device, non_blocking=True)
         return self
 
-    def pad(self, packed: Tensor) -> list[Tensor]:
-        """(rows, …) -> each group's (N, L, …), zeros where nothing is."""
-        padded = _Spread.apply(packed, self.slots, self.total)
+    def pad(self, packed: Tensor) -> list[tuple[Tensor, ...]]:
+        """(rows, K, H, D) -> of each group K tensors (N, H, L, D), zeros where nothing is."""
+        parts = _Pad.apply(packed, self)
+        kinds = packed.size(1)
+        return [parts[first : first + kinds] for first in range(0, len(parts), kinds)]
+
+    def pack(self, groups: list[Tensor]) -> Tensor:
+        """The reverse for one kind: each group's (N, H, L, D) -> (rows, H, D)."""
+        return _Pack.apply(self, *groups)
+
+    def spread(self, rows: Tensor) -> list[Tensor]:
+        """(rows, …) -> of each group (N, L, …), views of one tensor, zeros where nothing is."""
+        return self.groups(rows.new_zeros(self.total, *rows.shape[1:]).index_copy_(0, self.slots, rows))
+
+    def groups(self, padded: Tensor) -> list[Tensor]:
+        """(total, …) -> of each group a view (N, L, …)."""
         parts = zip(padded.split(self.sizes), self.shapes, strict=True)
         return [part.unflatten(0, shape) for part, shape in parts]
 
-    def pack(self, groups: list[Tensor]) -> Tensor:
-        """The reverse."""
-        return torch.cat([group.flatten(0, 1) for group in groups]).index_select(0, self.slots)
 
-
-class _Spread(torch.autograd.Function):
-    """`index_copy` of *rows* into zeros. Torch's own keeps them for the backward pass in vain."""
-
+class _Pad(torch.autograd.Function):
+    # By itself, autograd makes the gradient of each step in between: it stacks the kinds, then joins the groups.
     @staticmethod
-    def forward(ctx, rows: Tensor, slots: Tensor, total: int) -> Tensor:
-        ctx.save_for_backward(slots)
-        return rows.new_zeros(total, *rows.shape[1:]).index_copy_(0, slots, rows)
+    def forward(ctx, packed: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+        ctx.layout = layout
+        # Each a tensor of its own, so that what is kept of one does not keep the others.
+        return tuple(
+            kind.transpose(1, 2).contiguous() for group in layout.spread(packed) for kind in group.unbind(2)
+        )
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (slots,) = ctx.saved_tensors
-        return gradient.index_select(0, slots), None, None
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:
+        layout, count = ctx.layout, len(ctx.layout.shapes)
+        _, heads, _, size = gradients[0].shape
+        padded = gradients[0].new_empty(layout.total, len(gradients) // count, heads, size)
+        kinds = (kind for group in layout.groups(padded) for kind in group.unbind(2))
+        for kind, gradient in zip(kinds, gradients, strict=True):
+            kind.copy_(gradient.transpose(1, 2))
+        return padded.index_select(0, layout.slots), None
+
+
+class _Pack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, layout: Layout, *groups: Tensor) -> Tensor:
+        ctx.layout = layout
+        _, heads, _, size = groups[0].shape
+        padded = groups[0].new_empty(layout.total, heads, size)
+        for into, group in zip(layout.groups(padded), groups, strict=True):
+            into.copy_(group.transpose(1, 2))
+        return padded.index_select(0, layout.slots)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(group.transpose(1, 2) for group in ctx.layout.spread(gradient))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
