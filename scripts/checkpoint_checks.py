@@ -126,9 +126,9 @@ def plain_content(path: Path, mapped: bool = False):
 
 def is_whole(path: Path) -> bool:
     """Whether a file is no archive, or one as torch writes it, with all its bytes as they were."""
-    if not is_zipfile(path):
-        return True
     try:
+        if not is_zipfile(path):
+            return True
         with ZipFile(path) as archive:
             members = archive.infolist()
             stored = all(member.compress_type == ZIP_STORED for member in members)
