@@ -84,7 +84,9 @@ def check_checkpoint(name: str, content: bytes) -> bool:
     assert (
         weights.keys() == found.state.keys() == {n for n in plain["model"] if n.split(".")[0] not in found.left_behind}
     )
-    assert all(torch.equal(weights[name], tensor) for name, tensor in found.state.items())
+    if not equal(weights, found.state):
+        # At a damaged directory torch finds other bytes where it copies than where it maps, as the readers have it do.
+        assert equal(plain_content(path, mapped=True)["model"], found.state), "other numbers than torch's"
     assert all(tensor.is_floating_point() and tensor.double().isfinite().all() for tensor in found.state.values())
     assert sum(tensor.nbytes for tensor in found.state.values()) <= size
     assert found.tokenizer == plain["task_state"]["tokenizer"]
@@ -98,6 +100,10 @@ def check_checkpoint(name: str, content: bytes) -> bool:
         return refused(error)  # no room for a word of four letters
     assert hidden.shape == (len(ids), found.shape.dim)
     return True
+
+
+def equal(expected: dict, tensors: dict) -> bool:
+    return all(torch.equal(expected[name], tensor) for name, tensor in tensors.items())
 
 
 def repacked(pickled: bytes) -> bytes:
