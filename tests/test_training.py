@@ -10,6 +10,7 @@ from conftest import TINY_TRAINING, assert_same_training
 
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.tasks.ppa_alignment import PPAAlignmentTask
 
 NO_VALIDATION = "--disable-validation"
 
@@ -98,6 +99,18 @@ def test_xlm_style_tlm_trains_language_embeddings(train):
 def test_bad_input_is_one_clear_line(train, arguments, message):
     with pytest.raises(InputError, match=message):
         train("--max-update", "1", *arguments)
+
+
+def test_every_metric_that_validation_tells_can_choose_the_best_checkpoint(train, monkeypatch):
+    """Those of a pair that no batch of the subset has are not told: fairseq would look for them in vain."""
+    import fairseq_cli.train
+
+    told, tasks, stats_of, begin = {}, [], fairseq_cli.train.get_valid_stats, PPAAlignmentTask.begin_epoch
+    monkeypatch.setattr(fairseq_cli.train, "get_valid_stats", lambda *args: told.update(args[2]) or stats_of(*args))
+    monkeypatch.setattr(PPAAlignmentTask, "begin_epoch", lambda *args: tasks.append(args[0]) or begin(*args))
+    state = train("--max-update", "2", "--best-checkpoint-metric", "retrieval_fr-en")
+    assert state["extra_state"]["best"] == told["retrieval_fr-en"]
+    assert told.keys() - {"wps", "wpb", "bsz", "ups", "num_updates", "_pairs"} == set(tasks[0].metrics_of("valid"))
 
 
 def test_a_missing_or_damaged_file_is_named(train, data_bin, tmp_path):

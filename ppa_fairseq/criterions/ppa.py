@@ -30,7 +30,13 @@ class PPACriterion(FairseqCriterion):
     Each part has its own mean, and each mean is over the whole update: all micro-batches of ``--update-freq`` and all
     ranks. fairseq divides the summed gradient by the number of pairs, so the TLM sum is scaled by pairs per masked
     token of the update, which the task's iterator counts ahead (``pairs_per_masked``).
+
+    Attributes:
+        METRICS: the names that a validation gives to what it logs.
     """
+
+    METRICS = ("loss", "contrastive", "tlm", "contrastive_acc", "tlm_acc", "pos_sim", "hard_neg_sim", "false_neg")
+    METRICS += ("queue_fill",)
 
     def __init__(self, cfg: PPACriterionConfig, task):
         super().__init__(task)

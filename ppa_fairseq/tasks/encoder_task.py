@@ -1,6 +1,7 @@
 """What every task of this plugin shares: the base model's vocabulary, where a model starts from, its batches."""
 
 import logging
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional
@@ -44,6 +45,8 @@ class EncoderTaskConfig(FairseqDataclass):
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     checkpoint_suffix: str = II("checkpoint.checkpoint_suffix")
     no_last_checkpoints: bool = II("checkpoint.no_last_checkpoints")
+    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+    valid_subset: str = II("dataset.valid_subset")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
     heartbeat_timeout: int = II("distributed_training.heartbeat_timeout")
 
@@ -64,15 +67,30 @@ class EncoderTask(FairseqTask):
     Attributes:
         same_on_resume: names in the config without whose old values a checkpoint is another training's.
         parts_of_loss: what each item of a batch has a sequence for, part after part.
+        more_metrics: for the end of a message: which split tells more of them.
     """
 
     same_on_resume: tuple[str, ...] = ()
     parts_of_loss: tuple[str, ...]
+    more_metrics = ""
 
     def __init__(self, cfg: EncoderTaskConfig, dictionary: WordPieceDictionary):
         super().__init__(cfg)
         self.dictionary = dictionary
         self._searched: int | None = None  # the update that is done over to find what is not finite
+
+    @abstractmethod
+    def metrics_of(self, split: str) -> list[str]:
+        """What a validation on *split*, which is loaded, tells: what --best-checkpoint-metric can name."""
+
+    def begin_epoch(self, epoch, model) -> None:
+        """Refuse a metric that fairseq would look for in vain: when the epoch is over, in the first subset alone."""
+        split, metric = self.cfg.valid_subset.split(",")[0], self.cfg.best_checkpoint_metric
+        if split in self.datasets and metric not in (told := self.metrics_of(split)):  # else there is no validation
+            raise InputError(
+                f"--best-checkpoint-metric {metric}: {split}, the first of --valid-subset, tells {', '.join(told)}"
+                f"{self.more_metrics}"
+            )
 
     @classmethod
     def load_dictionary(cls, filename: str) -> WordPieceDictionary:

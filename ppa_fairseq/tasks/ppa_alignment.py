@@ -110,6 +110,10 @@ class PPAAlignmentTask(EncoderTask):
         )
         logger.info(f"{split}: {len(self.datasets[split]):,} pairs an epoch from {folder}")
 
+    def metrics_of(self, split: str) -> list[str]:
+        pairs = {corpus.number for corpus in self.datasets[split].corpora}
+        return [*self.validation.metrics(pairs), *PPACriterion.METRICS]
+
     def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
         """Leave out, with a warning, pairs too long for the position table; in validation they are an error."""
         kept, ignored = dataset.filter_indices_by_size(indices, max_positions)
