@@ -3,19 +3,17 @@
 import logging
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import List, Optional
 
 import torch
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
-from fairseq.file_io import PathManager
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from omegaconf import II
 
-from ppa_fairseq import checkpoint, nonfinite, same_checkpoint
+from ppa_fairseq import checkpoint, going_on, nonfinite
 from ppa_fairseq.data.corpora import check_vocabulary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import UpdateBatchIterator
@@ -24,7 +22,6 @@ from ppa_fairseq.host_memory import keep_heap_small, return_freed
 from ppa_fairseq.models.encoder_config import take_sizes
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: of --user-dir fairseq imports tasks and models)
 from ppa_fairseq.optim.step import step
-from ppa_fairseq.resume import LAST, read_progress
 from ppa_fairseq.traps import bound_waiting
 from ppa_fairseq.write_once import WriteOnce
 
@@ -114,17 +111,8 @@ class EncoderTask(FairseqTask):
         if from_checkpoint:
             return super().build_model(cfg, from_checkpoint)
         bound_waiting(self.cfg.heartbeat_timeout)
-        last = Path(self.cfg.save_dir) / LAST.replace(".pt", f"{self.cfg.checkpoint_suffix}.pt")
-        by_default = self.cfg.restore_file == LAST  # another name was given on purpose
-        if by_default and not self.cfg.no_last_checkpoints:
-            same_checkpoint.settle(last.parent)
-        resumes = by_default and last.exists()
-        start = last if resumes else self._named_checkpoint()
-        if start is not None:
-            old = checkpoint.read_cfg(start)  # if it is hostile, it is refused here: fairseq would read it whole
-            if resumes:
-                self._refuse_another_training(last, old, cfg.pretrained)
-                self._end_what_is_done(last)
+        same = [("task", name, getattr(self.cfg, name)) for name in self.same_on_resume]
+        going_on.check(self.cfg, [("model", "pretrained", cfg.pretrained), *same])
         if not cfg.pretrained:
             logger.warning("no --pretrained: the encoder starts from random weights, and checkpoints get no tokenizer")
             return super().build_model(cfg)
@@ -136,42 +124,6 @@ class EncoderTask(FairseqTask):
         model = super().build_model(cfg)
         model.start_from(pretrained)
         return model
-
-    def _named_checkpoint(self) -> Path | None:
-        """The file that fairseq goes on from where it takes none of --save-dir; None if it finds none."""
-        cfg = self.cfg
-        if cfg.restore_file != LAST:
-            named = cfg.restore_file.replace(".pt", f"{cfg.checkpoint_suffix}.pt")
-        else:
-            named = cfg.finetune_from_model if cfg.continue_once is None else cfg.continue_once
-        found = named is not None and PathManager.isfile(named)
-        return Path(PathManager.get_local_path(named)) if found else None
-
-    def _refuse_another_training(self, last: Path, old: dict[str, dict], pretrained: str | None) -> None:
-        """fairseq goes on from whatever it finds in --save-dir, and the encoder that was asked for would be gone."""
-        compared = [("pretrained", old["model"].get("pretrained"), pretrained)]
-        compared += [(name, old["task"].get(name), getattr(self.cfg, name)) for name in self.same_on_resume]
-        for name, then, now in compared:
-            if str(then) != str(now):
-                flag = "--" + name.replace("_", "-")
-                raise InputError(
-                    f"{last} is of a training with {flag} {then}, not {now}: give another --save-dir, or go on with it "
-                    f"all the same by --restore-file {last}"
-                )
-
-    def _end_what_is_done(self, last: Path) -> None:
-        """Exit where --max-update is reached: fairseq would look at it after one more update, and save that."""
-        if self.cfg.reset_optimizer:  # it counts from 0 again
-            return
-        progress = read_progress(last)
-        if 0 < self.cfg.max_update <= progress.updates:
-            logger.info(f"{last} has {progress.updates} updates, --max-update is {self.cfg.max_update}: all is done")
-            raise SystemExit(0)
-        if not progress.resumable:
-            raise InputError(
-                f"{last} has no optimizer state (--no-save-optimizer-state), so that its training cannot go on: start "
-                "anew in another --save-dir, with it as --pretrained"
-            )
 
     def get_checkpoint_dict(self) -> dict:
         """What fairseq forgets: on resume at the start of an epoch it drops what was logged since the last line."""
