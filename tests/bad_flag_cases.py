@@ -1,6 +1,19 @@
 """Flags of fairseq's programs that are wrong, case by case, and what the user must be told (see bad_input_cases)."""
 
-from bad_input_cases import TRAIN, TRAIN_MLQA, TRAIN_XNLI, case, nothing
+from bad_input_cases import TRAIN, TRAIN_MLQA, TRAIN_XNLI, VALIDATE, case, nothing
+
+FUSED = " --optimizer fused_adamw"
+POLYNOMIAL = " --lr-scheduler polynomial_decay"
+
+
+def values(command: str, *flags: str) -> list:
+    """Cases of a flag's value out of its range: *flags* in the words of the message, "--flag must be …, not VALUE"."""
+    made = []
+    for flag in flags:
+        name, _, rest = flag.partition(" must be ")
+        made.append(case(f"{command} {name} {rest.rpartition('not ')[2]}", nothing, flag, id=f"flags: {flag}"))
+    return made
+
 
 CASES = [
     case(TRAIN + " --best-checkpoint-metric retreival", nothing, "retreival: valid", "tells retrieval, retrieval_de-en",
@@ -14,4 +27,40 @@ CASES = [
         id="flags: fine-tune nothing"),
     case(TRAIN + " --finetune-from-model trained.pt --restore-file trained.pt", nothing,
         "--restore-file and --finetune-from-model", id="flags: two starts"),
+    case(TRAIN + " --finetune-from-model trained.pt --reset-meters", nothing, "no --reset-*", id="flags: reset"),
+    # values
+    *values(
+        TRAIN,
+        "--adam-eps must be at least 0, not -1.0",
+        "--attention-dropout must be at least 0 and at most 1, not -1.0",
+        "--attention-dropout must be at least 0 and at most 1, not nan",
+        "--batch-size must be at least 1, not 0",
+        "--clip-norm must be at least 0, not nan",
+        "--contrastive-weight must be at least 0, not nan",
+        "--dropout must be at least 0 and at most 1, not 2.0",
+        "--log-interval must be at least 1, not 0",
+        "--lr must be at least 0, not -1",
+        "--mask-prob must be over 0 and at most 1, not nan",
+        "--momentum must be at least 0 and at most 1, not nan",
+        "--num-workers must be at least 0, not -1",
+        "--queue-size must be at least 1 and at most 2,147,483,648, not 9999999999",
+        "--sampling-exponent must be at least 0 and at most 10, not 1000000000.0",
+        "--seed must be at least 0 and at most 4,000,000,000, not -1",
+        "--temperature must be over 0, not nan",
+        "--tlm-weight must be at least 0, not inf",
+        "--update-freq must be at least 1, not 0",
+        "--weight-decay must be at least 0, not nan",
+    ),
+    *values(TRAIN_XNLI, "--head-dropout must be at least 0 and at most 1, not 2.0"),
+    *values(TRAIN_MLQA, "--update-freq must be at least 1, not -1"),
+    *values(VALIDATE, "--num-workers must be at least 0, not -1", "--log-interval must be at least 1, not 0"),
+    case(TRAIN + FUSED + " --weight-decay -1", nothing, "--weight-decay must be", id="flags: fused weight decay"),
+    case(TRAIN + " --adam-betas '(0.9)'", nothing, "--adam-betas", "give two numbers", id="flags: one beta"),
+    case(TRAIN + FUSED + " --adam-betas '(0.9, 1)'", nothing, "--adam-betas", "below 1", id="flags: a beta of 1"),
+    case(TRAIN + " --queue-size 2000000000", nothing, "lower --queue-size", id="flags: a queue beyond memory"),
+    case(TRAIN + " --save-dir ''", nothing, "--save-dir is empty", id="flags: no save-dir"),
+    case(TRAIN + " --bf16 --fp16", nothing, "--fp16 and --bf16 exclude", id="flags: two precisions"),
+    case(TRAIN + POLYNOMIAL, nothing, "give --total-num-update", id="flags: no end of decay"),
+    case(TRAIN + POLYNOMIAL + " --total-num-update 0", nothing, "give --total-num-update", id="flags: decay at once"),
+    case(VALIDATE + " --max-tokens 3", nothing, "14 pairs have over 3 tokens", id="flags: validate by 3 tokens"),
 ]  # fmt: skip

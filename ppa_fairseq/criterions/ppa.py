@@ -40,10 +40,8 @@ class PPACriterion(FairseqCriterion):
 
     def __init__(self, cfg: PPACriterionConfig, task):
         super().__init__(task)
-        if cfg.temperature <= 0:
-            raise InputError(f"--temperature {cfg.temperature} must be positive")
-        if min(cfg.contrastive_weight, cfg.tlm_weight) < 0 or cfg.contrastive_weight + cfg.tlm_weight == 0:
-            raise InputError("--contrastive-weight and --tlm-weight must not be negative, nor both 0")
+        if cfg.contrastive_weight == cfg.tlm_weight == 0:
+            raise InputError("--contrastive-weight and --tlm-weight are both 0: nothing would be trained")
         self.cfg = cfg
         self._attempt = 0
 

@@ -18,6 +18,7 @@ from ppa_fairseq.data.corpora import check_vocabulary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import UpdateBatchIterator
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.flag_checks import check_values
 from ppa_fairseq.host_memory import keep_heap_small, return_freed
 from ppa_fairseq.models.encoder_config import take_sizes
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: of --user-dir fairseq imports tasks and models)
@@ -46,6 +47,8 @@ class EncoderTaskConfig(FairseqDataclass):
     valid_subset: str = II("dataset.valid_subset")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
     heartbeat_timeout: int = II("distributed_training.heartbeat_timeout")
+    num_workers: int = II("dataset.num_workers")
+    log_interval: int = II("common.log_interval")
 
 
 def takes_no_randomness(model, is_dummy: bool):
@@ -72,6 +75,7 @@ class EncoderTask(FairseqTask):
     more_metrics = ""
 
     def __init__(self, cfg: EncoderTaskConfig, dictionary: WordPieceDictionary):
+        check_values(cfg)
         super().__init__(cfg)
         self.dictionary = dictionary
         self._searched: int | None = None  # the update that is done over to find what is not finite
@@ -110,6 +114,7 @@ class EncoderTask(FairseqTask):
         """Build the model; sizes that --pretrained knows are written into *cfg*, so that a checkpoint stands alone."""
         if from_checkpoint:
             return super().build_model(cfg, from_checkpoint)
+        check_values(cfg)
         bound_waiting(self.cfg.heartbeat_timeout)
         same = [("task", name, getattr(self.cfg, name)) for name in self.same_on_resume]
         going_on.check(self.cfg, [("model", "pretrained", cfg.pretrained), *same])
@@ -124,6 +129,10 @@ class EncoderTask(FairseqTask):
         model = super().build_model(cfg)
         model.start_from(pretrained)
         return model
+
+    def build_criterion(self, cfg, from_checkpoint: bool = False):
+        check_values(cfg)
+        return super().build_criterion(cfg, from_checkpoint)
 
     def get_checkpoint_dict(self) -> dict:
         """What fairseq forgets: on resume at the start of an epoch it drops what was logged since the last line."""
@@ -151,11 +160,12 @@ class EncoderTask(FairseqTask):
     ) -> UpdateBatchIterator:
         """fairseq's iterator, with batches made anew for each epoch and samples that come by whole updates."""
         dataset.set_epoch(epoch)
+        longest = utils.resolve_max_positions(max_positions, max_tokens)  # fairseq-validate leaves --max-tokens out
 
         def make_batches(dataset, epoch):
             with data_utils.numpy_seed(seed + epoch):
                 indices = dataset.ordered_indices()
-            indices = self.filter_indices_by_size(indices, dataset, max_positions, ignore_invalid_inputs)
+            indices = self.filter_indices_by_size(indices, dataset, longest, ignore_invalid_inputs)
             # No --required-batch-size-multiple: fairseq drops the items that are over a multiple at the end, and
             # packed batches gain nothing from it.
             batches = dataset.batch_by_size(indices, max_tokens=max_tokens, max_sentences=max_sentences)

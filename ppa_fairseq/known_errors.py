@@ -1,0 +1,27 @@
+"""Errors that fairseq and its libraries raise of a wrong flag, where the plugin cannot look before."""
+
+import re
+
+KNOWN = (  # type, pattern of the message, what to tell
+    (ValueError, "Cannot combine --fp16 and --tpu", "--fp16 and --bf16 exclude each other: give one"),
+    (ValueError, "Seed must be between", "the seed must be at least 0 and below 2³²"),
+    (ValueError, "--finetune-from-model can not be set", "--finetune-from-model resets all: no --reset-* beside it"),
+    (
+        RuntimeError,
+        "can't allocate memory: you tried to allocate",
+        "not so much memory is left: lower --queue-size, or what makes a batch: --batch-size, --max-tokens",
+    ),
+    (
+        RuntimeError,
+        "Storage size calculation overflowed|numel: integer multiplication overflow",
+        "no machine has so much memory: lower --queue-size, --projection-dim or the encoder's sizes",
+    ),
+)
+
+
+def told(error: BaseException) -> str | None:
+    """What to tell a user of *error*, if it is known."""
+    for kind, pattern, line in KNOWN:
+        if isinstance(error, kind) and re.search(pattern, str(error)):
+            return line
+    return None
