@@ -1,7 +1,7 @@
 """Flags that fairseq takes, and then dies of in the first update, or trains something else with than was meant.
 
 `check_command_line` sees all flags of `fairseq-train`. `fairseq-hydra-train` and `fairseq-validate` show the plugin
-parts of the config alone, one after the other: `check_values` looks at what is there.
+parts of the config alone, one after the other: `check_values` and `check_parts` look at what is there.
 """
 
 import ast
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ppa_fairseq.errors import InputError, shown
+from ppa_fairseq.weights import HEAD_NAME
 
 HIGHEST_SEED = 4 * 10**9  # NumPy's limit is 2³² - 1, and epochs are added
 
@@ -57,10 +58,27 @@ RANGES = {
     "update_freq": AT_LEAST_1,
     "weight_decay": AT_LEAST_0,
 }
+MOMENTUM_OF_TWO = (
+    "--optimizer sgd and nag have a --momentum, and so has the model: take another one, such as adam or fused_adamw"
+)
+# Of fairseq's sentence_prediction: what the classifier has one of, and what takes the names of labels for numbers.
+FIXED = {
+    "classification_head_name": HEAD_NAME,
+    "regression_target": False,
+    "report_acc_and_f1": False,
+    "report_mcc": False,
+    "report_pearson_and_spearman": False,
+}
+GOES_WITH = {  # task: its model and its criterion
+    "ppa_alignment": ("ppa", "ppa"),
+    "xnli_codeswitch": ("ppa_classifier", "sentence_prediction"),
+    "mlqa_codeswitch": ("ppa_reader", "span_prediction"),
+}
 
 
 def check_command_line(args: Namespace) -> None:
-    """Raise InputError if the flags of `fairseq-train` are out of their range."""
+    """Raise InputError if the flags of `fairseq-train` contradict one another, or one is out of its range."""
+    check_parts(args.task, args.arch, args.criterion)
     check_values(args)
     if args.save_dir == "":
         raise InputError("--save-dir is empty: give a folder")
@@ -68,6 +86,8 @@ def check_command_line(args: Namespace) -> None:
         read_betas(args.adam_betas)
     if args.lr_scheduler == "polynomial_decay":
         check_decay(args.total_num_update)
+    if (args.optimizer, args.task) == ("nag", "ppa_alignment"):
+        raise InputError(MOMENTUM_OF_TWO)
 
 
 def check_values(cfg) -> None:
@@ -77,6 +97,26 @@ def check_values(cfg) -> None:
         for value in values if isinstance(values, Sequence) else [values]:
             if isinstance(value, (int, float)) and not allowed.has(value):
                 raise InputError(f"{flag(name)} must be {allowed}, not {value}")
+    for name, value in FIXED.items():
+        if getattr(cfg, name, value) != value:
+            raise InputError(f"{flag(name)}: --task xnli_codeswitch cannot have it: leave it out")
+
+
+def check_parts(task: str | None, arch: str | None = None, criterion: str | None = None) -> None:
+    """Raise InputError unless they go together, if one of them is this plugin's. None: not known, not looked at."""
+    from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY
+
+    found = ARCH_MODEL_NAME_REGISTRY.get(arch, arch)
+    tasks = [task] if task in GOES_WITH else [name for name, (model, _) in GOES_WITH.items() if model == found]
+    for its_task in tasks:
+        model, its_criterion = GOES_WITH[its_task]
+        if (task or its_task, found or model, criterion or its_criterion) != (its_task, model, its_criterion):
+            parts = {"task": task, "arch": arch, "criterion": criterion}
+            given = " ".join(f"--{part} {name}" for part, name in parts.items() if name)
+            archs = " or ".join(name for name in ARCH_MODEL_INV_REGISTRY[model] if name != model)
+            raise InputError(
+                f"{given} do not go together: give --task {its_task} --criterion {its_criterion} --arch {archs}"
+            )
 
 
 def check_decay(updates: str | None) -> None:

@@ -1,11 +1,20 @@
 """Errors that fairseq and its libraries raise of a wrong flag, where the plugin cannot look before."""
 
+import argparse
 import re
 
+from ppa_fairseq.flag_checks import MOMENTUM_OF_TWO
+
 KNOWN = (  # type, pattern of the message, what to tell
+    (argparse.ArgumentError, "conflicting option string: --momentum", MOMENTUM_OF_TWO),
     (ValueError, "Cannot combine --fp16 and --tpu", "--fp16 and --bf16 exclude each other: give one"),
     (ValueError, "Seed must be between", "the seed must be at least 0 and below 2³²"),
     (ValueError, "--finetune-from-model can not be set", "--finetune-from-model resets all: no --reset-* beside it"),
+    (
+        ValueError,  # omegaconf's, of fairseq-hydra-train
+        "Interpolation key '(criterion.contrastive_weight|task.tlm_language_embeddings)' not found",
+        "model ppa goes with --task ppa_alignment and --criterion ppa alone",
+    ),
     (
         RuntimeError,
         "can't allocate memory: you tried to allocate",

@@ -62,5 +62,21 @@ CASES = [
     case(TRAIN + " --bf16 --fp16", nothing, "--fp16 and --bf16 exclude", id="flags: two precisions"),
     case(TRAIN + POLYNOMIAL, nothing, "give --total-num-update", id="flags: no end of decay"),
     case(TRAIN + POLYNOMIAL + " --total-num-update 0", nothing, "give --total-num-update", id="flags: decay at once"),
+    # task, model, criterion and optimizer
+    *(case(f"{TRAIN} --criterion {name}", nothing, f"{name} do not go together", "--criterion ppa --arch ppa_bert or",
+        id=f"flags: alignment by {name}") for name in ("cross_entropy", "masked_lm", "span_prediction")),
+    case(TRAIN + " --task translation", nothing, "--task translation --arch ppa_bert --criterion ppa do not go",
+        "give --task ppa_alignment", id="flags: translation"),
+    *(case(f"{TRAIN_XNLI} {flags}", nothing, f"{flags} ", "do not go together: give --task xnli_codeswitch",
+        id=f"flags: nli with {flags}") for flags in ("--criterion ppa", "--criterion span_prediction",
+        "--criterion cross_entropy", "--arch ppa_bert_reader", "--arch ppa_bert")),
+    case(TRAIN_XNLI + " --classification-head-name other", nothing, "--classification-head-name", id="flags: head"),
+    case(TRAIN_XNLI + " --regression-target", nothing, "--regression-target", "leave it out", id="flags: regression"),
+    case(TRAIN_XNLI + " --report-mcc", nothing, "--report-mcc", "leave it out", id="flags: correlation"),
+    *(case(f"{TRAIN_MLQA} {flags}", nothing, f"{flags} ", "do not go together: give --task mlqa_codeswitch",
+        id=f"flags: mlqa with {flags}") for flags in ("--criterion ppa", "--criterion sentence_prediction",
+        "--arch ppa_bert_classifier")),
+    *(case(f"{TRAIN} --optimizer {name}", nothing, "take another one, such as adam", id=f"flags: {name}")
+        for name in ("sgd", "nag")),
     case(VALIDATE + " --max-tokens 3", nothing, "14 pairs have over 3 tokens", id="flags: validate by 3 tokens"),
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from ppa_fairseq.data.corpora import check_vocabulary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import UpdateBatchIterator
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.flag_checks import check_values
+from ppa_fairseq.flag_checks import check_parts, check_values
 from ppa_fairseq.host_memory import keep_heap_small, return_freed
 from ppa_fairseq.models.encoder_config import take_sizes
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: of --user-dir fairseq imports tasks and models)
@@ -114,6 +114,7 @@ class EncoderTask(FairseqTask):
         """Build the model; sizes that --pretrained knows are written into *cfg*, so that a checkpoint stands alone."""
         if from_checkpoint:
             return super().build_model(cfg, from_checkpoint)
+        check_parts(self.cfg._name, arch=cfg._name)
         check_values(cfg)
         bound_waiting(self.cfg.heartbeat_timeout)
         same = [("task", name, getattr(self.cfg, name)) for name in self.same_on_resume]
@@ -131,6 +132,7 @@ class EncoderTask(FairseqTask):
         return model
 
     def build_criterion(self, cfg, from_checkpoint: bool = False):
+        check_parts(self.cfg._name, criterion=cfg._name)
         check_values(cfg)
         return super().build_criterion(cfg, from_checkpoint)
 
