@@ -1,7 +1,8 @@
-"""Errors that fairseq and its libraries raise of a wrong flag, where the plugin cannot look before."""
+"""Errors that fairseq and its libraries raise of a wrong flag or file, where the plugin cannot look before."""
 
 import argparse
 import re
+import traceback
 
 from ppa_fairseq.flag_checks import MOMENTUM_OF_TWO
 
@@ -33,4 +34,9 @@ def told(error: BaseException) -> str | None:
     for kind, pattern, line in KNOWN:
         if isinstance(error, kind) and re.search(pattern, str(error)):
             return line
+    if isinstance(error, UnicodeDecodeError) or str(error).startswith("negative seek position"):
+        # fairseq-preprocess, which seeks back, byte by byte, for where a character begins
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if text := frame.f_locals.get("input_file"):
+                return f"{text}: not UTF-8; convert it, and delete the half of it that is in --destdir by now"
     return None

@@ -1,6 +1,6 @@
 """Flags of fairseq's programs that are wrong, case by case, and what the user must be told (see bad_input_cases)."""
 
-from bad_input_cases import TRAIN, TRAIN_MLQA, TRAIN_XNLI, VALIDATE, case, nothing
+from bad_input_cases import PREPROCESS, TRAIN, TRAIN_MLQA, TRAIN_XNLI, VALIDATE, both, case, nothing, write
 
 FUSED = " --optimizer fused_adamw"
 POLYNOMIAL = " --lr-scheduler polynomial_decay"
@@ -78,5 +78,13 @@ CASES = [
         "--arch ppa_bert_classifier")),
     *(case(f"{TRAIN} --optimizer {name}", nothing, "take another one, such as adam", id=f"flags: {name}")
         for name in ("sgd", "nag")),
+    # labels, text
+    *(case(TRAIN_XNLI, both(*(write(f"nli-bin/{language}/label/dict.txt", content) for language in ("de", "en"))),
+        "label/dict.txt:", told, "prepare it with", id=f"labels: {name}") for name, content, told in (
+        ("no count", "a\n", "no `symbol count` but 'a'"), ("Latin-1", b"\xff 1\n", "not UTF-8"),
+        ("one twice", "a 1\na 1\n", "a label stands twice"), ("a special", "<pad> 1\n", "one of fairseq's own"))),
+    *(case(PREPROCESS, write("prepared/train.de-en.de", text), "prepared/train.de-en.de: not UTF-8",
+        id=f"preprocess: Latin-1 {place}") for place, text in (
+        ("at once", b"\xff\n"), ("later", b"a\n" * 9999 + b"\xe9 b\n"))),
     case(VALIDATE + " --max-tokens 3", nothing, "14 pairs have over 3 tokens", id="flags: validate by 3 tokens"),
 ]  # fmt: skip
