@@ -104,6 +104,7 @@ class PPAAlignmentTask(EncoderTask):
             sampling_exponent=self.cfg.sampling_exponent if training else 1.0,
             reset_positions=self.cfg.tlm_reset_positions,
             languages=self.languages if tlm and self.cfg.tlm_language_embeddings else None,
+            shard=folder if len(folders) > 1 else None,
         )
         logger.info(f"{split}: {len(self.datasets[split]):,} pairs an epoch from {folder}")
 
