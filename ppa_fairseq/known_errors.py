@@ -9,22 +9,11 @@ from ppa_fairseq.flag_checks import MOMENTUM_OF_TWO
 KNOWN = (  # type, pattern of the message, what to tell
     (argparse.ArgumentError, "conflicting option string: --momentum", MOMENTUM_OF_TWO),
     (ValueError, "Cannot combine --fp16 and --tpu", "--fp16 and --bf16 exclude each other: give one"),
-    (ValueError, "Seed must be between", "the seed must be at least 0 and below 2³²"),
     (ValueError, "--finetune-from-model can not be set", "--finetune-from-model resets all: no --reset-* beside it"),
-    (
-        ValueError,  # omegaconf's, of fairseq-hydra-train
-        "Interpolation key '(criterion.contrastive_weight|task.tlm_language_embeddings)' not found",
-        "model ppa goes with --task ppa_alignment and --criterion ppa alone",
-    ),
     (
         RuntimeError,
         "can't allocate memory: you tried to allocate",
         "not so much memory is left: lower --queue-size, or what makes a batch: --batch-size, --max-tokens",
-    ),
-    (
-        RuntimeError,
-        "Storage size calculation overflowed|numel: integer multiplication overflow",
-        "no machine has so much memory: lower --queue-size, --projection-dim or the encoder's sizes",
     ),
 )
 
@@ -34,6 +23,8 @@ def told(error: BaseException) -> str | None:
     for kind, pattern, line in KNOWN:
         if isinstance(error, kind) and re.search(pattern, str(error)):
             return line
+    if type(error).__module__ in ("omegaconf.errors", "hydra.errors"):  # of fairseq-hydra-train, as a rule
+        return f"{' '.join(str(error).split())[:300]}: mend the config or what is given to override it"
     if isinstance(error, UnicodeDecodeError) or str(error).startswith("negative seek position"):
         # fairseq-preprocess, which seeks back, byte by byte, for where a character begins
         for frame, _ in traceback.walk_tb(error.__traceback__):
