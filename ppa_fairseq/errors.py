@@ -65,6 +65,8 @@ def one_line(error: BaseException) -> str | None:
     """What to tell a user of *error* in place of a traceback; None where the traceback is what helps."""
     if isinstance(error, InputError):
         return str(error)
+    from ppa_fairseq import known_errors  # here, as its imports are of what raises InputError
+
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on from the last checkpoint in --save-dir, if one was saved by then"
     if isinstance(error, AssertionError) and str(error).startswith("Optimizer does not match"):  # fairseq's trainer
@@ -101,6 +103,8 @@ def one_line(error: BaseException) -> str | None:
             "the checkpoint named last in the log is truncated or no checkpoint: delete it, and go on from an older "
             f"one with --restore-file ({' '.join(str(error).split())[:200]})"
         )
+    if line := known_errors.told(error):
+        return line
     if isinstance(error, RuntimeError) and "gloo" in str(error):  # between ranks on CPU
         if "Timed out" in str(error):
             return HANGS

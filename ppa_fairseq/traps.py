@@ -23,14 +23,18 @@ def settle_training_args(args: Namespace) -> None:
     """Set right in `args`, in place, what cannot work where only one thing can be meant; else refuse.
 
     Raises:
-        InputError: several ranks were asked for, and none would be started.
+        InputError: flags contradict one another or are out of range; or several ranks were asked for, and none would
+            be started.
     """
     import torch
+
+    from ppa_fairseq.flag_checks import check_command_line
 
     if getattr(args, "bf16", False):
         args.tpu = False  # fairseq.options takes --bf16 for a wish for a TPU, and then dies without torch_xla
     if not hasattr(args, "distributed_world_size"):
         return
+    check_command_line(args)
     if args.cpu or not torch.cuda.is_available():
         refuse_loss_scaling(args)
     if started_as_rank() and args.distributed_init_method is None:

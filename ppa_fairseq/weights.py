@@ -24,6 +24,7 @@ from ppa_fairseq.models.heads import ClassificationHead, SpanHead
 
 LM_HEAD = "lm_head."
 CLASSIFICATION_HEAD = "classification_heads.sentence_classification_head."  # as fairseq's sentence_prediction names it
+HEAD_NAME = CLASSIFICATION_HEAD.split(".")[1]  # as fairseq's sentence_prediction asks for it
 SPAN_HEAD = "span_head."
 LARGEST_SIZE = 1 << 24  # of whatever a configuration counts
 MEMORY_SHARE, MEMORY_BASE = 2, 256 << 20  # reading a file of n bytes takes 2 n and 256 MiB at the most

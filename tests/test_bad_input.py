@@ -16,16 +16,20 @@ from collections import Counter
 from pathlib import Path
 from unittest import mock
 
+import bad_flag_cases
+import bad_input_cases
 import pytest
-from bad_input_cases import BINARIZE, BITEXT, CASES, CLASSIFY, EMBED, ROOT, TRAIN, write
+from bad_input_cases import BINARIZE, BITEXT, CLASSIFY, EMBED, ROOT, TRAIN, write
 from sound_world import make_world
 
 from ppa_fairseq import cli, errors
 from ppa_fairseq.files import atomic_path
 
+CASES = bad_input_cases.CASES + bad_flag_cases.CASES
 PROGRESS = re.compile(r"\[\d\d:\d\d[<,]")  # tqdm's times
 NO_LINE = "Traceback|panicked|Logging error"
-LEFT_BY_FAIRSEQ = {"out", "out/preprocess.log", "out/dict.de.txt", "out/dict.en.txt"}  # fairseq-preprocess, before all
+# By fairseq-preprocess, before all; and, where the text is what is wrong, the half that it had written by then.
+LEFT_BY_FAIRSEQ = {"out", "out/preprocess.log", "out/dict.de.txt", "out/dict.en.txt", "out/train.de-en.de.bin"}
 
 
 @pytest.fixture(scope="module")

@@ -107,5 +107,5 @@ def test_a_factor_does_not_outlive_its_gradients():
 
 def test_betas_that_are_none():
     for betas in ("0.9", "(0.9, ", "__import__('os')"):
-        with pytest.raises(InputError, match="give two numbers, as"):
+        with pytest.raises(InputError, match="give two numbers from 0 to below 1"):
             FusedAdamW(settings(adam_betas=betas), [torch.nn.Parameter(torch.ones(1))])

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -397,3 +398,31 @@ def test_the_readmes_torchrun_command_trains_and_ends_with_a_killed_rank(data_bi
     assert all("Root Cause (first observed failure)" in end for end in ends)
     assert "lost the connection to another rank" in ends[0] and "SIGKILL" in ends[1]
     assert (tmp_path / "runs" / "checkpoint_last.pt").exists()
+
+
+@pytest.mark.parametrize("wrong", [None, "model.momentum=nan", "model.momentum=often"])
+def test_the_hydra_config_trains_by_its_own_command(data_bin, imported, tmp_path, wrong):
+    """All of it but fp16, which is for GPUs, and paths and sizes; what is wrong is told in one line there, too."""
+    config = Path("scripts/config/ppa_mbert.yaml").read_text("utf-8").replace("\\\n#", " ")
+    command = re.sub(r"\$\(\(.*?\)\)", "N", re.search(r"ppa launch (.*?save_dir=\S+)", config)[1]).split()
+    values = {
+        "task.data": data_bin,
+        "model.pretrained": imported(),
+        "optimization.max_update": 1,
+        "lr_scheduler.warmup_updates": 0,
+        "checkpoint.save_dir": tmp_path / "runs",
+    }
+    names = [word.partition("=")[0] for word in command if "=" in word]
+    assert sorted(names) == sorted(values)
+    small = ["common.fp16=false", "dataset.num_workers=0", "dataset.batch_size=8", "model.queue_size=64"]
+    settings = [f"{name}={value}" for name, value in values.items()] + small + [wrong] * bool(wrong)
+    flags = [word for word in command if "=" not in word]
+    done = ppa_launch(*flags, *settings, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    last = tmp_path / "runs" / "checkpoint_last.pt"
+    assert "Traceback" not in done.stderr, done.stderr[-1500:]
+    if wrong:
+        assert done.returncode == 1 and not last.exists()
+        assert re.search("error: .*(--momentum must be|Value 'often' .* momentum)", done.stderr), done.stderr
+    else:
+        assert done.returncode == 0
+        assert torch.load(last, weights_only=True)["optimizer_history"][-1]["num_updates"] == 1

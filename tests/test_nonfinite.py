@@ -102,6 +102,15 @@ def test_a_broken_weight_names_the_pairs_that_read_it(train, data_bin, seen, sta
     assert "; not finite before it: encoder.embed_positions.weight, twin.encoder.embed_positions.weight. " in message
 
 
+def test_of_several_shards_the_one_that_has_the_pairs_is_named(train, data_bin, tmp_path, start_with):
+    (tmp_path / "other").symlink_to(data_bin)
+    start_with(lambda model: model.encoder.embed_positions.weight.fill_(float("nan")))
+    with pytest.raises(InputError) as caught:
+        train("--max-epoch", "1", NO_VALIDATION, "--tlm-weight", "0", data=f"{tmp_path / 'other'}:{data_bin}")
+    ((named, _, _),) = told(str(caught.value)).values()
+    assert all(re.fullmatch(rf"(de|fr)-en row \d+ of {tmp_path / 'other'}", name) for name in named), named
+
+
 def test_the_contrastive_part_is_told_apart(train, data_bin, seen, start_with):
     """A word whose vector is broken, and by the second update the twin's, too: pairs that have it on either side.
 

@@ -22,6 +22,7 @@ AMP = ["--amp", "--fp16-init-scale", "1024"]
 FUSED = ["--optimizer", "fused_adamw"]
 CLIPPED = ["--clip-norm", "1"]
 RECIPE = ["--fp16", *FUSED, *CLIPPED]  # all weights as one tensor
+ACCUMULATED = ["--update-freq", "2", "--max-epoch", "2"]
 SETTINGS = ["--max-epoch", "1", "--queue-size", "200", "--disable-validation", "--dropout", "0"]
 SETTINGS += ["--attention-dropout", "0", "--lr", "1e-3"]
 SETTINGS += ["--lr-scheduler", "polynomial_decay", "--total-num-update", "20"]
@@ -91,15 +92,17 @@ def same(one, other) -> bool:
 
 @pytest.mark.parametrize(
     "mode",
-    [FP16, RECIPE, ["--memory-efficient-fp16"], ["--amp"], ["--amp", *FUSED]],
-    ids=["fp16", "recipe", "memory-efficient", "amp", "amp fused"],
+    [FP16, RECIPE, [*RECIPE, *ACCUMULATED], ["--memory-efficient-fp16"], ["--amp"], ["--amp", *FUSED]],
+    ids=["fp16", "recipe", "recipe accumulated", "memory-efficient", "amp", "amp fused"],
 )
 def test_an_overflow_moves_neither_model_nor_optimizer_nor_counters(train, attempts, scaling_on_cpu, mode):
-    """At the first attempt, at two and three in a row. With --amp fairseq tries again, and gives up each third time."""
+    """At the first attempt, at two and three in a row; where two batches are an update, in both. With --amp fairseq
+    tries again, and gives up each third time.
+    """
     attempts.overflow = (1, 4, 5, 8, 9, 10)
     state = train(*SETTINGS, *mode)
     attempts.finish()
-    pairs = 0
+    pairs, sizes = 0, (3, 8, 11, 16) if "--update-freq" in mode else (3, 8)
     for number, (before, after) in enumerate(zip(attempts.states, attempts.states[1:], strict=False), start=1):
         if number in attempts.overflow:
             for part in ("model", "optimizer", "counters"):
@@ -111,11 +114,11 @@ def test_an_overflow_moves_neither_model_nor_optimizer_nor_counters(train, attem
             assert not same(before["optimizer"], after["optimizer"]) and after["scale"] == before["scale"]
             assert after["counters"]["num_updates"] == before["counters"]["num_updates"] + 1
             entered = int(after["model"]["queue.filled"]) - pairs
-            assert entered in (3, 8)  # pairs of a batch: nothing that a failed attempt has left
+            assert entered in sizes  # pairs of its batches: nothing that a failed attempt has left
             pairs += entered
-    batches, retried = 15, 4 if "--amp" in mode else 0
-    assert len(attempts.states) - 1 == batches + retried
-    assert state["optimizer_history"][-1]["num_updates"] == batches + retried - len(attempts.overflow)
+    updates, retried = 16 if "--update-freq" in mode else 15, 4 if "--amp" in mode else 0
+    assert len(attempts.states) - 1 == updates + retried
+    assert state["optimizer_history"][-1]["num_updates"] == updates + retried - len(attempts.overflow)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from conftest import TINY_TRAINING, assert_same_training
 
 from ppa_fairseq import checkpoint
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.tasks.ppa_alignment import PPAAlignmentTask
 
 NO_VALIDATION = "--disable-validation"
 
@@ -86,10 +87,10 @@ def test_xlm_style_tlm_trains_language_embeddings(train):
         (["--lang-pairs", "de-en,sv-en"], "no language pair sv-en here; it holds de-en, fr-en"),
         (["--queue-size", "6"], "--queue-size 6 is smaller than the 8 pairs of one update"),
         (["--pretrained", "nowhere"], "nowhere: no such checkpoint"),
-        (["--temperature", "0"], "--temperature 0.0 must be positive"),
+        (["--temperature", "0"], "--temperature must be over 0, not 0.0"),
         (["--max-positions", "12"], "pairs have over 12 tokens, what the encoder"),
         (["--max-tokens", "4"], "have over 4 tokens, .*: none is left|have over 4 tokens"),
-        (["--momentum", "1.5"], "--momentum must be between 0 and 1"),
+        (["--momentum", "1.5"], "--momentum must be at least 0 and at most 1, not 1.5"),
         (["--mask-prob", "0"], "--mask-prob must be over 0"),
         (["--token-types", "1"], "the second sentence of a pair needs type 1"),
         (["--valid-subset", "test"], "the test split of de-en, fr-en is empty or not there"),
@@ -98,6 +99,18 @@ def test_xlm_style_tlm_trains_language_embeddings(train):
 def test_bad_input_is_one_clear_line(train, arguments, message):
     with pytest.raises(InputError, match=message):
         train("--max-update", "1", *arguments)
+
+
+def test_every_metric_that_validation_tells_can_choose_the_best_checkpoint(train, monkeypatch):
+    """Those of a pair that no batch of the subset has are not told: fairseq would look for them in vain."""
+    import fairseq_cli.train
+
+    told, tasks, stats_of, begin = {}, [], fairseq_cli.train.get_valid_stats, PPAAlignmentTask.begin_epoch
+    monkeypatch.setattr(fairseq_cli.train, "get_valid_stats", lambda *args: told.update(args[2]) or stats_of(*args))
+    monkeypatch.setattr(PPAAlignmentTask, "begin_epoch", lambda *args: tasks.append(args[0]) or begin(*args))
+    state = train("--max-update", "2", "--best-checkpoint-metric", "retrieval_fr-en")
+    assert state["extra_state"]["best"] == told["retrieval_fr-en"]
+    assert told.keys() - {"wps", "wpb", "bsz", "ups", "num_updates", "_pairs"} == set(tasks[0].metrics_of("valid"))
 
 
 def test_a_missing_or_damaged_file_is_named(train, data_bin, tmp_path):

@@ -30,14 +30,18 @@ class PPACriterion(FairseqCriterion):
     Each part has its own mean, and each mean is over the whole update: all micro-batches of ``--update-freq`` and all
     ranks. fairseq divides the summed gradient by the number of pairs, so the TLM sum is scaled by pairs per masked
     token of the update, which the task's iterator counts ahead (``pairs_per_masked``).
+
+    Attributes:
+        METRICS: the names that a validation gives to what it logs.
     """
+
+    METRICS = ("loss", "contrastive", "tlm", "contrastive_acc", "tlm_acc", "pos_sim", "hard_neg_sim", "false_neg")
+    METRICS += ("queue_fill",)
 
     def __init__(self, cfg: PPACriterionConfig, task):
         super().__init__(task)
-        if cfg.temperature <= 0:
-            raise InputError(f"--temperature {cfg.temperature} must be positive")
-        if min(cfg.contrastive_weight, cfg.tlm_weight) < 0 or cfg.contrastive_weight + cfg.tlm_weight == 0:
-            raise InputError("--contrastive-weight and --tlm-weight must not be negative, nor both 0")
+        if cfg.contrastive_weight == cfg.tlm_weight == 0:
+            raise InputError("--contrastive-weight and --tlm-weight are both 0: nothing would be trained")
         self.cfg = cfg
         self._attempt = 0
 

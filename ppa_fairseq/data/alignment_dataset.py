@@ -50,6 +50,7 @@ class AlignmentDataset(FairseqDataset):
         sampling_exponent: see :func:`~ppa_fairseq.data.sampling.epoch_counts`.
         reset_positions: XLM's TLM: positions start again at the second sentence.
         languages: the order of the language embeddings' rows, for XLM's TLM; None leaves language ids out.
+        shard: the folder, if it is one of several.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class AlignmentDataset(FairseqDataset):
         sampling_exponent: float = 1.0,
         reset_positions: bool = False,
         languages: list[str] | None = None,
+        shard: str | None = None,
     ):
         self.corpora = corpora
         self.cls = np.array([dictionary.bos()])
@@ -74,6 +76,7 @@ class AlignmentDataset(FairseqDataset):
         self.input_shuffle = input_shuffle
         self.reset_positions = reset_positions
         self.languages = languages
+        self.shard = shard
         specials = 1 + len(self.between)  # in [CLS] source [SEP] target [SEP], beyond each side's own [SEP]
         self._lengths = [c.source.sizes + c.target.sizes + specials for c in corpora]
         self._counts = epoch_counts([len(c.source) for c in corpora], sampling_exponent)
@@ -106,8 +109,9 @@ class AlignmentDataset(FairseqDataset):
         }
 
     def origin(self, index: int) -> str:
-        """Where a pair of this epoch stands in the data: "de-en row 18", counted from 1."""
-        return f"{self.corpora[self._corpus[index]].name} row {self._row[index] + 1}"
+        """Where a pair of this epoch stands in the data: "de-en row 18" (of shard0), counted from 1."""
+        place = f"{self.corpora[self._corpus[index]].name} row {self._row[index] + 1}"
+        return f"{place} of {self.shard}" if self.shard else place
 
     def num_tokens(self, index: int) -> int:
         return self.sizes[index]

@@ -16,6 +16,35 @@ MOST_DIGITS = 18  # of a count; int() raises at thousands of them
 UNUSED = re.compile(r"\[unused\d+\]")
 
 
+def read_symbols(f, source: str, advice: str) -> tuple[list[str], list[int]]:
+    """The symbols and counts of a dict.txt (a path or an open text file): one `symbol count` a line.
+
+    Raises InputError, which names *source* and gives *advice*, on a missing or foreign file.
+    """
+    try:
+        if isinstance(f, str):
+            with open(f, encoding="utf-8", newline="\n") as file:
+                text = file.read()
+        else:
+            text = f.read()
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{source}: no such file; {advice}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: not UTF-8 ({error}); {advice}") from None
+    # Only \n ends a line: splitlines() and rstrip() would cut symbols at \r and at odd Unicode spaces.
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    symbols, counts = [], []
+    for number, line in enumerate(lines, start=1):
+        symbol, space, count = line.rpartition(" ")
+        if not space or not count.isdecimal() or len(count) > MOST_DIGITS:
+            raise InputError(f"{source}:{number}: no `symbol count` but {shown(line)}; {advice}")
+        symbols.append(symbol)
+        counts.append(int(count))
+    return symbols, counts
+
+
 class WordPieceDictionary(Dictionary):
     """fairseq's `Dictionary` without its own specials: a symbol's id is its line in dict.txt, counted from 0.
 
@@ -54,27 +83,7 @@ class WordPieceDictionary(Dictionary):
         `add_special_symbols` is fairseq's and unused. Raises InputError on a missing or foreign file.
         """
         source = f if isinstance(f, str) else getattr(f, "name", "dictionary")
-        try:
-            if isinstance(f, str):
-                with open(f, encoding="utf-8", newline="\n") as file:
-                    text = file.read()
-            else:
-                text = f.read()
-        except (FileNotFoundError, IsADirectoryError):
-            raise InputError(f"{source}: no such file; {WRITTEN_BY}") from None
-        except UnicodeDecodeError as error:
-            raise InputError(f"{source}: not UTF-8 ({error}); {WRITTEN_BY}") from None
-        # Only \n ends a line: splitlines() and rstrip() would cut symbols at \r and at odd Unicode spaces.
-        lines = text.split("\n")
-        if lines[-1] == "":
-            lines.pop()
-        symbols, counts = [], []
-        for number, line in enumerate(lines, start=1):
-            symbol, space, count = line.rpartition(" ")
-            if not space or not count.isdecimal() or len(count) > MOST_DIGITS:
-                raise InputError(f"{source}:{number}: no `symbol count` but {shown(line)}; {WRITTEN_BY}")
-            symbols.append(symbol)
-            counts.append(int(count))
+        symbols, counts = read_symbols(f, source, WRITTEN_BY)
         return cls(symbols, counts, source)
 
     def mask(self) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from fairseq.data import Dictionary
 
 from ppa_fairseq.data.corpora import open_indexed
-from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.data.dictionary import WordPieceDictionary, read_symbols
 from ppa_fairseq.data.nli_dataset import NLICorpus
 from ppa_fairseq.errors import InputError
 
@@ -30,7 +30,17 @@ def load_dictionaries(folder: str, languages: list[str]) -> tuple[WordPieceDicti
                 raise InputError(f"{path}: no such file; {HOW_TO_PREPARE}")
             if path.read_bytes() != paths[0].read_bytes():
                 raise InputError(f"{path} differs from {paths[0]}: binarize all languages with one --srcdict")
-    return WordPieceDictionary.load(str(words[0])), Dictionary.load(str(labels[0]))
+    return WordPieceDictionary.load(str(words[0])), load_labels(str(labels[0]))
+
+
+def load_labels(path: str) -> Dictionary:
+    """The labels of a dict.txt. Raises InputError if it is none, or has one twice."""
+    read_symbols(path, path, HOW_TO_PREPARE)  # else fairseq tells what is wrong, in errors of all kinds
+    try:
+        return Dictionary.load(path)
+    except (RuntimeError, ValueError) as error:
+        message = f"{path}: a label stands twice, is one of fairseq's own symbols or has odd spaces; {HOW_TO_PREPARE}"
+        raise InputError(message) from error
 
 
 def load_nli(

@@ -51,16 +51,20 @@ class ValidationRetrieval:
             return value
 
         metrics.log_derived("retrieval", accuracy("mean"), priority=20)
-        for direction in self.directions():
+        for direction in self.directions(self._seen):
             metrics.log_derived(f"retrieval_{direction}", accuracy(direction), priority=21)
 
-    def directions(self) -> list[str]:
-        """The directions that :meth:`accuracy` knows: ``de-en``, ``en-de``, … of the pairs seen so far."""
-        names = [self.names[number].split("-") for number in sorted(self._seen)]
+    def metrics(self, pairs: set[int]) -> list[str]:
+        """The names that :meth:`log` gives to the accuracies of a split of *pairs*."""
+        return ["retrieval", *(f"retrieval_{direction}" for direction in self.directions(pairs))]
+
+    def directions(self, pairs: set[int]) -> list[str]:
+        """The directions of *pairs*, given by number: ``de-en``, ``en-de``, …"""
+        names = [self.names[number].split("-") for number in sorted(pairs)]
         return ["-".join(name) for pair in names for name in (pair, pair[::-1])]
 
     def accuracy(self) -> dict[str, float]:
-        """Percent found at rank 1 by name: each of :meth:`directions`, and their ``mean``."""
+        """Percent found at rank 1 by name: each of the :meth:`directions` seen so far, and their ``mean``."""
         if self._accuracy is None:
             index, pair, source, target = (torch.cat(parts) for parts in zip(*self._batches, strict=True))
             # A rank that ran out of data repeats a batch, so a pair may be here twice.
@@ -68,6 +72,6 @@ class ValidationRetrieval:
             pair, source, target = pair[rows], source[rows], target[rows]
             found = [retrieval_accuracy(source[pair == n], target[pair == n]) for n in sorted(self._seen)]
             percent = [value for both in found for value in both]
-            self._accuracy = dict(zip(self.directions(), percent, strict=True))
+            self._accuracy = dict(zip(self.directions(self._seen), percent, strict=True))
             self._accuracy["mean"] = sum(percent) / len(percent)
         return self._accuracy

@@ -14,10 +14,9 @@ from ppa_fairseq.models.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models.heads import ClassificationHead, SpanHead
 from ppa_fairseq.traps import settle_training_args
-from ppa_fairseq.weights import CLASSIFICATION_HEAD, SPAN_HEAD
+from ppa_fairseq.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN_HEAD
 
 logger = logging.getLogger(__name__)
-HEAD_NAME = CLASSIFICATION_HEAD.split(".")[1]  # as fairseq's sentence_prediction asks for it
 
 
 @dataclass

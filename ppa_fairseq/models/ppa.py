@@ -11,7 +11,6 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from omegaconf import II
 
 from ppa_fairseq import checkpoint
-from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead, Wanted, first_tokens
 from ppa_fairseq.models.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
@@ -64,8 +63,6 @@ class PPAModel(BaseFairseqModel):
         """Build the model with random weights; the task then lets it :meth:`start_from` --pretrained."""
         announce_cpu_bf16(cfg)
         shape = shape_of(cfg, task.dictionary)
-        if not 0 <= cfg.momentum <= 1 or cfg.queue_size < 1 or cfg.projection_dim < 1:
-            raise InputError("--momentum must be between 0 and 1, --queue-size and --projection-dim at least 1")
         return cls(cfg, shape, task.dictionary, len(task.languages))
 
     def start_from(self, pretrained: checkpoint.Checkpoint) -> None:

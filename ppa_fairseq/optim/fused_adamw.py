@@ -4,7 +4,6 @@ fairseq's own, without apex on a GPU, is a Python loop of a dozen kernels a weig
 gradients twice more, to divide them by the batch's size and to clip them.
 """
 
-import ast
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, List
@@ -15,7 +14,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.flag_checks import check_values, read_betas
 
 
 @dataclass
@@ -51,6 +50,7 @@ class FusedAdamW(FairseqOptimizer):
     """torch's fused AdamW (Loshchilov and Hutter, 2019) under fairseq's flags of Adam."""
 
     def __init__(self, cfg: FusedAdamWConfig, params):
+        check_values(cfg)
         super().__init__(cfg)
         self._optimizer = ScaledAdamW(params, fused=True, **self.optimizer_config)
         # Not told of overflows, so that --amp's scaler leaves those steps out itself.
@@ -59,14 +59,9 @@ class FusedAdamW(FairseqOptimizer):
     @property
     def optimizer_config(self) -> dict:
         """What torch's optimizer is made with. On resume a checkpoint's own stay, but for the learning rate."""
-        betas = self.cfg.adam_betas
-        try:
-            first, second = ast.literal_eval(betas) if isinstance(betas, str) else betas
-        except (ValueError, SyntaxError, TypeError):
-            raise InputError(f"--adam-betas {betas}: give two numbers, as '(0.9, 0.999)'") from None
         return {
             "lr": self.cfg.lr[0] if isinstance(self.cfg.lr, Collection) else self.cfg.lr,
-            "betas": (float(first), float(second)),
+            "betas": read_betas(self.cfg.adam_betas),
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,
         }

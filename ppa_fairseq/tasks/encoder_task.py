@@ -1,29 +1,28 @@
 """What every task of this plugin shares: the base model's vocabulary, where a model starts from, its batches."""
 
 import logging
+from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import List, Optional
 
 import torch
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
-from fairseq.file_io import PathManager
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from omegaconf import II
 
-from ppa_fairseq import checkpoint, nonfinite, same_checkpoint
+from ppa_fairseq import checkpoint, going_on, nonfinite
 from ppa_fairseq.data.corpora import check_vocabulary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import UpdateBatchIterator
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.flag_checks import check_parts, check_values
 from ppa_fairseq.host_memory import keep_heap_small, return_freed
 from ppa_fairseq.models.encoder_config import take_sizes
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: of --user-dir fairseq imports tasks and models)
 from ppa_fairseq.optim.step import step
-from ppa_fairseq.resume import LAST, read_progress
 from ppa_fairseq.traps import bound_waiting
 from ppa_fairseq.write_once import WriteOnce
 
@@ -44,8 +43,12 @@ class EncoderTaskConfig(FairseqDataclass):
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     checkpoint_suffix: str = II("checkpoint.checkpoint_suffix")
     no_last_checkpoints: bool = II("checkpoint.no_last_checkpoints")
+    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+    valid_subset: str = II("dataset.valid_subset")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
     heartbeat_timeout: int = II("distributed_training.heartbeat_timeout")
+    num_workers: int = II("dataset.num_workers")
+    log_interval: int = II("common.log_interval")
 
 
 def takes_no_randomness(model, is_dummy: bool):
@@ -64,15 +67,31 @@ class EncoderTask(FairseqTask):
     Attributes:
         same_on_resume: names in the config without whose old values a checkpoint is another training's.
         parts_of_loss: what each item of a batch has a sequence for, part after part.
+        more_metrics: for the end of a message: which split tells more of them.
     """
 
     same_on_resume: tuple[str, ...] = ()
     parts_of_loss: tuple[str, ...]
+    more_metrics = ""
 
     def __init__(self, cfg: EncoderTaskConfig, dictionary: WordPieceDictionary):
+        check_values(cfg)
         super().__init__(cfg)
         self.dictionary = dictionary
         self._searched: int | None = None  # the update that is done over to find what is not finite
+
+    @abstractmethod
+    def metrics_of(self, split: str) -> list[str]:
+        """What a validation on *split*, which is loaded, tells: what --best-checkpoint-metric can name."""
+
+    def begin_epoch(self, epoch, model) -> None:
+        """Refuse a metric that fairseq would look for in vain: when the epoch is over, in the first subset alone."""
+        split, metric = self.cfg.valid_subset.split(",")[0], self.cfg.best_checkpoint_metric
+        if split in self.datasets and metric not in (told := self.metrics_of(split)):  # else there is no validation
+            raise InputError(
+                f"--best-checkpoint-metric {metric}: {split}, the first of --valid-subset, tells {', '.join(told)}"
+                f"{self.more_metrics}"
+            )
 
     @classmethod
     def load_dictionary(cls, filename: str) -> WordPieceDictionary:
@@ -95,18 +114,11 @@ class EncoderTask(FairseqTask):
         """Build the model; sizes that --pretrained knows are written into *cfg*, so that a checkpoint stands alone."""
         if from_checkpoint:
             return super().build_model(cfg, from_checkpoint)
+        check_parts(self.cfg._name, arch=cfg._name)
+        check_values(cfg)
         bound_waiting(self.cfg.heartbeat_timeout)
-        last = Path(self.cfg.save_dir) / LAST.replace(".pt", f"{self.cfg.checkpoint_suffix}.pt")
-        by_default = self.cfg.restore_file == LAST  # another name was given on purpose
-        if by_default and not self.cfg.no_last_checkpoints:
-            same_checkpoint.settle(last.parent)
-        resumes = by_default and last.exists()
-        start = last if resumes else self._named_checkpoint()
-        if start is not None:
-            old = checkpoint.read_cfg(start)  # if it is hostile, it is refused here: fairseq would read it whole
-            if resumes:
-                self._refuse_another_training(last, old, cfg.pretrained)
-                self._end_what_is_done(last)
+        same = [("task", name, getattr(self.cfg, name)) for name in self.same_on_resume]
+        going_on.check(self.cfg, [("model", "pretrained", cfg.pretrained), *same])
         if not cfg.pretrained:
             logger.warning("no --pretrained: the encoder starts from random weights, and checkpoints get no tokenizer")
             return super().build_model(cfg)
@@ -119,41 +131,10 @@ class EncoderTask(FairseqTask):
         model.start_from(pretrained)
         return model
 
-    def _named_checkpoint(self) -> Path | None:
-        """The file that fairseq goes on from where it takes none of --save-dir; None if it finds none."""
-        cfg = self.cfg
-        if cfg.restore_file != LAST:
-            named = cfg.restore_file.replace(".pt", f"{cfg.checkpoint_suffix}.pt")
-        else:
-            named = cfg.finetune_from_model if cfg.continue_once is None else cfg.continue_once
-        found = named is not None and PathManager.isfile(named)
-        return Path(PathManager.get_local_path(named)) if found else None
-
-    def _refuse_another_training(self, last: Path, old: dict[str, dict], pretrained: str | None) -> None:
-        """fairseq goes on from whatever it finds in --save-dir, and the encoder that was asked for would be gone."""
-        compared = [("pretrained", old["model"].get("pretrained"), pretrained)]
-        compared += [(name, old["task"].get(name), getattr(self.cfg, name)) for name in self.same_on_resume]
-        for name, then, now in compared:
-            if str(then) != str(now):
-                flag = "--" + name.replace("_", "-")
-                raise InputError(
-                    f"{last} is of a training with {flag} {then}, not {now}: give another --save-dir, or go on with it "
-                    f"all the same by --restore-file {last}"
-                )
-
-    def _end_what_is_done(self, last: Path) -> None:
-        """Exit where --max-update is reached: fairseq would look at it after one more update, and save that."""
-        if self.cfg.reset_optimizer:  # it counts from 0 again
-            return
-        progress = read_progress(last)
-        if 0 < self.cfg.max_update <= progress.updates:
-            logger.info(f"{last} has {progress.updates} updates, --max-update is {self.cfg.max_update}: all is done")
-            raise SystemExit(0)
-        if not progress.resumable:
-            raise InputError(
-                f"{last} has no optimizer state (--no-save-optimizer-state), so that its training cannot go on: start "
-                "anew in another --save-dir, with it as --pretrained"
-            )
+    def build_criterion(self, cfg, from_checkpoint: bool = False):
+        check_parts(self.cfg._name, criterion=cfg._name)
+        check_values(cfg)
+        return super().build_criterion(cfg, from_checkpoint)
 
     def get_checkpoint_dict(self) -> dict:
         """What fairseq forgets: on resume at the start of an epoch it drops what was logged since the last line."""
@@ -181,11 +162,12 @@ class EncoderTask(FairseqTask):
     ) -> UpdateBatchIterator:
         """fairseq's iterator, with batches made anew for each epoch and samples that come by whole updates."""
         dataset.set_epoch(epoch)
+        longest = utils.resolve_max_positions(max_positions, max_tokens)  # fairseq-validate leaves --max-tokens out
 
         def make_batches(dataset, epoch):
             with data_utils.numpy_seed(seed + epoch):
                 indices = dataset.ordered_indices()
-            indices = self.filter_indices_by_size(indices, dataset, max_positions, ignore_invalid_inputs)
+            indices = self.filter_indices_by_size(indices, dataset, longest, ignore_invalid_inputs)
             # No --required-batch-size-multiple: fairseq drops the items that are over a multiple at the end, and
             # packed batches gain nothing from it.
             batches = dataset.batch_by_size(indices, max_tokens=max_tokens, max_sentences=max_sentences)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from fairseq.dataclass import ChoiceEnum
 from fairseq.logging import metrics
-from omegaconf import II, MISSING
+from omegaconf import MISSING
 
 from ppa_fairseq.data.code_switching import ENGLISH, CodeSwitch
 from ppa_fairseq.data.dictionary import WordPieceDictionary
@@ -34,8 +34,6 @@ class FinetuningConfig(EncoderTaskConfig):
         default="both",
         metadata={"help": "the half that is English: the first (premise, question), the second, or one form of each"},
     )
-    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
-    valid_subset: str = II("dataset.valid_subset")
 
 
 class FinetuningTask(EncoderTask):
@@ -48,6 +46,7 @@ class FinetuningTask(EncoderTask):
     metrics: tuple[str, ...]  # what else a validation tells
     same_on_resume = ("train_langs", "code_switch")
     parts_of_loss = ("fine-tuning",)
+    more_metrics = " (--valid-subset valid has all languages and their average)"
 
     def __init__(self, cfg: FinetuningConfig, dictionary: WordPieceDictionary, languages: list[str]):
         super().__init__(cfg, dictionary)
@@ -98,20 +97,11 @@ class FinetuningTask(EncoderTask):
         size, named = len(self.datasets[split]), ", ".join(languages)
         logger.info(f"{split}: {size:,} sequences in {named}{' and mixed' if training and self.switch else ''}")
 
-    def begin_epoch(self, epoch, model) -> None:
-        """Refuse a metric that fairseq would look for in vain: when the epoch is over, in the first subset alone."""
-        split, metric = self.cfg.valid_subset.split(",")[0], self.cfg.best_checkpoint_metric
-        if split not in self.datasets:  # no validation
-            return
+    def metrics_of(self, split: str) -> list[str]:
         name, _, language = split.partition(".")
-        by_language = [f"accuracy_{language}" for language in ([language] if language else self.languages_of(name))]
-        if not language:
-            by_language.append(f"accuracy_{AVERAGE}")
-        if metric not in (*by_language, *self.metrics):
-            raise InputError(
-                f"--best-checkpoint-metric {metric}: {split}, the first of --valid-subset, tells "
-                f"{', '.join((*by_language, *self.metrics))} (--valid-subset valid has all languages and their average)"
-            )
+        if language:
+            return [f"accuracy_{language}", *self.metrics]
+        return [*(f"accuracy_{one}" for one in (*self.languages_of(name), AVERAGE)), *self.metrics]
 
     def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
         """Nothing is left out: --max-length cuts what is long. Raises InputError where that is too long itself."""

@@ -8,7 +8,7 @@ import torch
 from fairseq import utils
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
-from omegaconf import II, MISSING
+from omegaconf import MISSING
 
 from ppa_fairseq.criterions.ppa import PPACriterion
 from ppa_fairseq.data.alignment_dataset import AlignmentDataset
@@ -50,7 +50,6 @@ class PPAAlignmentConfig(EncoderTaskConfig):
     check_ranks: bool = field(
         default=False, metadata={"help": "after every update, stop unless all ranks hold the same weights, twin, queue"}
     )
-    log_interval: int = II("common.log_interval")
 
 
 @register_task("ppa_alignment", dataclass=PPAAlignmentConfig)
@@ -77,8 +76,6 @@ class PPAAlignmentTask(EncoderTask):
                 f"{folder}: no language pair {', '.join(unknown) or 'at all'} here; it holds "
                 f"{', '.join(present) or 'no train.SRC-TGT.LANG.idx'} (--lang-pairs names them as preprocessing did)"
             )
-        if not 0 < cfg.mask_prob <= 1 or cfg.sampling_exponent < 0:
-            raise InputError("--mask-prob must be over 0 and at most 1, --sampling-exponent at least 0")
         dictionary = load_dictionary(folder, pairs)
         logger.info(f"{len(pairs)} language pairs ({', '.join(pairs)}), {len(dictionary):,} WordPieces")
         return cls(cfg, dictionary, pairs)
@@ -107,8 +104,13 @@ class PPAAlignmentTask(EncoderTask):
             sampling_exponent=self.cfg.sampling_exponent if training else 1.0,
             reset_positions=self.cfg.tlm_reset_positions,
             languages=self.languages if tlm and self.cfg.tlm_language_embeddings else None,
+            shard=folder if len(folders) > 1 else None,
         )
         logger.info(f"{split}: {len(self.datasets[split]):,} pairs an epoch from {folder}")
+
+    def metrics_of(self, split: str) -> list[str]:
+        pairs = {corpus.number for corpus in self.datasets[split].corpora}
+        return [*self.validation.metrics(pairs), *PPACriterion.METRICS]
 
     def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
         """Leave out, with a warning, pairs too long for the position table; in validation they are an error."""

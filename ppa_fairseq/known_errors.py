@@ -1,0 +1,33 @@
+"""Errors that fairseq and its libraries raise of a wrong flag or file, where the plugin cannot look before."""
+
+import argparse
+import re
+import traceback
+
+from ppa_fairseq.flag_checks import MOMENTUM_OF_TWO
+
+KNOWN = (  # type, pattern of the message, what to tell
+    (argparse.ArgumentError, "conflicting option string: --momentum", MOMENTUM_OF_TWO),
+    (ValueError, "Cannot combine --fp16 and --tpu", "--fp16 and --bf16 exclude each other: give one"),
+    (ValueError, "--finetune-from-model can not be set", "--finetune-from-model resets all: no --reset-* beside it"),
+    (
+        RuntimeError,
+        "can't allocate memory: you tried to allocate",
+        "not so much memory is left: lower --queue-size, or what makes a batch: --batch-size, --max-tokens",
+    ),
+)
+
+
+def told(error: BaseException) -> str | None:
+    """What to tell a user of *error*, if it is known."""
+    for kind, pattern, line in KNOWN:
+        if isinstance(error, kind) and re.search(pattern, str(error)):
+            return line
+    if type(error).__module__ in ("omegaconf.errors", "hydra.errors"):  # of fairseq-hydra-train, as a rule
+        return f"{' '.join(str(error).split())[:300]}: mend the config or what is given to override it"
+    if isinstance(error, UnicodeDecodeError) or str(error).startswith("negative seek position"):
+        # fairseq-preprocess, which seeks back, byte by byte, for where a character begins
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if text := frame.f_locals.get("input_file"):
+                return f"{text}: not UTF-8; convert it, and delete the half of it that is in --destdir by now"
+    return None
