@@ -5,6 +5,7 @@ python -c 'import numpy; print(numpy.load("vectors.npy", mmap_mode="r").shape)'
 """
 
 import argparse
+import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.checkpoint import load_encoder
     from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
 
-    if args.output.is_dir() or args.output.resolve() == args.input.resolve():
+    if args.output.is_dir() or os.path.realpath(args.output) == os.path.realpath(args.input):
         fault = "is a folder" if args.output.is_dir() else "is --input, too"
         raise InputError(f"{args.output}: {fault}; give --output the name of a new .npy file")
     lines = sum(1 for _ in text_lines(args.input))

@@ -13,6 +13,7 @@ predictions-NAME/SET.json, {id: text}, which the official scripts take.
 
 import argparse
 import json
+import os
 import re
 import sys
 from contextlib import nullcontext
@@ -132,7 +133,7 @@ def check(args: argparse.Namespace, given: dict[str, Path]) -> None:
         if "/" in name:
             raise InputError(f"--model {name}=…: the name becomes part of a file's name; leave the / out")
     for path in given.values():
-        if args.output and args.output.resolve() in path.resolve().parents:
+        if args.output and Path(os.path.realpath(path)).parent.is_relative_to(os.path.realpath(args.output)):
             raise InputError(f"{path}: lies in --output, which is replaced as a whole; give another folder")
     if args.n_best > 1 and not (args.output and args.models):
         raise InputError("--n-best: needs a --model, and --output to write to")
