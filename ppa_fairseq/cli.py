@@ -5,6 +5,7 @@ import ast
 import importlib.util
 import sys
 
+from ppa_fairseq import signals
 from ppa_fairseq.errors import InputError, of_system, out_of_space
 
 COMMANDS = {
@@ -26,7 +27,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status (0 done, 1 bad input, 2 bad usage, 130 interrupted)."""
+    """Run one command; returns the exit status (0 done, 1 bad input, 2 bad usage, 128 + a signal's number)."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="ppa", description=__doc__, epilog="`ppa COMMAND --help` shows its flags.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -45,7 +46,11 @@ def main(argv: list[str] | None = None) -> int:
             commands.add_parser(name, help=ast.get_docstring(ast.parse(source)).splitlines()[0])
     args = parser.parse_args(argv)
     try:
-        args.run(args)
+        with signals.ending_in_order():
+            args.run(args)
+    except signals.Stopped as stopped:
+        print(f"ppa {args.command}: {stopped}", file=sys.stderr)
+        return stopped.code
     except KeyboardInterrupt:
         print(f"ppa {args.command}: interrupted", file=sys.stderr)
         return 130

@@ -35,12 +35,12 @@ def atomic_path(path: str | Path, *, follow_symlinks: bool = True) -> Iterator[P
         yield beside
         if path.is_dir() and not beside.is_dir():
             raise InputError(f"{named}: is a folder; name a file")
-        if path.is_dir():  # os.replace moves no folder onto a full one
-            os.replace(path, replaced)
         try:
+            if path.is_dir():  # os.replace moves no folder onto a full one
+                os.replace(path, replaced)
             os.replace(beside, path)
         except BaseException:
-            if replaced.exists():
+            if replaced.exists() and not path.exists():
                 os.replace(replaced, path)
             raise
     except BaseException:
