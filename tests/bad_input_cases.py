@@ -280,6 +280,7 @@ CASES = [
     case(BINARIZE_NLI, append("nli-text/de/train.label", "maybe\n"), "train.label:41: 'maybe'", id="binarize: label"),
     case(BINARIZE_NLI, remove("nli-text/de/train.input1"), "train.input1", id="binarize: no hypotheses"),
     case(BINARIZE_NLI, write("nli-text/labels.txt", b"\xff"), "labels.txt", "UTF-8", id="binarize: broken labels"),
+    case(BINARIZE + " --lang-pairs de-en --lang-pairs fr-en", nothing, "given twice", id="binarize: twice"),
     # launch
     case(LAUNCH.format("--nproc 0 --cpu"), nothing, "--nproc 0: a machine needs", id="launch: no ranks"),
     case(LAUNCH.format("--nproc two"), nothing, "argument --nproc: invalid int", id="launch: ranks in words"),
@@ -305,6 +306,7 @@ CASES = [
     case(RETRIEVE + " --max-length 99", nothing, "--max-length 99", id="retrieve: too long"),
     case(RETRIEVE + " --output pred.json", nothing, "pred.json: not a folder", id="retrieve: onto a file"),
     case(RETRIEVE + " --output pred.json/out", nothing, "pred.json", id="retrieve: below a file"),
+    case(RETRIEVE.replace("--pairs", "--pairs nowhere --pairs"), nothing, "nowhere: no", id="retrieve: twice"),
     # embed
     case(EMBED, remove("text/a.de"), "text/a.de: No such file", id="embed: no file"),
     case(EMBED, write("text/a.de", b""), "text/a.de: the file is empty", id="embed: empty"),
@@ -316,6 +318,8 @@ CASES = [
     case(EMBED + " --output full", nothing, "full: is a folder", id="embed: onto a folder"),
     case(EMBED + " --output text/a.de", nothing, "text/a.de", "--input", id="embed: onto its input"),
     case(EMBED + " --output pred.json/out", nothing, "pred.json", id="embed: below a file"),
+    case(EMBED + " --model imported", nothing, "argument --model: given twice", id="embed: two models"),
+    case(EMBED + " --input text/a.en", nothing, "argument --input: given twice", id="embed: two texts"),
     # trim-vocab
     case(TRIM, remove("text/a.de"), "text/a.de", "no such file", id="trim: no file"),
     case(TRIM, write("text/a.de", b""), "text/a.de", id="trim: empty"),
@@ -323,18 +327,22 @@ CASES = [
     case(TRIM, cut("hf/model.safetensors"), "model.safetensors: truncated", id="trim: truncated model"),
     case(TRIM.replace("de=", ""), nothing, "text/a.de", id="trim: no language"),
     case(TRIM.replace(" out ", " full "), nothing, "full: holds files that are no earlier", id="trim: onto others"),
+    case(TRIM + " --held-out de=nowhere --held-out de=text/a.de", nothing, "nowhere: no such file", id="trim: twice"),
     # word-align
     case(ALIGN, remove("text/de-en.tsv"), "text/de-en.tsv: No such file", id="align: no file"),
     case(ALIGN, write("text/de-en.tsv", b""), "text/de-en.tsv", id="align: empty"),
     case(ALIGN, recode("text/de-en.tsv", "latin-1"), "text/de-en.tsv:1: not UTF-8", id="align: Latin-1"),
     case(ALIGN + " --gold text/a.de", nothing, "text/a.de:1:", "expected i-j", id="align: text for links"),
     case(ALIGN + " --layer 99", nothing, "--layer 99", id="align: no such layer"),
+    case(ALIGN + " --text text/de-en.tsv", nothing, "argument --text: given twice", id="align: two texts"),
     # perplexity
     case(PERPLEXITY, remove("text/a.de"), "text/a.de: No such file", id="perplexity: no file"),
     case(PERPLEXITY, write("text/a.de", b""), "text/a.de", "empty", id="perplexity: empty"),
     case(PERPLEXITY, recode("text/a.de", "latin-1"), "text/a.de:1: not UTF-8", id="perplexity: Latin-1"),
     case(PERPLEXITY.replace("a=hf", "a=classifier"), nothing, "model a: classifier", id="perplexity: no head"),
     case(PERPLEXITY + " --mask 2", nothing, "argument --mask", id="perplexity: mask all twice"),
+    case(PERPLEXITY + " --pairs nowhere --pairs text/de-en.tsv", nothing, "nowhere: no such file",
+        id="perplexity: twice"),
     # evaluate-xnli
     case(CLASSIFY, lambda world: shutil.rmtree(world / "nli"), "nli: No such file", id="classify: no data"),
     case(CLASSIFY, replace("nli/dev-de.tsv", "neutral", "maybe"), "dev-de.tsv:2: unknown label", id="classify: label"),
@@ -349,9 +357,12 @@ CASES = [
     case(CLASSIFY.replace("a=", "a/b="), nothing, "leave the / out", id="classify: a name with /"),
     case(CLASSIFY + " --output full", nothing, "full: holds files that are no", id="classify: onto others"),
     case(CLASSIFY + " --output nli", nothing, "nli: holds files that are no", id="classify: onto its input"),
+    case(CLASSIFY.replace("--data", "--data nowhere --data"), nothing, "nowhere: No such file", id="classify: twice"),
+    case(CLASSIFY + " --langs en --langs de", nothing, "argument --langs: given twice", id="classify: languages twice"),
     # evaluate-qa
     case(ANSWER, lambda world: shutil.rmtree(world / "qa"), "qa: no such file", id="answer: no data"),
     case(ANSWER, write("qa/dev.de.json", "{"), "dev.de.json: no JSON", id="answer: broken JSON"),
+    case(ANSWER.replace("--data", "--data nowhere --data"), nothing, "nowhere: no such file", id="answer: twice"),
     case(ANSWER.replace("=reader", "=hf"), nothing, "model a: hf: no", id="answer: no head"),
     case(ANSWER + " --doc-stride 31", nothing, "--doc-stride 31", id="answer: windows that stand still"),
     case(ANSWER + " --output full", nothing, "full: holds files that are no", id="answer: onto others"),

@@ -6,6 +6,15 @@ from pathlib import Path
 from ppa_fairseq.errors import InputError
 
 
+class Once(argparse.Action):
+    """Stores what is to be read or measured: of a flag given twice, argparse would keep the last without a word."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "given twice, and only the last would count; give it once")
+        setattr(namespace, self.dest, values)
+
+
 def add_models_argument(parser: argparse.ArgumentParser, what: str) -> None:
     """`--model NAME=PATH`, repeatable, as `models`: a list of (name, path). `what` says what PATH is."""
     help_text = f"{what}, and what to call it; once for each"

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              "each")  # fmt: skip
     add("--predictions", metavar="[NAME=]PATH", action="append", default=[],
         help="predictions to measure, {id: text}: a file, or for several sets a folder with a SET.json for each")
-    add("--data", metavar="[LANG=]PATH", nargs="+", required=True,
+    add("--data", metavar="[LANG=]PATH", nargs="+", action="extend", required=True,
         help="SQuAD-format files or folders of them, as in MLQA_V1/dev/ xquad.de.json sw=tydiqa.json; plain, .gz or "
              ".xz (in a folder, *.train.* is passed over)")  # fmt: skip
     add("--metric", choices=METRICS, help="default: mlqa for MLQA's file names, else squad")

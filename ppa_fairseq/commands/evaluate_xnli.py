@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands.arguments import add_batching_arguments, add_models_argument, check_models
+from ppa_fairseq.commands.arguments import Once, add_batching_arguments, add_models_argument, check_models
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_folder
 
@@ -37,11 +37,12 @@ PREDICTIONS = re.compile(r"predictions-.+\.tsv")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_models_argument(parser, "a classifier (a fairseq checkpoint or a Hugging Face folder)")
-    add("--data", metavar="PATH", nargs="+", required=True,
+    add("--data", metavar="PATH", nargs="+", action="extend", required=True,
         help="labelled pairs, or folders of them: XNLI's and MultiNLI's files, TSV (premise, hypothesis, label), "
              "JSON lines; plain, .gz or .xz; fr=PATH where a file's name does not tell its language")  # fmt: skip
-    add("--langs", metavar="XX,YY", type=comma_separated, help="the languages to measure (default: all in the data)")
-    add("--labels", metavar="A,B,C", type=comma_separated,
+    add("--langs", metavar="XX,YY", type=comma_separated, action=Once,
+        help="the languages to measure (default: all in the data)")  # fmt: skip
+    add("--labels", metavar="A,B,C", type=comma_separated, action=Once,
         help="names of the classes, in the order of their ids, for a model that calls them LABEL_0 …")  # fmt: skip
     add("--output", metavar="DIR", type=Path, required=True, help="new folder (an earlier evaluation is replaced)")
     add_batching_arguments(parser, max_length=128)

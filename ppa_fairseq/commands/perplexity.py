@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models_argument(parser, "an encoder and MLM head (a fairseq checkpoint, an imported or a Hugging Face folder)")
     add("--text", dest="texts", metavar="LANG=FILE", type=named_path, action="append", default=[],
         help="sentences of one language, one a line; plain, .gz or .xz; once for each")  # fmt: skip
-    add("--pairs", metavar="PATH", type=Path, nargs="+", default=[],
+    add("--pairs", metavar="PATH", type=Path, nargs="+", action="extend", default=[],
         help="sets of pairs, or folders of them: xx-yy.xx beside xx-yy.yy, or xx-yy*.tsv")  # fmt: skip
     add_columns_argument(parser)
     add("--max-sentences", metavar="N", type=int, default=1000,
