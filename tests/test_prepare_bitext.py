@@ -329,7 +329,7 @@ LINES = st.lists(
 def process(bitext, folder, size):
     """The command's work for one pair without processes."""
     encoder = PairEncoder(TOKENIZER, "tokenizer", LengthLimits(2, 12), 0.3)
-    with PairWriter([folder], bitext.name, {"train": None, "valid": 3}, 0.3) as writer:
+    with PairWriter([folder], bitext.name, {"train": None, "valid": 3}, 0.3, "[UNK]") as writer:
         for batch in read_batches(bitext.rows((0, 1)), size, pivot_side=1):
             writer.write(batch, encoder.encode(batch))
     return writer.counts
