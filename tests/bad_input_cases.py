@@ -359,6 +359,8 @@ CASES = [
     case(CLASSIFY + " --output nli", nothing, "nli: holds files that are no", id="classify: onto its input"),
     case(CLASSIFY.replace("--data", "--data nowhere --data"), nothing, "nowhere: No such file", id="classify: twice"),
     case(CLASSIFY + " --langs en --langs de", nothing, "argument --langs: given twice", id="classify: languages twice"),
+    case(CLASSIFY + " --labels neutral,entailment,contradiction", nothing, "--labels neutral,entailment,contradiction",
+        "a names its classes itself (entailment, neutral, contradiction)", id="classify: classes that have names"),
     # evaluate-qa
     case(ANSWER, lambda world: shutil.rmtree(world / "qa"), "qa: no such file", id="answer: no data"),
     case(ANSWER, write("qa/dev.de.json", "{"), "dev.de.json: no JSON", id="answer: broken JSON"),

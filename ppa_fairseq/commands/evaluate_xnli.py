@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.data.nli_files import find_nli
     from ppa_fairseq.data.nli_reader import LABELS
     from ppa_fairseq.evaluation import xnli_report as report
+    from ppa_fairseq.evaluation.classification import are_unnamed
     from ppa_fairseq.evaluation.significance import SETTINGS
 
     check_models(args.models, name_files=True)
@@ -68,8 +69,14 @@ def run(args: argparse.Namespace) -> None:
     translations = are_translations(data)
     gold = {lang: np.array([LABELS.index(row.label) for row in rows]) for lang, rows in data.items()}
     with atomic_folder(args.output, is_evaluation, "evaluation") as folder:
-        for name, path in args.models:  # all are sound before hours go into the first
-            load(name, path, args)
+        # All are sound before hours go into the first.
+        classes = {name: load(name, path, args)[0].labels for name, path in args.models}
+        if args.labels and not any(map(are_unnamed, classes.values())):
+            (name, labels), *_ = classes.items()
+            raise InputError(
+                f"--labels {','.join(args.labels)}: {name} names its classes itself ({', '.join(labels)}), as all "
+                "models given; leave the flag out"
+            )
         models, records, right, confusions = {}, {}, {}, {}
         for name, path in args.models:
             models[name], records[name], logits = classify(name, path, data, args)
