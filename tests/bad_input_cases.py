@@ -290,6 +290,7 @@ CASES = [
     case(LAUNCH.format("--cpu --nnodes 2 --node-rank 1 --master-addr x --master-port 70000"), nothing,
         "--master-port 70000", id="launch: no port"),
     case("ppa launch --cpu", nothing, "required", "-- ARGUMENT", id="launch: nothing to run"),
+    case(LAUNCH.format("--cpu --nnodes 0"), nothing, "--nnodes 0: a training needs", id="launch: no machines"),
     # retrieve
     case(RETRIEVE, remove("text/de-en.tsv"), "de-en.tsv: no such file", id="retrieve: no file"),
     case(RETRIEVE, write("text/de-en.tsv", b""), "de-en.tsv: the file is empty", id="retrieve: empty"),
@@ -343,6 +344,7 @@ CASES = [
     case(PERPLEXITY + " --mask 2", nothing, "argument --mask", id="perplexity: mask all twice"),
     case(PERPLEXITY + " --pairs nowhere --pairs text/de-en.tsv", nothing, "nowhere: no such file",
         id="perplexity: twice"),
+    case(PERPLEXITY + f" --seed {HUGE}", nothing, "argument --seed: must be", id="perplexity: a huge seed"),
     # evaluate-xnli
     case(CLASSIFY, lambda world: shutil.rmtree(world / "nli"), "nli: No such file", id="classify: no data"),
     case(CLASSIFY, replace("nli/dev-de.tsv", "neutral", "maybe"), "dev-de.tsv:2: unknown label", id="classify: label"),
