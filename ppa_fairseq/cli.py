@@ -7,6 +7,7 @@ import sys
 
 from ppa_fairseq import signals
 from ppa_fairseq.errors import InputError, of_system, out_of_space
+from ppa_fairseq.output import OutputLost, printing
 
 COMMANDS = {
     "import-hf": "ppa_fairseq.commands.import_hf",
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             commands.add_parser(name, help=ast.get_docstring(ast.parse(source)).splitlines()[0])
     args = parser.parse_args(argv)
     try:
-        with signals.ending_in_order():
+        with signals.ending_in_order(), printing():
             args.run(args)
     except signals.Stopped as stopped:
         print(f"ppa {args.command}: {stopped}", file=sys.stderr)
@@ -55,7 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ppa {args.command}: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        if full := out_of_space(error):
+        if isinstance(error, OutputLost):
+            message = str(error)
+        elif full := out_of_space(error):
             message = f"{full}: nothing more can be written, and nothing half-written stays; free some space"
         elif isinstance(error, OSError):
             message = of_system(error)

@@ -10,6 +10,9 @@ from ppa_fairseq.errors import InputError
 
 LARGEST_TEXT = 128 << 20  # bytes of a configuration or a tokenizer; XLM-RoBERTa's tokenizer.json has 9 million
 
+# How text is written that names files: a name that is no UTF-8 is shown, and costs no result.
+READABLE = {"encoding": "utf-8", "errors": "backslashreplace"}
+
 
 def read_whole(path: Path) -> bytes:
     """A file of a model's folder, other than its weights. Raises InputError if it is larger than any such file is."""

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ppa_fairseq.data.bitext_reader import is_unicode
 from ppa_fairseq.errors import InputError
 
 
@@ -50,6 +51,8 @@ def named_path(text: str) -> tuple[str, Path]:
     name, _, path = text.partition("=")
     if not name or not path:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH, as in before=mbert/")
+    if not is_unicode(name):  # it is written into tables and plots
+        raise argparse.ArgumentTypeError(f"{text!r}: the name is not UTF-8")
     return name, Path(path)
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import Once, add_batching_arguments, add_models_argument, check_models
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_folder
+from ppa_fairseq.files import READABLE, atomic_folder
 
 if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
     import numpy as np
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
                 for name, by_language in confusions.items()
             },
         }
-        (folder / JSON_FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / JSON_FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", **READABLE)
         (folder / "table.md").write_text(text, encoding="utf-8")
     print(text)
     print(f"{args.output}: table.md, {JSON_FILE}, plots and the predictions")
@@ -189,7 +189,7 @@ def write_predictions(
 
     from ppa_fairseq.data.nli_reader import LABELS
 
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with path.open("w", newline="\n", **READABLE) as file:
         file.write("\t".join(["language", "row", "gold", "predicted", *LABELS, "place"]) + "\n")
         for lang, rows in data.items():
             probabilities = softmax(logits[lang].astype(float), axis=1)
