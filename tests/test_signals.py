@@ -74,6 +74,20 @@ def test_workers_end_when_their_command_is_killed(running):
     assert "Traceback" not in process.communicate(timeout=60)[1]
 
 
+def test_a_pool_that_is_left_at_once_is_left():
+    """A worker's first moments are in Python's hooks behind a fork, where what a handler raises is dropped."""
+    program = """
+from ppa_fairseq import signals
+from ppa_fairseq.data.ordered_pool import OrderedPool
+with signals.ending_in_order():
+    for _ in range(200):
+        with OrderedPool(2, abs):
+            pass
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
+
+
 def test_a_repeated_signal_does_not_cut_the_way_out_short():
     before = signal.getsignal(signal.SIGTERM)
     left = False

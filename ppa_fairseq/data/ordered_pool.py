@@ -40,7 +40,7 @@ class OrderedPool:
 
     def __exit__(self, *_) -> None:
         for process in self.processes:
-            process.terminate()
+            process.kill()  # SIGTERM may be lost: one that has just begun has this process's handler
         self.threads.shutdown(cancel_futures=True)
         for process in self.processes:
             process.join()
@@ -83,7 +83,6 @@ def _serve(
     parent: Connection, parents_ends: list[Connection], task: Callable, setup: Callable | None, arguments: tuple
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a worker has nothing to clean up
     for end in parents_ends:  # inherited; while any process holds such an end, its pipe tells of no death
         end.close()
     if setup:
