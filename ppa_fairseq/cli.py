@@ -5,7 +5,9 @@ import ast
 import importlib.util
 import sys
 
+from ppa_fairseq import signals
 from ppa_fairseq.errors import InputError, of_system, out_of_space
+from ppa_fairseq.output import OutputLost, printing
 
 COMMANDS = {
     "import-hf": "ppa_fairseq.commands.import_hf",
@@ -26,7 +28,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status (0 done, 1 bad input, 2 bad usage, 130 interrupted)."""
+    """Run one command; returns the exit status (0 done, 1 bad input, 2 bad usage, 128 + a signal's number)."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="ppa", description=__doc__, epilog="`ppa COMMAND --help` shows its flags.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -45,12 +47,18 @@ def main(argv: list[str] | None = None) -> int:
             commands.add_parser(name, help=ast.get_docstring(ast.parse(source)).splitlines()[0])
     args = parser.parse_args(argv)
     try:
-        args.run(args)
+        with signals.ending_in_order(), printing():
+            args.run(args)
+    except signals.Stopped as stopped:
+        print(f"ppa {args.command}: {stopped}", file=sys.stderr)
+        return stopped.code
     except KeyboardInterrupt:
         print(f"ppa {args.command}: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        if full := out_of_space(error):
+        if isinstance(error, OutputLost):
+            message = str(error)
+        elif full := out_of_space(error):
             message = f"{full}: nothing more can be written, and nothing half-written stays; free some space"
         elif isinstance(error, OSError):
             message = of_system(error)

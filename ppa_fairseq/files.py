@@ -10,6 +10,9 @@ from ppa_fairseq.errors import InputError
 
 LARGEST_TEXT = 128 << 20  # bytes of a configuration or a tokenizer; XLM-RoBERTa's tokenizer.json has 9 million
 
+# How text is written that names files: a name that is no UTF-8 is shown, and costs no result.
+READABLE = {"encoding": "utf-8", "errors": "backslashreplace"}
+
 
 def read_whole(path: Path) -> bytes:
     """A file of a model's folder, other than its weights. Raises InputError if it is larger than any such file is."""
@@ -19,13 +22,14 @@ def read_whole(path: Path) -> bytes:
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, follow_symlinks: bool = True) -> Iterator[Path]:
     """Yield a free path beside `path` to write a file or a folder to; when the block ends it becomes `path`.
 
-    If the block raises (a full disk, Ctrl-C), what it wrote is removed and `path` stays as it was. Raises InputError
-    if a file was written and `path` is a folder.
+    A symlink stays and what it leads to is replaced, or without `follow_symlinks` the link itself. If the block raises
+    (a full disk, Ctrl-C), what it wrote is removed and `path` stays as it was. Raises InputError if a file was written
+    and `path` is a folder; before the block if `path` is no file and no folder that could be replaced.
     """
-    path = Path(path)
+    named, path = path, _place(Path(path), follow_symlinks)
     new_parents = [folder for folder in path.parents if not folder.exists()]  # the deepest first
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
@@ -33,13 +37,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         if path.is_dir() and not beside.is_dir():
-            raise InputError(f"{path}: is a folder; name a file")
-        if path.is_dir():  # os.replace moves no folder onto a full one
-            os.replace(path, replaced)
+            raise InputError(f"{named}: is a folder; name a file")
         try:
+            if path.is_dir():  # os.replace moves no folder onto a full one
+                os.replace(path, replaced)
             os.replace(beside, path)
         except BaseException:
-            if replaced.exists():
+            if replaced.exists() and not path.exists():
                 os.replace(replaced, path)
             raise
     except BaseException:
@@ -79,8 +83,21 @@ def write_texts(folder: Path, texts: dict[str, str]) -> None:
             beside.write_text(text, encoding="utf-8")
 
 
+def _place(path: Path, follow_symlinks: bool) -> Path:
+    """Where `path` lies, by a way that still holds when it is moved: without .. or links, but for itself."""
+    place = Path(os.path.realpath(path))
+    if path.is_symlink() and not follow_symlinks:
+        return Path(os.path.realpath(path.parent)) / path.name
+    if os.path.lexists(place) and not (place.is_file() or place.is_dir()):
+        raise InputError(f"{path}: neither a file nor a folder; name another")
+    if place.is_dir() and (os.path.ismount(place) or Path.cwd().is_relative_to(place)):
+        kind = "a mount point" if os.path.ismount(place) else "the current folder, or holds it"
+        raise InputError(f"{path}: is {kind}, and cannot be replaced; name a new folder in it")
+    return place
+
+
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()
+    else:
+        path.unlink(missing_ok=True)

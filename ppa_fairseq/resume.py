@@ -69,7 +69,7 @@ def finish_last_save(folder: Path) -> None:
     if progress.is_best and not (is_complete(best) and read_progress(best).updates == progress.updates):
         copies.append(best)
     for copy in (*copies, last):  # in fairseq's order: LAST tells that all is done
-        with atomic_path(copy) as beside:
+        with atomic_path(copy, follow_symlinks=False) as beside:  # a link leads to another checkpoint
             shutil.copyfile(newest, beside)
 
 

@@ -89,7 +89,7 @@ def send(last: Path, writes: bool) -> None:
         logger.warning(f"{last}: not that of rank 0, whose checkpoint is copied here")
     with (
         last.open("rb") if first else nullcontext() as source,
-        atomic_path(last) if writes else nullcontext() as beside,
+        atomic_path(last, follow_symlinks=False) if writes else nullcontext() as beside,
         beside.open("wb") if writes else nullcontext() as target,
     ):
         for start in range(0, size[0], CHUNK):

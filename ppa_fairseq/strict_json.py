@@ -1,6 +1,7 @@
 """JSON that means one thing alone: an object in which a key stands twice is refused, not half of it forgotten."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from ppa_fairseq.errors import InputError, shown
@@ -31,8 +32,7 @@ def read_object(path: Path, advice: str = "fetch the file again") -> dict:
 def _object(pairs: list[tuple[str, object]]) -> dict:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
+        (repeated, _), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {shown(repeated)} stands twice in one object")
     return found
 

@@ -3,7 +3,9 @@
 import argparse
 import csv
 import json
+import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -124,6 +126,15 @@ def assert_same_predictions(*paths):
         assert all(re.search(r"\.\w+:\d+$", row.pop("place")) for row in (one, other))  # where each was read
         probabilities = [[float(row.pop(label)) for label in LABELS] for row in (one, other)]
         assert one == other and probabilities[0] == pytest.approx(probabilities[1], abs=1e-5)
+
+
+def test_a_file_whose_name_is_not_utf8_costs_no_result(models, data, tmp_path, capsys):
+    name = os.fsdecode(b"\xff-en.tsv")
+    shutil.copy(data / "dev-en.tsv", tmp_path / name)
+    flags = ["--data", tmp_path / name, "--output", tmp_path / "out", "--cpu"]
+    assert evaluate(*model_flags({"a": models["base"]}), *flags) == 0, capsys.readouterr().err
+    assert "\\udcff-en.tsv:1" in read_predictions(tmp_path / "out/predictions-a.tsv")[0]["place"]
+    assert json.loads((tmp_path / "out/xnli.json").read_text("utf-8"))["data"]["paths"] == [str(tmp_path / name)]
 
 
 @pytest.mark.parametrize("max_length", [8, 21, 128])

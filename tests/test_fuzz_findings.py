@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
+from ppa_fairseq import strict_json
 from ppa_fairseq.data.bitext_reader import MAX_LINE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -18,6 +20,15 @@ import indexed_checks  # noqa: E402
 import reader_checks  # noqa: E402
 import reader_seeds  # noqa: E402
 from reader_files import as_expected, tokenizer_texts  # noqa: E402
+
+
+def test_a_repeated_key_among_many_is_found_at_once():
+    """All keys were counted for each of them: of a file of answers, for hours."""
+    keys = [*map(str, range(50_000)), "49999"]
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="'49999' stands twice"):
+        strict_json.loads("{" + ",".join(f'"{key}": 0' for key in keys) + "}")
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("kind", ["single", "pair"])

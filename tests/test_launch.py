@@ -22,6 +22,7 @@ from ppa_fairseq import cli
 from ppa_fairseq.commands import launch
 from ppa_fairseq.errors import InputError
 
+ROOT = Path(__file__).parents[1]
 STUB = """
     import json, os, signal, sys, time
     if "--wait" in sys.argv:
@@ -194,6 +195,37 @@ def test_inside_srun_slurm_tells_the_machines(monkeypatch, tmp_path):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "16")
     with pytest.raises(InputError, match="16 tasks on 2 machine.*--ntasks-per-node 1"):
         launch.find_nodes(parse())
+
+
+@pytest.mark.parametrize("name", ["STEP_NUM_TASKS", "NODEID", "STEP_NODELIST"])
+def test_a_step_of_which_slurm_tells_half_is_refused(monkeypatch, name):
+    for told in ("STEP_NUM_NODES", "STEP_NUM_TASKS", "STEP_NODELIST", "NODEID"):
+        monkeypatch.setenv(f"SLURM_{told}", "2")
+    monkeypatch.delenv(f"SLURM_{name}")
+    with pytest.raises(InputError, match=f"SLURM_{name} is not set.*; give --nnodes, --node-rank and --master-addr"):
+        launch.find_nodes(parse())
+
+
+@pytest.mark.parametrize("program", ["echo no such step >&2; exit 1", "exit 0", None])
+def test_machines_that_scontrol_does_not_tell(monkeypatch, tmp_path, program):
+    if program:
+        (tmp_path / "scontrol").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for told, value in {"STEP_NUM_NODES": "2", "STEP_NUM_TASKS": "2", "STEP_NODELIST": "n[1-2]", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{told}", value)
+    with pytest.raises(InputError, match=r"machines of n\[1-2\] \(.*\); give --master-addr"):
+        launch.find_nodes(parse())
+
+
+def test_a_master_port_in_use_is_told_in_one_line(stub):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        place = ["--nnodes", "2", "--node-rank", "0", "--master-addr", "127.0.0.1", "--master-port", port]
+        done = ppa_launch("--cpu", "--nproc", "1", *place, "--", "bin", env=stub | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"ppa launch: error: --master-addr 127.0.0.1 --master-port {port}: the machines do")
+    assert "in use" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -329,7 +329,7 @@ LINES = st.lists(
 def process(bitext, folder, size):
     """The command's work for one pair without processes."""
     encoder = PairEncoder(TOKENIZER, "tokenizer", LengthLimits(2, 12), 0.3)
-    with PairWriter([folder], bitext.name, {"train": None, "valid": 3}, 0.3) as writer:
+    with PairWriter([folder], bitext.name, {"train": None, "valid": 3}, 0.3, "[UNK]") as writer:
         for batch in read_batches(bitext.rows((0, 1)), size, pivot_side=1):
             writer.write(batch, encoder.encode(batch))
     return writer.counts
@@ -393,10 +393,12 @@ def test_duplicates_are_found_as_a_set_finds_them(batches):
     assert len(seen.runs) <= 7  # each at least twice as long as the next
 
 
-def test_a_line_without_end_is_not_kept_in_memory(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)])
+def test_a_line_without_end_is_not_kept_in_memory(tmp_path, monkeypatch, ending, pack):
     monkeypatch.setattr(bitext_reader, "BLOCK", 1000)
-    (tmp_path / "a.tsv").write_bytes(b"ein guter satz\ta good sentence\n" + b"x" * 10 * MAX_LINE)
-    reader = bitext_reader.LineReader(tmp_path / "a.tsv")
+    path = tmp_path / f"a.tsv{ending}"
+    path.write_bytes(pack(b"ein guter satz\ta good sentence\n" + b"x" * 10 * MAX_LINE))
+    reader = bitext_reader.LineReader(path)
     assert max(map(len, reader)) <= MAX_LINE + 1000
 
 

@@ -306,6 +306,13 @@ def test_what_needs_no_repair_is_left_alone(folder, change):
     assert (contents(folder) if folder.exists() else None) == before
 
 
+def test_a_newer_checkpoint_replaces_the_link_and_not_what_it_leads_to(folder):
+    linked_back(folder)
+    save(folder / "checkpoint_2_30.pt", 30)
+    finish_last_save(folder)
+    assert updates(folder / LAST) == 30 and updates(folder / "checkpoint_1_10.pt") == 10
+
+
 @pytest.mark.parametrize(
     ("change", "expected", "best", "told"),
     [

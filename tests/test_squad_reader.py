@@ -3,9 +3,11 @@
 import gzip
 import json
 import lzma
+import random
 
 import pytest
 
+from ppa_fairseq.data import squad_reader
 from ppa_fairseq.data.squad_reader import Question, read_squad
 from ppa_fairseq.errors import InputError
 
@@ -55,6 +57,17 @@ def test_questions_come_in_order_with_all_their_answers(write):
 def test_packed_files_and_byte_order_marks(write, name):
     path = write("\ufeff".encode() + json.dumps(squad(("im Jänner", [entry()]))).encode(), name)
     assert [question.context for question in read_squad(str(path))] == ["im Jänner"]
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.json.xz", "a.json"])
+def test_a_file_too_large_to_be_one_is_not_read_to_its_end(write, monkeypatch, name):
+    """The end is not there: it would be told, were it come to."""
+    monkeypatch.setattr(squad_reader, "LARGEST", 1 << 20)
+    path = write(random.Random(0).randbytes(4 << 20), name)
+    path.write_bytes(path.read_bytes()[:-9])
+    unpacked = "when unpacked" if name != "a.json" else "which are read"
+    with pytest.raises(InputError, match=f"{name}: over 1,048,576 bytes.* {unpacked}"):
+        read_squad(path)
 
 
 def test_equal_contexts_are_one_object(write):

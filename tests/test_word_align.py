@@ -259,7 +259,8 @@ def test_models_layers_and_methods_are_measured(folders, text, tmp_path, capsys)
 def test_bad_input_is_told_in_one_line(folders, tmp_path, capsys, lines, flags, message):
     (tmp_path / "text").write_bytes(lines if isinstance(lines, bytes) else lines.encode())
     start = [] if "m=nowhere" in flags else ["--model", f"m={folders['bert']}"]
-    status, out, error = run(capsys, *start, "--text", tmp_path / "text", *flags)
+    start += [] if "--text" in flags else ["--text", tmp_path / "text"]
+    status, out, error = run(capsys, *start, *flags)
     told = error.splitlines()[-1]
     assert status == 1 and out == "" and told.startswith("ppa word-align: error: ") and message in told
 

@@ -293,6 +293,21 @@ def test_specials_as_text_are_dropped(data_bin, tmp_path, capsys):
     assert statistics["de-en"]["dropped"] == {"control": 4}
 
 
+def test_unknown_characters_are_counted(data_bin, tmp_path, capsys):
+    rows = [f"a dog barks {i}\tein Hund ☃ schläft {i}" for i in range(5)]
+    (tmp_path / "a.tsv").write_text("\n".join(rows) + "\n")
+    status, told, error = run(
+        capsys, "prepare-bitext", f"de-en={tmp_path}/a.tsv", "--columns", "2,1", "--tokenizer", data_bin / "base",
+        "--out", tmp_path / "text", "--min-tokens", "1", "--valid-share", "0", "--workers", "1",
+    )  # fmt: skip
+    assert status == 0, error
+    statistics = json.loads((tmp_path / "text" / "statistics.json").read_text())["de-en"]
+    written = (tmp_path / "text" / "train.de-en.de").read_text()
+    assert statistics["unknown"] == {"de": written.split().count("<unk>"), "en": 0} and written.count("<unk>") >= 5
+    share = sum(statistics["unknown"].values()) / sum(statistics["tokens"].values())
+    assert "<unk>" in told and f"{share:.2%}" in told
+
+
 def change_config(**changes):
     def change(folder):
         path = folder / "config.json"

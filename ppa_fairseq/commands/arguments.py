@@ -3,7 +3,17 @@
 import argparse
 from pathlib import Path
 
+from ppa_fairseq.data.bitext_reader import is_unicode
 from ppa_fairseq.errors import InputError
+
+
+class Once(argparse.Action):
+    """Stores what is to be read or measured: of a flag given twice, argparse would keep the last without a word."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "given twice, and only the last would count; give it once")
+        setattr(namespace, self.dest, values)
 
 
 def add_models_argument(parser: argparse.ArgumentParser, what: str) -> None:
@@ -41,6 +51,8 @@ def named_path(text: str) -> tuple[str, Path]:
     name, _, path = text.partition("=")
     if not name or not path:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH, as in before=mbert/")
+    if not is_unicode(name):  # it is written into tables and plots
+        raise argparse.ArgumentTypeError(f"{text!r}: the name is not UTF-8")
     return name, Path(path)
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ppa_fairseq import tokenizer
+from ppa_fairseq.commands.arguments import Once
 from ppa_fairseq.data.nli_encoder import FIELDS
 from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.data.preprocess_jobs import Job, NLIJob, PairJob, binarize, save_dictionaries
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--srcdict", metavar="FILE", type=Path, help="dict.txt of the base model (default: TEXT/dict.txt)"
     )
-    parser.add_argument("--lang-pairs", metavar="A-B,C-D", help="pairs to binarize (default: all in TEXT)")
+    parser.add_argument("--lang-pairs", metavar="A-B,C-D", action=Once, help="pairs to binarize (default: all in TEXT)")
     parser.add_argument(
         "--workers",
         type=int,

@@ -5,6 +5,7 @@ python -c 'import numpy; print(numpy.load("vectors.npy", mmap_mode="r").shape)'
 """
 
 import argparse
+import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ppa_fairseq.commands.arguments import add_batching_arguments
+from ppa_fairseq.commands.arguments import Once, add_batching_arguments
 from ppa_fairseq.data.text_lines import text_lines
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.files import atomic_path
@@ -23,9 +24,9 @@ WINDOW = 2**14
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", metavar="PATH", type=Path, required=True,
+    add("--model", metavar="PATH", type=Path, action=Once, required=True,
         help="a fairseq checkpoint, an imported folder or a Hugging Face folder")  # fmt: skip
-    add("--input", metavar="FILE", type=Path, required=True,
+    add("--input", metavar="FILE", type=Path, action=Once, required=True,
         help="text in UTF-8, one sentence a line; plain, .gz or .xz")  # fmt: skip
     add("--output", metavar="FILE", type=Path, required=True, help="the .npy file to write, (lines, C)")
     add("--layer", default="last", help="last (default) or a number; 0 is the embeddings")
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.checkpoint import load_encoder
     from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
 
-    if args.output.is_dir() or args.output.resolve() == args.input.resolve():
+    if args.output.is_dir() or os.path.realpath(args.output) == os.path.realpath(args.input):
         fault = "is a folder" if args.output.is_dir() else "is --input, too"
         raise InputError(f"{args.output}: {fault}; give --output the name of a new .npy file")
     lines = sum(1 for _ in text_lines(args.input))

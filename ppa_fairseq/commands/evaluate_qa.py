@@ -13,6 +13,7 @@ predictions-NAME/SET.json, {id: text}, which the official scripts take.
 
 import argparse
 import json
+import os
 import re
 import sys
 from contextlib import nullcontext
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              "each")  # fmt: skip
     add("--predictions", metavar="[NAME=]PATH", action="append", default=[],
         help="predictions to measure, {id: text}: a file, or for several sets a folder with a SET.json for each")
-    add("--data", metavar="[LANG=]PATH", nargs="+", required=True,
+    add("--data", metavar="[LANG=]PATH", nargs="+", action="extend", required=True,
         help="SQuAD-format files or folders of them, as in MLQA_V1/dev/ xquad.de.json sw=tydiqa.json; plain, .gz or "
              ".xz (in a folder, *.train.* is passed over)")  # fmt: skip
     add("--metric", choices=METRICS, help="default: mlqa for MLQA's file names, else squad")
@@ -132,7 +133,7 @@ def check(args: argparse.Namespace, given: dict[str, Path]) -> None:
         if "/" in name:
             raise InputError(f"--model {name}=…: the name becomes part of a file's name; leave the / out")
     for path in given.values():
-        if args.output and args.output.resolve() in path.resolve().parents:
+        if args.output and Path(os.path.realpath(path)).parent.is_relative_to(os.path.realpath(args.output)):
             raise InputError(f"{path}: lies in --output, which is replaced as a whole; give another folder")
     if args.n_best > 1 and not (args.output and args.models):
         raise InputError("--n-best: needs a --model, and --output to write to")

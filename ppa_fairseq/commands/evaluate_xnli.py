@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands.arguments import add_batching_arguments, add_models_argument, check_models
+from ppa_fairseq.commands.arguments import Once, add_batching_arguments, add_models_argument, check_models
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_folder
+from ppa_fairseq.files import READABLE, atomic_folder
 
 if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
     import numpy as np
@@ -37,11 +37,12 @@ PREDICTIONS = re.compile(r"predictions-.+\.tsv")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_models_argument(parser, "a classifier (a fairseq checkpoint or a Hugging Face folder)")
-    add("--data", metavar="PATH", nargs="+", required=True,
+    add("--data", metavar="PATH", nargs="+", action="extend", required=True,
         help="labelled pairs, or folders of them: XNLI's and MultiNLI's files, TSV (premise, hypothesis, label), "
              "JSON lines; plain, .gz or .xz; fr=PATH where a file's name does not tell its language")  # fmt: skip
-    add("--langs", metavar="XX,YY", type=comma_separated, help="the languages to measure (default: all in the data)")
-    add("--labels", metavar="A,B,C", type=comma_separated,
+    add("--langs", metavar="XX,YY", type=comma_separated, action=Once,
+        help="the languages to measure (default: all in the data)")  # fmt: skip
+    add("--labels", metavar="A,B,C", type=comma_separated, action=Once,
         help="names of the classes, in the order of their ids, for a model that calls them LABEL_0 …")  # fmt: skip
     add("--output", metavar="DIR", type=Path, required=True, help="new folder (an earlier evaluation is replaced)")
     add_batching_arguments(parser, max_length=128)
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.data.nli_files import find_nli
     from ppa_fairseq.data.nli_reader import LABELS
     from ppa_fairseq.evaluation import xnli_report as report
+    from ppa_fairseq.evaluation.classification import are_unnamed
     from ppa_fairseq.evaluation.significance import SETTINGS
 
     check_models(args.models, name_files=True)
@@ -67,8 +69,14 @@ def run(args: argparse.Namespace) -> None:
     translations = are_translations(data)
     gold = {lang: np.array([LABELS.index(row.label) for row in rows]) for lang, rows in data.items()}
     with atomic_folder(args.output, is_evaluation, "evaluation") as folder:
-        for name, path in args.models:  # all are sound before hours go into the first
-            load(name, path, args)
+        # All are sound before hours go into the first.
+        classes = {name: load(name, path, args)[0].labels for name, path in args.models}
+        if args.labels and not any(map(are_unnamed, classes.values())):
+            (name, labels), *_ = classes.items()
+            raise InputError(
+                f"--labels {','.join(args.labels)}: {name} names its classes itself ({', '.join(labels)}), as all "
+                "models given; leave the flag out"
+            )
         models, records, right, confusions = {}, {}, {}, {}
         for name, path in args.models:
             models[name], records[name], logits = classify(name, path, data, args)
@@ -90,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
                 for name, by_language in confusions.items()
             },
         }
-        (folder / JSON_FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / JSON_FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", **READABLE)
         (folder / "table.md").write_text(text, encoding="utf-8")
     print(text)
     print(f"{args.output}: table.md, {JSON_FILE}, plots and the predictions")
@@ -181,7 +189,7 @@ def write_predictions(
 
     from ppa_fairseq.data.nli_reader import LABELS
 
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with path.open("w", newline="\n", **READABLE) as file:
         file.write("\t".join(["language", "row", "gold", "predicted", *LABELS, "place"]) + "\n")
         for lang, rows in data.items():
             probabilities = softmax(logits[lang].astype(float), axis=1)

@@ -89,20 +89,18 @@ def find_nodes(args: argparse.Namespace) -> Nodes:
     """The machines from the flags, and what those leave open from SLURM (inside an `srun` step)."""
     count, rank, address = args.nnodes, args.node_rank, args.master_addr
     if "SLURM_STEP_NUM_NODES" in os.environ and count is None:
-        count = int(os.environ["SLURM_STEP_NUM_NODES"])
-        tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
+        count, tasks = int(of_slurm("STEP_NUM_NODES")), int(of_slurm("STEP_NUM_TASKS"))
         if tasks != count:
             raise InputError(
                 f"srun started {tasks} tasks on {count} machine(s), each of which would start all ranks; "
                 "run: srun --ntasks-per-node 1 ppa launch --nproc GPUS -- ..."
             )
-        rank = int(os.environ["SLURM_NODEID"]) if rank is None else rank
+        rank = int(of_slurm("NODEID")) if rank is None else rank
         if address is None and count > 1:
-            hosts = subprocess.check_output(
-                ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
-            )
-            address = hosts.split()[0].decode()
+            address = first_host(of_slurm("STEP_NODELIST"))
     count = 1 if count is None else count
+    if count < 1:
+        raise InputError(f"--nnodes {count}: a training needs at least one machine")
     if count > 1 and (rank is None or address is None):
         raise InputError(f"--nnodes {count} needs --node-rank and --master-addr on every machine")
     if not 0 < args.master_port < 2**16:
@@ -110,6 +108,26 @@ def find_nodes(args: argparse.Namespace) -> Nodes:
     if not 0 <= (rank or 0) < count:
         raise InputError(f"--node-rank {rank}: with --nnodes {count} it is from 0 to {count - 1}")
     return Nodes(count, rank or 0, address or "localhost", args.master_port)
+
+
+def of_slurm(name: str) -> str:
+    """What SLURM tells every task of a step. Raises InputError if it does not."""
+    if value := os.environ.get(f"SLURM_{name}"):
+        return value
+    raise InputError(
+        f"SLURM_{name} is not set, though SLURM_STEP_NUM_NODES is, so this is no step as `srun` starts it; give "
+        "--nnodes, --node-rank and --master-addr yourself"
+    )
+
+
+def first_host(nodes: str) -> str:
+    """The first of SLURM's list of nodes, as node[7-8]. Raises InputError if `scontrol` does not tell."""
+    try:
+        hosts = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+        return hosts.stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        told = " ".join((getattr(error, "stderr", None) or str(error)).split())
+        raise InputError(f"scontrol does not tell the machines of {nodes} ({told}); give --master-addr") from None
 
 
 def fairseq_command(arguments: list[str], hydra: bool, on_cpu: bool, world_size: int) -> list[str]:
@@ -143,6 +161,7 @@ def fairseq_command(arguments: list[str], hydra: bool, on_cpu: bool, world_size:
 
 def start(arguments: list[str], nodes: Nodes, ranks: int) -> None:
     """Run `sh` with `arguments` as every rank of this machine, under the agent that torchrun uses."""
+    from torch.distributed import DistNetworkError, DistStoreError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -164,6 +183,12 @@ def start(arguments: list[str], nodes: Nodes, ranks: int) -> None:
     )
     try:
         elastic_launch(config, "sh")(*arguments)
+    except (DistNetworkError, DistStoreError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"--master-addr {nodes.master_addr} --master-port {nodes.master_port}: the machines do not meet there; if "
+            f"the port is in use, give all of them another ({told})"
+        ) from None
     except ChildFailedError as error:
         rank, failure = min(error.failures.items(), key=lambda item: cause(item[1]))
         ended = f"exit status {failure.exitcode}" if failure.exitcode > 0 else failure.signal_name()

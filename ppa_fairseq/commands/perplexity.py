@@ -67,15 +67,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models_argument(parser, "an encoder and MLM head (a fairseq checkpoint, an imported or a Hugging Face folder)")
     add("--text", dest="texts", metavar="LANG=FILE", type=named_path, action="append", default=[],
         help="sentences of one language, one a line; plain, .gz or .xz; once for each")  # fmt: skip
-    add("--pairs", metavar="PATH", type=Path, nargs="+", default=[],
+    add("--pairs", metavar="PATH", type=Path, nargs="+", action="extend", default=[],
         help="sets of pairs, or folders of them: xx-yy.xx beside xx-yy.yy, or xx-yy*.tsv")  # fmt: skip
     add_columns_argument(parser)
     add("--max-sentences", metavar="N", type=int, default=1000,
         help="the first N sentences or pairs of each text; 0 for all (default: 1000)")  # fmt: skip
     add("--mask", metavar="P", type=share, default=0.15, help="share of the pieces that is masked (default: 0.15)")
-    add("--seed", metavar="N", type=int, default=1, help="of the masks (default: 1)")
+    add("--seed", metavar="N", type=seed, default=1, help="of the masks (default: 1)")
     add("--output", metavar="DIR", type=Path, help="folder for table.md and perplexity.json")
     add_batching_arguments(parser, max_length=128)
+
+
+def seed(text: str) -> int:
+    number = int(text)
+    if not -(2**63) <= number < 2**64:
+        raise argparse.ArgumentTypeError("must be a whole number of at most 64 bits")
+    return number
 
 
 def share(text: str) -> float:

@@ -28,6 +28,7 @@ from ppa_fairseq.data.bitext_reader import Bitext, parse_bitext
 from ppa_fairseq.data.bitext_writer import PairCounts, PairWriter
 from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.errors import InputError, shown
+from ppa_fairseq.families import family_of
 from ppa_fairseq.files import atomic_folder
 
 BATCH = 2000  # lines a task; --max-train ends with a batch, so this must not depend on --workers
@@ -114,6 +115,7 @@ def run(args: argparse.Namespace) -> None:
     _check_names(bitexts)
     texts = tokenizer.read_files(args.tokenizer)
     symbols = tokenizer.symbols(texts, args.tokenizer)
+    unknown = family_of(symbols).unk
     limits = LengthLimits(args.min_tokens, args.max_tokens)
     setup = (texts, args.tokenizer, limits, args.valid_share)
     all_counts = {}
@@ -128,10 +130,10 @@ def run(args: argparse.Namespace) -> None:
         tokenizer.write_files(texts, out)
         (out / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in symbols), encoding="utf-8")
         for bitext in bitexts:
-            all_counts[bitext.name] = _prepare(bitext, columns, folders, pool, progress, args)
+            all_counts[bitext.name] = _prepare(bitext, columns, folders, unknown, pool, progress, args)
         statistics = json.dumps({name: vars(counts) for name, counts in all_counts.items()}, indent=1)
         (out / STATISTICS).write_text(statistics + "\n", encoding="utf-8")
-    _report(all_counts)
+    _report(all_counts, unknown)
 
 
 def _is_prepared_text(folder: Path) -> bool:
@@ -143,6 +145,7 @@ def _prepare(
     bitext: Bitext,
     columns: tuple[int, int],
     folders: list[Path],
+    unknown: str,
     pool: OrderedPool,
     progress: tqdm,
     args: argparse.Namespace,
@@ -153,7 +156,7 @@ def _prepare(
     progress.set_description(bitext.name)
     limits = {"train": args.max_train, "valid": args.max_valid}
     with (
-        PairWriter(folders, bitext.name, limits, args.valid_share) as writer,
+        PairWriter(folders, bitext.name, limits, args.valid_share, unknown) as writer,
         closing(pool.map(batches)) as encoded_batches,
     ):
         for batch, encoded in encoded_batches:
@@ -205,9 +208,9 @@ def _check_names(bitexts: list[Bitext]) -> None:
         named[languages] = bitext.name
 
 
-def _report(all_counts: dict[str, PairCounts]) -> None:
+def _report(all_counts: dict[str, PairCounts], unknown: str) -> None:
     reasons = [reason for reason in REASONS if any(counts.dropped[reason] for counts in all_counts.values())]
-    rows = [["pair", "read", "train", "valid", *reasons, "[UNK]"]]
+    rows = [["pair", "read", "train", "valid", *reasons, unknown]]
     for name, counts in all_counts.items():
         dropped = [counts.dropped[reason] for reason in reasons]
         numbers = [f"{number:,}" for number in (counts.read, counts.train, counts.valid, *dropped)]

@@ -32,7 +32,7 @@ from ppa_fairseq.data.qa_windows import check_window_sizes
 from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.data.squad_reader import Question, read_squad
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_folder
+from ppa_fairseq.files import READABLE, atomic_folder
 from ppa_fairseq.markdown import markdown_table
 
 BATCH = 200  # questions a task
@@ -164,7 +164,7 @@ def _write_meta(out: Path, args: argparse.Namespace, all_counts: dict, partners:
         statistics.setdefault(source.language, {})[source.split] = vars(counts)
     sizes = {"max_length": args.max_length, "doc_stride": args.doc_stride}
     meta = sizes | languages | {f"in_{ENGLISH}_too": partners, "statistics": statistics}
-    (out / META).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / META).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", **READABLE)
 
 
 def _report(all_counts: dict, partners: dict[str, int]) -> None:

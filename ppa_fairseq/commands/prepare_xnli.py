@@ -29,6 +29,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ppa_fairseq import tokenizer
+from ppa_fairseq.commands.arguments import Once
 from ppa_fairseq.data.nli_encoder import FIELDS, REASONS, RowBatch, RowCounts, encode_in_worker, set_up_worker
 from ppa_fairseq.data.nli_files import files_in, parse_source
 from ppa_fairseq.data.nli_reader import LABELS, NLIExample, NLIFile, language_of
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for split in SPLITS:
         help_text = f"files or folders of the {split} split"
         parser.add_argument(f"--{split}", nargs="+", action="extend", metavar="[LANG=]PATH", help=help_text)
-    parser.add_argument("--langs", metavar="A,B,C", help="languages to take (default: all in the files)")
+    parser.add_argument("--langs", metavar="A,B,C", action=Once, help="languages to take (default: all in the files)")
     parser.add_argument(
         "--workers",
         type=int,

@@ -33,7 +33,7 @@ Pairs = dict[str, tuple[list[str], list[str]]]  # {"de-en": (German, English)}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_models_argument(parser, "an encoder (a fairseq checkpoint, an imported folder or a Hugging Face folder)")
-    add("--pairs", metavar="PATH", type=Path, nargs="+", required=True,
+    add("--pairs", metavar="PATH", type=Path, nargs="+", action="extend", required=True,
         help="sets of pairs, or folders of them: xx-yy.xx beside xx-yy.yy, or xx-yy*.tsv with columns xx and "
              "yy; plain, .gz or .xz (in a folder, *.train.* is passed over)")  # fmt: skip
     add_columns_argument(parser)

@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ppa_fairseq import checkpoint, tokenizer
-from ppa_fairseq.commands.arguments import add_columns_argument, positive
+from ppa_fairseq.commands.arguments import Once, add_columns_argument, positive
 from ppa_fairseq.commands.import_hf import is_import, write_import
 from ppa_fairseq.data.bitext_reader import Bitext
 from ppa_fairseq.data.ordered_pool import OrderedPool
@@ -42,13 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", type=Path, help="folder of `ppa import-hf`, checkpoint or Hugging Face folder")
     add("out", metavar="OUT", type=Path, help="new folder (an earlier import is replaced)")
     add("texts", nargs="+", metavar="LANGUAGES=FILE[,FILE...]", help="texts whose pieces are kept")
-    add("--held-out", nargs="+", default=[], metavar="LANGUAGES=FILE[,FILE...]",
+    add("--held-out", nargs="+", action="extend", default=[], metavar="LANGUAGES=FILE[,FILE...]",
         help="other texts, for the report alone: what the trimmed vocabulary makes of them")  # fmt: skip
     add_columns_argument(parser)
     add("--min-count", type=positive, default=1, metavar="N",
         help="keep pieces that are used N times or more; over 1, the texts may be tokenized otherwise (default: 1)",
     )  # fmt: skip
-    add("--keep-file", type=Path, metavar="FILE", help="pieces, words or sentences to keep the pieces of, one a line")
+    add("--keep-file", type=Path, action=Once, metavar="FILE",
+        help="pieces, words or sentences to keep the pieces of, one a line")  # fmt: skip
     add("--workers", type=positive, default=len(os.sched_getaffinity(0)), metavar="N",
         help="processes that tokenize (default: all cores)")  # fmt: skip
 

@@ -23,6 +23,7 @@ from typing import IO
 from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import (
+    Once,
     add_batching_arguments,
     add_columns_argument,
     add_models_argument,
@@ -41,7 +42,7 @@ WRITTEN = re.compile(r"alignment\.json|table\.md|by-layer-(softmax|argmax)\.png|
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_models_argument(parser, "an encoder (a fairseq checkpoint, an imported folder or a Hugging Face folder)")
-    add("--text", metavar="FILE", type=Path, required=True,
+    add("--text", metavar="FILE", type=Path, action=Once, required=True,
         help="pairs of sentences whose words stand between spaces: `source ||| target` lines, or a .tsv; plain, .gz "
              "or .xz")  # fmt: skip
     add_columns_argument(parser)
@@ -50,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--method", choices=("softmax", "argmax", "both"), default="softmax", help="default: softmax")
     add("--threshold", metavar="P", type=probability,
         help="softmax: the probability that a link must exceed on both sides (default: 0.001)")  # fmt: skip
-    add("--gold", metavar="FILE", type=Path, help="the true links, a line a pair: i-j (sure) and ipj (possible)")
+    add("--gold", metavar="FILE", type=Path, action=Once,
+        help="the true links, a line a pair: i-j (sure) and ipj (possible)")  # fmt: skip
     add("--gold-base", type=int, choices=(0, 1), default=0, help="number of a sentence's first word there (default: 0)")
     add("--output", metavar="DIR", type=Path,
         help=f"folder for the links (MODEL-layerN-METHOD.txt) and {JSON_FILE}; with --gold also table.md and, by "

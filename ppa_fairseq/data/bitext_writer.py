@@ -19,7 +19,7 @@ class PairCounts:
     valid: int = 0
     dropped: Counter = field(default_factory=Counter)
     tokens: Counter = field(default_factory=Counter)  # WordPieces of the kept pairs, by language
-    unknown: Counter = field(default_factory=Counter)  # of these, [UNK]
+    unknown: Counter = field(default_factory=Counter)  # of these, those that the tokenizer does not know
     broken_lines: dict[str, list[str]] = field(default_factory=dict)  # the first three by reason
 
 
@@ -27,11 +27,14 @@ class PairWriter:
     """Writes `{split}.{name}.{lang}` and counts. A context manager.
 
     Training pairs go to *folders* (shards) in turn, validation pairs, if there shall be any, to the first; at most
-    *limits*[split] of them are kept.
+    *limits*[split] of them are kept. *unknown*: the tokenizer's symbol for what it does not know.
     """
 
-    def __init__(self, folders: list[Path], name: str, limits: dict[str, int | None], valid_share: float):
+    def __init__(
+        self, folders: list[Path], name: str, limits: dict[str, int | None], valid_share: float, unknown: str
+    ):
         self.name = name
+        self.unknown = unknown
         self.languages = name.split("-")
         self.folders = {"train": folders, "valid": folders[:1] if valid_share else []}
         self.limits = limits
@@ -80,7 +83,9 @@ class PairWriter:
         for side, language in enumerate(self.languages):
             lines = [pair[side] for pair in pairs]
             self.counts.tokens[language] += sum(line.count(" ") + 1 for line in lines)
-            self.counts.unknown[language] += sum(line.count("[UNK]") for line in lines)
+            self.counts.unknown[language] += sum(
+                line.split(" ").count(self.unknown) for line in lines if self.unknown in line
+            )
             shards = len(self.folders[split])
             for shard in range(shards):
                 of_shard = lines[(shard - before) % shards :: shards]

@@ -4,6 +4,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -15,16 +16,20 @@ class OrderedPool:
     """*workers* processes that each run `setup(*arguments)` once, then *task* on the items they get.
 
     A context manager. Each process is served by a thread here, which learns at once when it is killed:
-    `ProcessPoolExecutor` can wait forever then (before Python 3.12), and so can `multiprocessing.Pool`.
+    `ProcessPoolExecutor` can wait forever then (before Python 3.12), and so can `multiprocessing.Pool`. And each
+    learns when this process is killed, and ends.
     """
 
     def __init__(self, workers: int, task: Callable, setup: Callable | None = None, arguments: tuple = ()):
         self.at_once = 3 * workers
         self.idle: SimpleQueue[Connection] = SimpleQueue()
         self.processes = []
+        parents_ends: list[Connection] = []
         for _ in range(workers):
             ours, theirs = Pipe()
-            self.processes.append(Process(target=_serve, args=(theirs, task, setup, arguments), daemon=True))
+            parents_ends.append(ours)
+            serving = (theirs, parents_ends, task, setup, arguments)
+            self.processes.append(Process(target=_serve, args=serving, daemon=True))
             self.processes[-1].start()
             theirs.close()
             self.idle.put(ours)
@@ -35,7 +40,7 @@ class OrderedPool:
 
     def __exit__(self, *_) -> None:
         for process in self.processes:
-            process.terminate()
+            process.kill()  # SIGTERM may be lost: one that has just begun has this process's handler
         self.threads.shutdown(cancel_futures=True)
         for process in self.processes:
             process.join()
@@ -74,17 +79,19 @@ class OrderedPool:
         return result
 
 
-def _serve(parent: Connection, task: Callable, setup: Callable | None, arguments: tuple) -> None:
+def _serve(
+    parent: Connection, parents_ends: list[Connection], task: Callable, setup: Callable | None, arguments: tuple
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    for end in parents_ends:  # inherited; while any process holds such an end, its pipe tells of no death
+        end.close()
     if setup:
         setup(*arguments)
-    while True:
-        try:
+    with suppress(EOFError, ConnectionError):  # the parent is gone
+        while True:
             item = parent.recv()
-        except EOFError:
-            return
-        try:
-            answer = task(item), None
-        except Exception as error:
-            answer = None, error
-        parent.send(answer)
+            try:
+                answer = task(item), None
+            except Exception as error:
+                answer = None, error
+            parent.send(answer)

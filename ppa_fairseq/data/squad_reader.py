@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ppa_fairseq import strict_json
-from ppa_fairseq.data.bitext_reader import UNPACKERS, is_unicode
+from ppa_fairseq.data.bitext_reader import BLOCK, UNPACKERS, is_unicode
 from ppa_fairseq.errors import InputError, shown
 
+LARGEST = 512 << 20  # bytes, unpacked: ten translations of SQuAD; a file packed to be a bomb has more
 EXPECTED = "expected SQuAD's format: data > paragraphs > context and qas > id, question, answers > text, answer_start"
 
 
@@ -34,7 +35,7 @@ def read_squad(*paths: str | Path, renumber: bool = False) -> list[Question]:
 
     Raises:
         InputError: a file is missing, damaged, no JSON, not SQuAD's or without questions; a context or a question
-            is missing or empty; two questions have one id.
+            is missing or empty; two questions have one id; a file has more than LARGEST bytes.
     """
     files = {Path(path): _read_file(Path(path)) for path in paths}
     counts = Counter(question.id for questions in files.values() for question in questions)
@@ -69,9 +70,15 @@ def _check_ids(questions: list[Question]) -> None:
 
 
 def _read_text(path: Path) -> str:
+    unpacked = " when unpacked" if path.suffix in UNPACKERS else ""
     try:
         with UNPACKERS.get(path.suffix, open)(path, "rb") as file:
-            return file.read().decode("utf-8-sig")
+            text = bytearray()
+            while block := file.read(BLOCK):
+                text += block
+                if len(text) > LARGEST:
+                    raise InputError(f"{path}: over {LARGEST:,} bytes{unpacked}, which are read at the most; split it")
+            return text.decode("utf-8-sig")
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"{path}: {error.strerror}; give a SQuAD-format file, plain, .gz or .xz") from None
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:

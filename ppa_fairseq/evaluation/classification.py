@@ -72,13 +72,18 @@ class PairClassifier(PairModel):
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
 
+def are_unnamed(labels: Sequence[str]) -> bool:
+    """Whether nothing but an id is known of a model's classes."""
+    return all(map(UNNAMED.fullmatch, labels))
+
+
 def class_ids(labels: Sequence[str], wanted: Sequence[str], names: Sequence[str] | None = None) -> list[int]:
     """The id of each `wanted` class among a model's `labels`, whose order and letter case are free.
 
     `names` are the user's, in the order of ids, for a model that has none of its own. Raises InputError if the
     model's classes are others, or nothing says what they are.
     """
-    if all(map(UNNAMED.fullmatch, labels)):
+    if are_unnamed(labels):
         if names is None:
             raise InputError(
                 f"its classes are called {', '.join(labels)}, which does not say what they are: "

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppa_fairseq.data.bitext_reader import LANGUAGE
+from ppa_fairseq.data.bitext_reader import LANGUAGE, is_unicode
 from ppa_fairseq.data.squad_reader import Question, read_squad
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.qa_metrics import Words, words_of
@@ -82,6 +82,8 @@ def question_set(path: Path, language: str | None, metric: str | None) -> Questi
     """The set that `path` holds; `language`, if given, is that of questions and contexts, whatever the name tells."""
     match = QA_FILE.fullmatch(path.name)
     name = match["name"] if match else path.name
+    if not is_unicode(name):
+        raise InputError(f"{path}: the name, under which its results are told, is not UTF-8; rename the file")
     if language is None and (match := MLQA_NAME.fullmatch(name)):
         return QuestionSet(name, f"mlqa-{match['group']}", match["context"], match["asked"], metric or "mlqa", path)
     parts = name.split(".")
