@@ -495,7 +495,8 @@ def test_bad_models_predictions_and_flags_are_told(models, tmp_path, capsys):
         (["--model", after, "--data", f"fr={tmp_path}/no.json"], "no.json: no such file or folder"),
         (["--predictions", tmp_path / "fine.json", "--metric", "mlqa", "--data", f"fr={one[1]}"], "not for fr"),
     ):
-        default = ["--data", tmp_path / "data", "--output", tmp_path / "out", "--max-length", 66]
+        data = [] if "--data" in flags else ["--data", tmp_path / "data"]
+        default = [*data, "--output", tmp_path / "out", "--max-length", 66]
         assert evaluate(*default, "--doc-stride", 8, *flags) == 1
         error = capsys.readouterr().err
         assert message in error.splitlines()[-1] and "Traceback" not in error, error
