@@ -56,6 +56,9 @@ def test_ranks_equal_one_rank_with_the_same_global_batch(
         order = [115 * e + model["queue.pivots"][115 * e : 115 * (e + 1)].argsort() for e in reversed(range(epochs))]
         for name in ("queue.keys", "queue.pivots"):
             model[name] = model[name][torch.cat(order)]
+        for name in (name for name in model if name.endswith("qkv_proj.bias")):
+            # The softmax cancels the keys' biases: their gradient is rounding alone, of which Adam makes steps.
+            model[name].unflatten(0, (3, -1))[1] = 0
     for name, tensor in one["model"].items():
         torch.testing.assert_close(several["model"][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
