@@ -102,5 +102,5 @@ class _BoundedSearch:
     def __getattr__(self, name):
         return getattr(re, name)
 
-    def search(self, pattern, string):
-        return re.search(pattern, string[: self.LONGEST])
+    def search(self, pattern, string, flags=0):
+        return re.search(pattern, string[: self.LONGEST], flags)

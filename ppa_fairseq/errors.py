@@ -9,6 +9,8 @@ import reprlib
 import signal
 import sys
 
+from ppa_fairseq import known_errors
+
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -65,8 +67,6 @@ def one_line(error: BaseException) -> str | None:
     """What to tell a user of *error* in place of a traceback; None where the traceback is what helps."""
     if isinstance(error, InputError):
         return str(error)
-    from ppa_fairseq import known_errors  # here, as its imports are of what raises InputError
-
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on from the last checkpoint in --save-dir, if one was saved by then"
     if isinstance(error, AssertionError) and str(error).startswith("Optimizer does not match"):  # fairseq's trainer

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ppa_fairseq.errors import InputError, shown
+from ppa_fairseq.known_errors import MOMENTUM_OF_TWO
 from ppa_fairseq.weights import HEAD_NAME
 
 HIGHEST_SEED = 4 * 10**9  # NumPy's limit is 2³² - 1, and epochs are added
@@ -30,7 +31,7 @@ class Range:
 
     def __str__(self) -> str:
         low = f"{'at least' if self.low_too else 'over'} {self.low:,}"
-        return low if self.high == math.inf else f"{low} and at most {self.high:,}"
+        return f"{low} and finite" if self.high == math.inf else f"{low} and at most {self.high:,}"
 
 
 AT_LEAST_0, AT_LEAST_1, OVER_0 = Range(0), Range(1), Range(0, low_too=False)
@@ -39,7 +40,6 @@ RANGES = {
     "adam_eps": AT_LEAST_0,
     "attention_dropout": SHARE,
     "batch_size": AT_LEAST_1,
-    "clip_norm": AT_LEAST_0,
     "contrastive_weight": AT_LEAST_0,
     "dropout": SHARE,
     "head_dropout": SHARE,
@@ -56,11 +56,9 @@ RANGES = {
     "temperature": OVER_0,
     "tlm_weight": AT_LEAST_0,
     "update_freq": AT_LEAST_1,
+    "warmup_updates": AT_LEAST_0,
     "weight_decay": AT_LEAST_0,
 }
-MOMENTUM_OF_TWO = (
-    "--optimizer sgd and nag have a --momentum, and so has the model: take another one, such as adam or fused_adamw"
-)
 # Of fairseq's sentence_prediction: what the classifier has one of, and what takes the names of labels for numbers.
 FIXED = {
     "classification_head_name": HEAD_NAME,
@@ -104,13 +102,22 @@ def check_values(cfg) -> None:
 
 def check_parts(task: str | None, arch: str | None = None, criterion: str | None = None) -> None:
     """Raise InputError unless they go together, if one of them is this plugin's. None: not known, not looked at."""
-    from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY
+    from fairseq.criterions import CRITERION_REGISTRY
+    from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
+    from fairseq.tasks import TASK_REGISTRY
+
+    def are(name: str | None, wanted: str, registry: dict) -> bool:
+        """Whether it is that one, or a class that somebody derived from it."""
+        return name == wanted or name in registry and issubclass(registry[name], registry.get(wanted, ()))
 
     found = ARCH_MODEL_NAME_REGISTRY.get(arch, arch)
-    tasks = [task] if task in GOES_WITH else [name for name, (model, _) in GOES_WITH.items() if model == found]
-    for its_task in tasks:
+    by_task = [name for name in GOES_WITH if are(task, name, TASK_REGISTRY)]
+    by_model = [name for name, (model, _) in GOES_WITH.items() if are(found, model, MODEL_REGISTRY)]
+    for its_task in by_task or by_model:
         model, its_criterion = GOES_WITH[its_task]
-        if (task or its_task, found or model, criterion or its_criterion) != (its_task, model, its_criterion):
+        given = (task, its_task, TASK_REGISTRY), (found, model, MODEL_REGISTRY)
+        given += ((criterion, its_criterion, CRITERION_REGISTRY),)
+        if not all(name is None or are(name, wanted, registry) for name, wanted, registry in given):
             parts = {"task": task, "arch": arch, "criterion": criterion}
             given = " ".join(f"--{part} {name}" for part, name in parts.items() if name)
             archs = " or ".join(name for name in ARCH_MODEL_INV_REGISTRY[model] if name != model)
@@ -119,7 +126,7 @@ def check_parts(task: str | None, arch: str | None = None, criterion: str | None
             )
 
 
-def check_decay(updates: str | None) -> None:
+def check_decay(updates: float | str | None) -> None:
     """Raise InputError unless *updates*, --total-num-update as it was given, is a number over 0."""
     try:
         sound = OVER_0.has(float(updates))

@@ -4,8 +4,9 @@ import argparse
 import re
 import traceback
 
-from ppa_fairseq.flag_checks import MOMENTUM_OF_TWO
-
+MOMENTUM_OF_TWO = (
+    "--optimizer sgd and nag have a --momentum, and so has the model: take another one, such as adam or fused_adamw"
+)
 KNOWN = (  # type, pattern of the message, what to tell
     (argparse.ArgumentError, "conflicting option string: --momentum", MOMENTUM_OF_TWO),
     (ValueError, "Cannot combine --fp16 and --tpu", "--fp16 and --bf16 exclude each other: give one"),
@@ -16,6 +17,8 @@ KNOWN = (  # type, pattern of the message, what to tell
         "not so much memory is left: lower --queue-size, or what makes a batch: --batch-size, --max-tokens",
     ),
 )
+# Of omegaconf: a value of another type, a key that is not there. Its others are a program's faults.
+CONFIG_ERRORS = ("ValidationError", "ConfigKeyError")
 
 
 def told(error: BaseException) -> str | None:
@@ -23,7 +26,7 @@ def told(error: BaseException) -> str | None:
     for kind, pattern, line in KNOWN:
         if isinstance(error, kind) and re.search(pattern, str(error)):
             return line
-    if type(error).__module__ in ("omegaconf.errors", "hydra.errors"):  # of fairseq-hydra-train, as a rule
+    if type(error).__module__ == "hydra.errors" or type(error).__name__ in CONFIG_ERRORS:  # of fairseq-hydra-train
         return f"{' '.join(str(error).split())[:300]}: mend the config or what is given to override it"
     if isinstance(error, UnicodeDecodeError) or str(error).startswith("negative seek position"):
         # fairseq-preprocess, which seeks back, byte by byte, for where a character begins

@@ -44,6 +44,9 @@ def told() -> Iterator[None]:
 def printing() -> Iterator[None]:
     """Let all that is printed in the block go out by its end, and what the encoding lacks be shown as on stderr."""
     stream = sys.stdout
+    if stream is None:  # closed before the start (`>&-`): Python's print is silent then
+        yield
+        return
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
     output = Output(stream)

@@ -33,8 +33,9 @@ class Progress(NamedTuple):
 def finish_last_save(folder: Path) -> None:
     """Make *folder* what it would be, had the last save ended: checkpoint_last.pt is the newest complete checkpoint.
 
-    Removes what dead writes left (``*.tmp``). Where checkpoint_last.pt is complete and the newest, as it is after any
-    save that ended, only its table of contents is read. Safe to be killed and run again.
+    Removes what dead writes left (``*.tmp``); what is a link there becomes a copy. Where checkpoint_last.pt is complete
+    and the newest, as it is after any save that ended, only its table of contents is read. Safe to be killed and run
+    again.
 
     Raises:
         InputError: there are checkpoints, and none of them is complete.
@@ -42,6 +43,15 @@ def finish_last_save(folder: Path) -> None:
     """
     for left in (*folder.glob("checkpoint*.pt.tmp"), *folder.glob(".checkpoint*.pt.*.tmp")):
         left.unlink(missing_ok=True)
+    _copy_again(folder)
+    for link in (folder / BEST, folder / LAST):
+        if link.is_symlink() and link.exists():  # fairseq would write through it, over the checkpoint that it leads to
+            with atomic_path(link, follow_symlinks=False) as beside:
+                shutil.copyfile(link, beside)
+
+
+def _copy_again(folder: Path) -> None:
+    """The copies that fairseq makes of a checkpoint when it has written it, if it came to write it and no further."""
     last = folder / LAST
     last_complete = is_complete(last)
     # By the time of the last change to the directory entry: a user who moved or linked an older one to LAST meant it.

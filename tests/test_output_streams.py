@@ -18,10 +18,11 @@ def ppa(tmp_path):
     (tmp_path / "de-en.tsv").write_text("".join(rows))
     path = {"PYTHONPATH": str(Path(__file__).parents[1])}
 
-    def run(command: str, stdout=subprocess.PIPE, **environment):
+    def run(command: str, stdout=subprocess.PIPE, preexec_fn=None, **environment):
         return subprocess.run(
             [sys.executable, "-m", "ppa_fairseq.cli", *command.split()],
             stdout=stdout, stderr=subprocess.PIPE, cwd=tmp_path, env=os.environ | path | environment,
+            preexec_fn=preexec_fn,
         )  # fmt: skip
 
     return run
@@ -44,6 +45,11 @@ def test_a_full_disk_behind_the_output_is_not_taken_for_that_of_the_files(ppa, t
     assert done.returncode == 1 and b"Exception ignored" not in done.stderr
     assert last.startswith("ppa prepare-bitext: error: standard output: No space left on device: the end of it is lost")
     assert (tmp_path / "out/statistics.json").exists()
+
+
+def test_a_closed_output_costs_no_result(ppa, tmp_path):
+    done = ppa("retrieve --model a=hf --pairs de-en.tsv --output out --cpu", preexec_fn=lambda: os.close(1))
+    assert done.returncode == 0 and (tmp_path / "out/table.md").exists(), done.stderr
 
 
 def test_a_reader_that_is_gone_is_told_in_one_line(ppa):

@@ -313,6 +313,12 @@ def test_a_newer_checkpoint_replaces_the_link_and_not_what_it_leads_to(folder):
     assert updates(folder / LAST) == 30 and updates(folder / "checkpoint_1_10.pt") == 10
 
 
+def test_a_link_becomes_a_copy_as_fairseq_would_write_through_it(folder):
+    linked_back(folder)
+    finish_last_save(folder)
+    assert not (folder / LAST).is_symlink() and updates(folder / LAST) == 10
+
+
 @pytest.mark.parametrize(
     ("change", "expected", "best", "told"),
     [

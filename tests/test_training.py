@@ -87,7 +87,7 @@ def test_xlm_style_tlm_trains_language_embeddings(train):
         (["--lang-pairs", "de-en,sv-en"], "no language pair sv-en here; it holds de-en, fr-en"),
         (["--queue-size", "6"], "--queue-size 6 is smaller than the 8 pairs of one update"),
         (["--pretrained", "nowhere"], "nowhere: no such checkpoint"),
-        (["--temperature", "0"], "--temperature must be over 0, not 0.0"),
+        (["--temperature", "0"], "--temperature must be over 0 and finite, not 0.0"),
         (["--max-positions", "12"], "pairs have over 12 tokens, what the encoder"),
         (["--max-tokens", "4"], "have over 4 tokens, .*: none is left|have over 4 tokens"),
         (["--momentum", "1.5"], "--momentum must be at least 0 and at most 1, not 1.5"),

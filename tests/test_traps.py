@@ -9,7 +9,7 @@ import pytest
 import torch
 from fairseq.distributed import DistributedTimeoutWrapper
 
-from ppa_fairseq import traps
+from ppa_fairseq import flag_checks, traps
 from ppa_fairseq.errors import HANGS, InputError
 
 TORCHRUN = {
@@ -141,3 +141,24 @@ def test_fairseqs_heartbeat_is_told_from_ctrl_c():
     finally:
         signal.signal(signal.SIGINT, handler)
         logger.filters = filters
+
+
+def test_what_is_derived_from_a_task_a_model_or_a_criterion_goes_with_the_others(monkeypatch):
+    from fairseq.criterions import CRITERION_REGISTRY
+    from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
+    from fairseq.tasks import TASK_REGISTRY
+
+    import ppa_fairseq.tasks.ppa_alignment  # noqa: F401  (registers it, with its model and criterion)
+    import ppa_fairseq.tasks.xnli_codeswitch  # noqa: F401
+
+    monkeypatch.setitem(TASK_REGISTRY, "my_task", type("MyTask", (TASK_REGISTRY["ppa_alignment"],), {}))
+    monkeypatch.setitem(MODEL_REGISTRY, "my_model", type("MyModel", (MODEL_REGISTRY["ppa"],), {}))
+    monkeypatch.setitem(ARCH_MODEL_NAME_REGISTRY, "my_arch", "my_model")
+    monkeypatch.setitem(CRITERION_REGISTRY, "my_loss", type("MyLoss", (CRITERION_REGISTRY["ppa"],), {}))
+    for task in ("ppa_alignment", "my_task"):
+        flag_checks.check_parts(task, "my_arch", "my_loss")
+        flag_checks.check_parts(task, "ppa_bert", "ppa")
+        with pytest.raises(InputError, match=f"--task {task} .* do not go together: give --task ppa_alignment"):
+            flag_checks.check_parts(task, "my_arch", "masked_lm")
+    with pytest.raises(InputError, match="do not go together"):
+        flag_checks.check_parts("xnli_codeswitch", "my_arch", "sentence_prediction")

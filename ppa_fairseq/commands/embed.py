@@ -41,16 +41,16 @@ def run(args: argparse.Namespace) -> None:
     if args.output.is_dir() or os.path.realpath(args.output) == os.path.realpath(args.input):
         fault = "is a folder" if args.output.is_dir() else "is --input, too"
         raise InputError(f"{args.output}: {fault}; give --output the name of a new .npy file")
-    lines = sum(1 for _ in text_lines(args.input))
-    encoder, tokenizer = load_encoder(args.model)
-    layers = choose_layers(args.layer, encoder.cfg.layers)
-    if len(layers) > 1:
-        raise InputError("--layer all: a vector is one layer's; give last or a number")
-    embedder = SentenceEmbedder(
-        encoder, tokenizer, layers, [args.pooling], args.max_length, args.batch_tokens, args.cpu
-    )
-    shape = (lines, encoder.cfg.dim)
     with atomic_path(args.output) as part, open(part, "wb") as out:
+        lines = sum(1 for _ in text_lines(args.input))
+        encoder, tokenizer = load_encoder(args.model)
+        layers = choose_layers(args.layer, encoder.cfg.layers)
+        if len(layers) > 1:
+            raise InputError("--layer all: a vector is one layer's; give last or a number")
+        embedder = SentenceEmbedder(
+            encoder, tokenizer, layers, [args.pooling], args.max_length, args.batch_tokens, args.cpu
+        )
+        shape = (lines, encoder.cfg.dim)
         # Written front to back: a memory map would die by a signal, not an error, on a full disk.
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(out, header)

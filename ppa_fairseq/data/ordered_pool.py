@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from multiprocessing import Pipe, Process
+from multiprocessing import Pipe, Process, get_start_method
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
@@ -27,7 +27,8 @@ class OrderedPool:
         parents_ends: list[Connection] = []
         for _ in range(workers):
             ours, theirs = Pipe()
-            parents_ends.append(ours)
+            if get_start_method() == "fork":  # else nothing is inherited
+                parents_ends.append(ours)
             serving = (theirs, parents_ends, task, setup, arguments)
             self.processes.append(Process(target=_serve, args=serving, daemon=True))
             self.processes[-1].start()
