@@ -10,6 +10,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.flag_checks import check_values
 
 
 @dataclass
@@ -40,6 +41,7 @@ class PPACriterion(FairseqCriterion):
 
     def __init__(self, cfg: PPACriterionConfig, task):
         super().__init__(task)
+        check_values(cfg)
         if cfg.contrastive_weight == cfg.tlm_weight == 0:
             raise InputError("--contrastive-weight and --tlm-weight are both 0: nothing would be trained")
         self.cfg = cfg
