@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", metavar="TEXT", type=Path, help="folder that one of the two commands wrote")
     parser.add_argument("--destdir", required=True, metavar="DESTDIR", type=Path, help="folder to write")
     parser.add_argument(
-        "--srcdict", metavar="FILE", type=Path, action=Once, help="dict.txt of the base model (default: TEXT/dict.txt)"
+        "--srcdict", metavar="FILE", type=Path, help="dict.txt of the base model (default: TEXT/dict.txt)"
     )
     parser.add_argument("--lang-pairs", metavar="A-B,C-D", action=Once, help="pairs to binarize (default: all in TEXT)")
     parser.add_argument(

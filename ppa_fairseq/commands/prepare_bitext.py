@@ -22,7 +22,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ppa_fairseq import tokenizer
-from ppa_fairseq.commands.arguments import Once
 from ppa_fairseq.data.bitext_encoder import encode_in_worker, set_up_worker
 from ppa_fairseq.data.bitext_filters import REASONS, LengthLimits, read_batches
 from ppa_fairseq.data.bitext_reader import Bitext, parse_bitext
@@ -41,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pairs", nargs="+", metavar="PAIR=FILE[,FILE...]", help="a pair and its files")
     parser.add_argument(
         "--tokenizer",
-        action=Once,
         required=True,
         metavar="DIR",
         help="folder that `ppa import-hf` wrote, or a Hugging Face BERT",

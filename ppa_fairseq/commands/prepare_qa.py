@@ -22,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ppa_fairseq import tokenizer
-from ppa_fairseq.commands.arguments import Once, positive
+from ppa_fairseq.commands.arguments import positive
 from ppa_fairseq.data.answer_spans import FAULTS
 from ppa_fairseq.data.bitext_reader import LANGUAGE
 from ppa_fairseq.data.code_switching import ENGLISH
@@ -49,8 +49,7 @@ REASONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     files = {"nargs": "+", "action": "extend", "default": [], "metavar": "LANG=FILE"}
-    add("--tokenizer", required=True, metavar="DIR", action=Once,
-        help="folder that `ppa import-hf` wrote, or a Hugging Face one")  # fmt: skip
+    add("--tokenizer", required=True, metavar="DIR", help="folder that `ppa import-hf` wrote, or a Hugging Face one")
     add("--out", required=True, metavar="OUT", type=Path, help="folder to write")
     add("--train", **files, help="training files, as in en=train-v1.1.json de=squad.translate.train.en-de.json")
     add("--valid", **files, help="validation files, as in en=dev-context-en-question-en.json")

@@ -49,7 +49,6 @@ OUTPUT = re.compile(r"(train|valid|test)\.(input0|input1|label)")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer",
-        action=Once,
         required=True,
         metavar="DIR",
         help="folder that `ppa import-hf` wrote, or a Hugging Face model",
