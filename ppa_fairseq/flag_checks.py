@@ -115,11 +115,14 @@ def check_parts(task: str | None, arch: str | None = None, criterion: str | None
     by_model = [name for name, (model, _) in GOES_WITH.items() if are(found, model, MODEL_REGISTRY)]
     for its_task in by_task or by_model:
         model, its_criterion = GOES_WITH[its_task]
-        given = (task, its_task, TASK_REGISTRY), (found, model, MODEL_REGISTRY)
-        given += ((criterion, its_criterion, CRITERION_REGISTRY),)
-        if not all(name is None or are(name, wanted, registry) for name, wanted, registry in given):
-            parts = {"task": task, "arch": arch, "criterion": criterion}
-            given = " ".join(f"--{part} {name}" for part, name in parts.items() if name)
+        parts = [
+            (task, its_task, TASK_REGISTRY),
+            (found, model, MODEL_REGISTRY),
+            (criterion, its_criterion, CRITERION_REGISTRY),
+        ]
+        if not all(name is None or are(name, wanted, registry) for name, wanted, registry in parts):
+            flags = {"task": task, "arch": arch, "criterion": criterion}
+            given = " ".join(f"--{part} {name}" for part, name in flags.items() if name)
             archs = " or ".join(name for name in ARCH_MODEL_INV_REGISTRY[model] if name != model)
             raise InputError(
                 f"{given} do not go together: give --task {its_task} --criterion {its_criterion} --arch {archs}"
