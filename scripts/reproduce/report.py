@@ -6,6 +6,7 @@ Every number comes from a result file in OUT; what has none is said not to have 
 beside the report. What stands between the two lines of NOTES in an earlier report is kept: the words of a person.
 """
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def main(out: Path, report: Path) -> None:
     results = Results(out)
     plots = figures.draw(results, report.parent / "results")
     sections = [
-        f"# Results\n\n{introduction(results)}",
+        f"# Results\n\n{introduction(results, report)}",
         f"## What was found\n\n{goals(results)}\n\n{notes(report)}",
         f"## All rows\n\n{overview(results)}",
         f"## Retrieval by language\n\n{retrieval_by_language(results)}",
@@ -44,9 +45,10 @@ def main(out: Path, report: Path) -> None:
     print(f"{report}: {len(results.steps)} steps reported")
 
 
-def introduction(results: Results) -> str:
+def introduction(results: Results, report: Path) -> str:
+    files = os.path.relpath(Path(__file__).parent, report.parent)
     return (
-        f"Written by `scripts/reproduce.sh`, setting `{results.setting}` ([its files](../scripts/reproduce/)). Mean ± "
+        f"Written by `scripts/reproduce.sh`, setting `{results.setting}` ([its files]({files}/)). Mean ± "
         "standard deviation where several seeds were run; a row of one seed has no spread, and a difference as small "
         f'as the spread of the others says nothing. What has not been run says "{NOT_RUN}".'
     )
