@@ -4,9 +4,11 @@
 seeds="1 2 3"
 
 # Alignment. Short pairs, as they take the least time and Tatoeba's are short, too.
-bitext_flags="--min-tokens 4 --max-tokens 48 --max-train 1000 --max-valid 100 --workers 1"
+bitext_flags="--min-tokens 4 --max-tokens 48 --max-train 12000 --max-valid 100 --workers 1"
 batch=32
 pairs=1280 # that a main row is trained on, each once
+long_pairs=32000
+long_flags="--lr 2e-4 --momentum 0.99 --queue-size 4096"
 align_flags="--pooling mean --momentum 0.95 --queue-size 2048 --temperature 0.05 --dropout 0 --attention-dropout 0
   --lr 3e-4 --num-workers 0 --log-interval 5"
 checkpoint_flags="--no-save-optimizer-state" # a run of minutes starts again when it was stopped
@@ -19,8 +21,8 @@ tatoeba_pairs=200 # of each language
 perplexity_sentences=100
 
 # XNLI.
-xnli_rows="unaligned ppa"
-translate_rows="ppa"
+xnli_rows="unaligned long"
+translate_rows="long"
 xnli_test=690
 xnli_train=1770
 nli_updates=1250 # one epoch of 19,998 examples

@@ -3,13 +3,15 @@
 # Read by scripts/reproduce.sh, after the setting. "all" rows are trained with all of its seeds, "first" rows with the
 # first one. What concerns the contrastive part alone (queue, momentum, negatives) or is costly (learning rate, data) is
 # compared without TLM: with "MoCo only", not with PPA.
-# shellcheck shell=bash disable=SC2046,SC2154
+# shellcheck shell=bash disable=SC2046,SC2086,SC2154
 
 row unaligned "unaligned" all
 row ppa "MoCo + TLM (PPA)" all
 row moco "MoCo only" all --tlm-weight 0
 row tlm "TLM only" all --contrastive-weight 0
 row xlm-tlm "TLM only, as in XLM" all --contrastive-weight 0 --tlm-reset-positions --tlm-language-embeddings
+# The method at the length that it needs, where a setting cannot afford that for all rows.
+[ -z "$long_pairs" ] || row long "PPA, $long_pairs pairs" all $(of_pairs "$long_pairs") $long_flags
 
 row no-shuffle "PPA, no input shuffling" first --no-input-shuffle
 row ppa-cls "PPA, [CLS] pooling" first --pooling cls
