@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.dropout import Dropout
+from ppa_fairseq.models.feed_forward import FeedForward
 from ppa_fairseq.models.packed_attention import plan_attention
 from ppa_fairseq.models.tied_embedding import TiedEmbedding
 
@@ -151,13 +152,16 @@ class BertLayer(nn.Module):
         if places is not None:
             hidden = hidden[places]
         hidden = self.self_attn_layer_norm(hidden + self.dropout(attended))
+        return self.final_layer_norm(hidden + self.dropout(self._feed(hidden)))
+
+    def _feed(self, hidden: Tensor) -> Tensor:
+        if hidden.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            return FeedForward.apply(hidden, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         wide = self.fc1(hidden)  # (T, F)
         if torch.is_grad_enabled():
             # GELU is done over in the backward pass: it takes little time, and its output is as large as its input.
-            fed = checkpoint(self._narrow, wide, use_reentrant=False, preserve_rng_state=False)
-        else:  # the first call of it imports torch's compiler: seconds
-            fed = self._narrow(wide)
-        return self.final_layer_norm(hidden + self.dropout(fed))
+            return checkpoint(self._narrow, wide, use_reentrant=False, preserve_rng_state=False)
+        return self._narrow(wide)  # the first call of the other imports torch's compiler: seconds
 
     def _narrow(self, wide: Tensor) -> Tensor:
         return self.fc2(F.gelu(wide))

@@ -135,6 +135,7 @@ class Layout:
         longest = padded[order[members.cumsum(0) - 1]]
         self.shapes = list(zip(members.tolist(), longest.tolist(), strict=True))
         self.sizes = [count * length for count, length in self.shapes]
+        self._places: dict[tuple[int, int], Places] = {}
 
     def to(self, device: torch.device) -> "Layout":
         self.slots = self.slots.to(device, non_blocking=True)
@@ -142,60 +143,91 @@ class Layout:
 
     def pad(self, packed: Tensor) -> list[tuple[Tensor, ...]]:
         """(rows, K, H, D) -> of each group K tensors (N, H, L, D), zeros where nothing is."""
-        parts = _Pad.apply(packed, self)
         kinds = packed.size(1)
-        return [parts[first : first + kinds] for first in range(0, len(parts), kinds)]
+        parts = _Pad.apply(packed, self)
+        return [parts[group :: len(self.shapes)] for group in range(len(parts) // kinds)]
 
     def pack(self, groups: list[Tensor]) -> Tensor:
         """The reverse for one kind: each group's (N, H, L, D) -> (rows, H, D)."""
         return _Pack.apply(self, *groups)
 
-    def spread(self, rows: Tensor) -> list[Tensor]:
-        """(rows, …) -> of each group (N, L, …), views of one tensor, zeros where nothing is."""
-        return self.groups(rows.new_zeros(self.total, *rows.shape[1:]).index_copy_(0, self.slots, rows))
+    def places(self, kinds: int, heads: int) -> "Places":
+        """The same for every layer."""
+        if (kinds, heads) not in self._places:
+            self._places[kinds, heads] = Places(self, kinds, heads)
+        return self._places[kinds, heads]
 
-    def groups(self, padded: Tensor) -> list[Tensor]:
-        """(total, …) -> of each group a view (N, L, …)."""
-        parts = zip(padded.split(self.sizes), self.shapes, strict=True)
-        return [part.unflatten(0, shape) for part, shape in parts]
+
+class Places:
+    """The layout in rows of one head: (rows, K, H) of them packed, and for each kind (N, H, L) of every group padded.
+
+    One `index_select` is what moving them takes, one pass over the memory.
+    """
+
+    def __init__(self, layout: Layout, kinds: int, heads: int):
+        self.layout, self.kinds, self.heads = layout, kinds, heads
+        device, rows, count = layout.slots.device, len(layout.slots), layout.total * heads
+        places = torch.arange(count, device=device).split([size * heads for size in layout.sizes])
+        of_slots = [
+            part.view(members, heads, length).transpose(1, 2).reshape(-1, heads)
+            for part, (members, length) in zip(places, layout.shapes, strict=True)
+        ]
+        padded = torch.cat(of_slots)[layout.slots]  # (rows, H), of the first kind
+        starts = torch.arange(kinds, device=device)[:, None] * count
+        self.padded = (padded[:, None] + starts).flatten()  # (rows · K · H,)
+        packed = torch.arange(rows * kinds * heads, device=device).view(rows, kinds, heads)[:, 0]  # (rows, H)
+        self.packed = torch.zeros(count, dtype=torch.int64, device=device).index_copy_(0, padded.flatten(), packed.flatten())
+        empty = torch.ones(count, dtype=torch.bool, device=device)
+        self.empty = empty.index_fill_(0, padded.flatten(), False).nonzero()[:, 0]
+
+    def pad(self, packed: Tensor) -> tuple[Tensor, ...]:
+        """(rows, K, H, D) -> kind after kind, group after group (N, H, L, D), zeros where nothing is."""
+        size = packed.size(-1)
+        if not len(packed):
+            return self.split([packed.new_zeros(len(self.packed), size) for _ in range(self.kinds)])
+        rows = packed.reshape(-1, size)
+        # Each kind a tensor of its own, so that what is kept of one does not keep the others.
+        kinds = (rows.index_select(0, self.packed + kind * self.heads) for kind in range(self.kinds))
+        return self.split([kind.index_fill_(0, self.empty, 0) for kind in kinds])
+
+    def pack(self, groups: tuple[Tensor, ...]) -> Tensor:
+        """The reverse: (rows, K, H, D)."""
+        size = groups[0].size(-1)
+        rows = torch.cat([group.reshape(-1, size) for group in groups]).index_select(0, self.padded)
+        return rows.view(-1, self.kinds, self.heads, size)
+
+    def split(self, kinds: list[Tensor]) -> tuple[Tensor, ...]:
+        sizes = [size * self.heads for size in self.layout.sizes]
+        return tuple(
+            part.view(members, self.heads, length, part.size(-1))
+            for kind in kinds
+            for part, (members, length) in zip(kind.split(sizes), self.layout.shapes, strict=True)
+        )
 
 
 class _Pad(torch.autograd.Function):
-    # By itself, autograd makes the gradient of each step in between: it stacks the kinds, then joins the groups.
+    # By itself, autograd would add up a gradient of the whole for every index_select.
     @staticmethod
     def forward(ctx, packed: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-        ctx.layout = layout
-        # Each a tensor of its own, so that what is kept of one does not keep the others.
-        return tuple(
-            kind.transpose(1, 2).contiguous() for group in layout.spread(packed) for kind in group.unbind(2)
-        )
+        ctx.places = layout.places(*packed.shape[1:3])
+        return ctx.places.pad(packed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:
-        layout, count = ctx.layout, len(ctx.layout.shapes)
-        _, heads, _, size = gradients[0].shape
-        padded = gradients[0].new_empty(layout.total, len(gradients) // count, heads, size)
-        kinds = (kind for group in layout.groups(padded) for kind in group.unbind(2))
-        for kind, gradient in zip(kinds, gradients, strict=True):
-            kind.copy_(gradient.transpose(1, 2))
-        return padded.index_select(0, layout.slots), None
+        return ctx.places.pack(gradients), None
 
 
 class _Pack(torch.autograd.Function):
     @staticmethod
     def forward(ctx, layout: Layout, *groups: Tensor) -> Tensor:
-        ctx.layout = layout
-        _, heads, _, size = groups[0].shape
-        padded = groups[0].new_empty(layout.total, heads, size)
-        for into, group in zip(layout.groups(padded), groups, strict=True):
-            into.copy_(group.transpose(1, 2))
-        return padded.index_select(0, layout.slots)
+        ctx.places = layout.places(1, groups[0].size(1))
+        return ctx.places.pack(groups).squeeze(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *(group.transpose(1, 2) for group in ctx.layout.spread(gradient))
+        return None, *ctx.places.pad(gradient.unsqueeze(1))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
