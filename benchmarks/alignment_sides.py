@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 
+from ppa_fairseq.data.batch_parts import in_parts
 from ppa_fairseq.models.bert_encoder import BertShape, init_bert_params
 from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
+from ppa_fairseq.tasks.ppa_alignment import CPU_TOKENS_AT_ONCE
 from ppa_fairseq.weights import Checkpoint
 
 RATE, DECAY, MOMENTUM, TEMPERATURE, CLIP = 3e-5, 0.01, 0.999, 0.05, 1.0
@@ -38,9 +40,9 @@ class Ours:
 
     def step(self, batch: dict) -> None:
         self.criterion.train()
-        loss, pairs, _ = self.criterion(self.model, batch)
-        loss.backward()
-        self.optimizer.multiply_grads(1 / pairs)
+        for part in in_parts(batch, CPU_TOKENS_AT_ONCE):
+            self.criterion(self.model, part)[0].backward()
+        self.optimizer.multiply_grads(1 / batch["nsentences"])
         self.optimizer.clip_grad_norm(CLIP)
         self.optimizer.step()
         self.model.update_succeeded()

@@ -55,6 +55,7 @@ RANGES = {
     "seed": Range(0, HIGHEST_SEED),
     "temperature": OVER_0,
     "tlm_weight": AT_LEAST_0,
+    "tokens_at_once": AT_LEAST_0,
     "update_freq": AT_LEAST_1,
     "warmup_updates": AT_LEAST_0,
     "weight_decay": AT_LEAST_0,

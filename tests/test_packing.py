@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ppa_fairseq.models.packed_attention import PaddedAttention, VarlenAttention
-from ppa_fairseq.models.packing import first_sequences, pack, pool
+from ppa_fairseq.models.packing import pack, pool, some_sequences
 
 LENGTHS = [3, 9, 1, 17, 8, 9, 2]
 
@@ -131,8 +131,8 @@ def test_varlen_attention_equals_loops(dtype):
     torch.testing.assert_close(*gradients, rtol=0, atol=5e-2)
 
 
-def test_first_sequences_are_those_packed_alone():
-    first, alone = first_sequences(pack(sequences()), 3), pack(sequences()[:3])
+def test_some_sequences_are_those_packed_alone():
+    first, alone = some_sequences(pack(sequences()), (0, 3)), pack(sequences()[:3])
     assert first.keys() == alone.keys()
     for name, value in alone.items():
         assert torch.equal(first[name], value) if torch.is_tensor(value) else first[name] == value

@@ -32,12 +32,18 @@ def record_losses(path, rank: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranks", "micro_batches", "size", "epochs", "updates"),
-    [(2, 1, 8, 2, 16), (2, 2, 8, 2, 8), (3, 1, 7, 2, 12), (3, 1, 1, 1, 39)],
-    ids=["ragged", "accumulated", "three ranks", "one pair a batch"],
+    ("ranks", "micro_batches", "size", "epochs", "updates", "more"),
+    [
+        (2, 1, 8, 2, 16, []),
+        (2, 2, 8, 2, 8, []),
+        (2, 2, 8, 2, 8, ["--tokens-at-once", "60"]),
+        (3, 1, 7, 2, 12, []),
+        (3, 1, 1, 1, 39, []),
+    ],
+    ids=["ragged", "accumulated", "in parts", "three ranks", "one pair a batch"],
 )
 def test_ranks_equal_one_rank_with_the_same_global_batch(
-    train, data_bin, tmp_path, monkeypatch, ranks, micro_batches, size, epochs, updates
+    train, data_bin, tmp_path, monkeypatch, ranks, micro_batches, size, epochs, updates, more
 ):
     """The loss of every update and the end. A last update has less than a batch a rank: a short one, and dummies."""
     settings = ["--batch-size", str(size), "--max-epoch", str(epochs), "--dropout", "0", "--attention-dropout", "0"]
@@ -45,7 +51,7 @@ def test_ranks_equal_one_rank_with_the_same_global_batch(
     monkeypatch.setattr(PPACriterion, "reduce_metrics", PPACriterion.reduce_metrics)  # put back at the end
     record_losses(tmp_path / "one.txt", 0)
     one = train(*settings, "--update-freq", str(ranks * micro_batches))
-    argv = [str(data_bin), *TINY_TRAINING, *settings, "--update-freq", str(micro_batches), "--check-ranks"]
+    argv = [str(data_bin), *TINY_TRAINING, *settings, "--update-freq", str(micro_batches), "--check-ranks", *more]
     done = train_on_ranks(ranks, argv, tmp_path / "several", functools.partial(record_losses, tmp_path / "several.txt"))
     assert [rank.exitcode for rank in done] == [0] * ranks, done[0].output[-3000:]
     several = torch.load(tmp_path / "several" / "checkpoint_last.pt", weights_only=True)

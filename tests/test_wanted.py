@@ -5,7 +5,7 @@ import torch
 
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, Wanted, first_tokens
 from ppa_fairseq.models.packed_attention import VarlenAttention
-from ppa_fairseq.models.packing import first_sequences, pack, pool
+from ppa_fairseq.models.packing import pack, pool, some_sequences
 
 LENGTHS = [9, 3, 17, 9, 1, 8, 24]  # several groups of the padded attention, not in their order
 COUNTS = [2, 0, 5, 9, 0, 0, 3]  # one group has none at all, and one sequence all
@@ -92,6 +92,6 @@ def test_the_model_reads_what_the_whole_encoder_gives(make_model, make_dataset, 
     hidden = model.encoder(**batch["query_input"])["hidden"]  # (T, C)
     logits = model.lm_head(hidden[batch["masked"]], model.encoder.embed_tokens.weight)
     torch.testing.assert_close(output["logits"], logits, rtol=0, atol=1e-5)
-    queries = first_sequences(batch["query_input"], 6)
+    queries = some_sequences(batch["query_input"], (0, 6))
     sentence = pool(hidden[: len(queries["tokens"])], queries["cu_seqlens"], pooling)
     torch.testing.assert_close(output["query"], model.projection(sentence), rtol=0, atol=1e-5)

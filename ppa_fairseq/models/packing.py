@@ -8,6 +8,8 @@ A packed batch is a plain dict, which fairseq moves to the device as it is:
     max_length                      int
 """
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -41,13 +43,22 @@ def pack(
     }
 
 
-def first_sequences(packed: dict, count: int) -> dict:
-    """The first *count* sequences of a packed batch, as a packed batch of views."""
-    lengths = packed["lengths"][:count]
-    total = sum(lengths)
-    part = {name: packed[name][:total] for name in ("tokens", "positions", "token_types")}
-    cu_seqlens = packed["cu_seqlens"][: count + 1]
-    return {**part, "cu_seqlens": cu_seqlens, "lengths": lengths, "max_length": max(lengths)}
+def some_sequences(packed: dict, *ranges: tuple[int, int]) -> dict:
+    """The sequences of a packed batch from one number up to another, range after range, as a packed batch.
+
+    Of one range, its tensors are views; whatever else *packed* has for each token goes with them.
+    """
+    lengths = packed["lengths"]
+    starts = [0, *accumulate(lengths)]
+    device = packed["cu_seqlens"].device
+    part = {}
+    for name, values in packed.items():
+        if torch.is_tensor(values) and name != "cu_seqlens":
+            rows = [values[starts[first] : starts[last]] for first, last in ranges]
+            part[name] = rows[0] if len(rows) == 1 else torch.cat(rows)
+    chosen = [length for first, last in ranges for length in lengths[first:last]]
+    cu_seqlens = torch.tensor([0, *accumulate(chosen)], dtype=torch.int32).to(device, non_blocking=True)
+    return {**part, "cu_seqlens": cu_seqlens, "lengths": chosen, "max_length": max(chosen)}
 
 
 def pool(hidden: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:

@@ -1,7 +1,9 @@
 """The task `ppa_alignment`: align a multilingual BERT on sentence pairs (method.md; Pan et al. 2021)."""
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Optional
 
 import torch
@@ -12,13 +14,14 @@ from omegaconf import MISSING
 
 from ppa_fairseq.criterions.ppa import PPACriterion
 from ppa_fairseq.data.alignment_dataset import AlignmentDataset
+from ppa_fairseq.data.batch_parts import in_parts
 from ppa_fairseq.data.corpora import find_pairs, load_corpora, load_dictionary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.masking import MaskingScheme
 from ppa_fairseq.data.update_iterator import stamp_pairs_per_masked
 from ppa_fairseq.data.validation_retrieval import ValidationRetrieval
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.models.packing import first_sequences
+from ppa_fairseq.models.packing import some_sequences
 from ppa_fairseq.models.ppa import PPAModel
 from ppa_fairseq.optim.step import step
 from ppa_fairseq.rank_check import check_ranks
@@ -26,6 +29,7 @@ from ppa_fairseq.tasks.encoder_task import EncoderTask, EncoderTaskConfig
 from ppa_fairseq.traps import refuse_lone_ranks
 
 logger = logging.getLogger(__name__)
+CPU_TOKENS_AT_ONCE = 1536  # enough for matrix products at their full speed
 
 
 @dataclass
@@ -47,6 +51,13 @@ class PPAAlignmentConfig(EncoderTaskConfig):
         default=False, metadata={"help": "XLM's TLM: positions start again at the second sentence"}
     )
     tlm_language_embeddings: bool = field(default=False, metadata={"help": "XLM's TLM: add language embeddings"})
+    tokens_at_once: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "give the encoder about so many tokens at a time: the same update in less memory, in a little more "
+            "time; 0: the whole batch (default: 1536 on a CPU, 0 on a GPU)"
+        },
+    )
     check_ranks: bool = field(
         default=False, metadata={"help": "after every update, stop unless all ranks hold the same weights, twin, queue"}
     )
@@ -155,10 +166,21 @@ class PPAAlignmentTask(EncoderTask):
         return super().build_model(cfg, from_checkpoint)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        loss, sample_size, logged = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        most = self.cfg.tokens_at_once
+        if most is None:
+            most = CPU_TOKENS_AT_ONCE if sample["target"].device.type == "cpu" else 0
+        *parts, last = in_parts(sample, most) if most else [sample]
+        step = partial(super().train_step, optimizer=optimizer, update_num=update_num, ignore_grad=ignore_grad)
+        done = []
+        with model.no_sync() if parts and hasattr(model, "no_sync") else nullcontext():  # ranks meet after the last
+            for part in parts:
+                done.append(step(part, model, criterion))
+        done.append(step(last, model, criterion))
         if ignore_grad and self.contrastive:
-            model.queue.unstage()
-        return loss, sample_size, logged
+            for _ in done:
+                model.queue.unstage()
+        losses, sizes, logged = zip(*done, strict=True)
+        return sum(losses), sum(sizes), {name: sum(part[name] for part in logged) for name in logged[0]}
 
     def optimizer_step(self, optimizer, model: PPAModel, update_num: int) -> None:
         """Step, then move twin and queue: here and nowhere else, so that a skipped update moves neither."""
@@ -179,7 +201,7 @@ class PPAAlignmentTask(EncoderTask):
         result = super().valid_step(sample, model, criterion)
         net_input, swapped = sample["net_input"], sample["swapped"][:, None]
         with torch.no_grad():
-            query = model.embed(first_sequences(net_input["query_input"], sample["nsentences"]))  # (N, C)
+            query = model.embed(some_sequences(net_input["query_input"], (0, sample["nsentences"])))  # (N, C)
             key = model.embed(net_input["key_input"])
         source, target = torch.where(swapped, key, query), torch.where(swapped, query, key)
         self.validation.add(sample["id"], sample["pair"], source, target)
