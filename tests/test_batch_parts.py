@@ -7,6 +7,7 @@ from torch.testing import assert_close
 from ppa_fairseq.data.batch_parts import in_parts
 
 PLAIN = ["--dropout", "0", "--attention-dropout", "0", "--max-update", "12", "--seed", "3"]
+PLAIN += ["--adam-eps", "1e-3"]  # with Adam's own, a gradient that is rounding alone makes whole steps
 
 
 def tokens(batch: dict) -> int:
@@ -50,7 +51,5 @@ def test_training_in_parts_is_training_on_the_whole(train, more):
     parts = train(*PLAIN, *more, "--tokens-at-once", "30", save_dir="parts")
     assert whole["optimizer_history"][-1]["num_updates"] == parts["optimizer_history"][-1]["num_updates"] == 12
     for name, tensor in whole["model"].items():
-        if name.endswith("qkv_proj.bias"):  # of keys: the softmax cancels it, so its gradient is rounding alone
-            tensor.unflatten(0, (3, -1))[1] = parts["model"][name].unflatten(0, (3, -1))[1] = 0
         assert_close(parts["model"][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
     assert not torch.equal(whole["model"]["encoder.embed_tokens.weight"], parts["model"]["encoder.embed_tokens.weight"])
