@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ppa_fairseq.data.batch_parts import in_parts
+from ppa_fairseq.host_memory import return_freed
 from ppa_fairseq.models.bert_encoder import BertShape, init_bert_params
 from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
 from ppa_fairseq.tasks.ppa_alignment import CPU_TOKENS_AT_ONCE
@@ -40,8 +41,11 @@ class Ours:
 
     def step(self, batch: dict) -> None:
         self.criterion.train()
-        for part in in_parts(batch, CPU_TOKENS_AT_ONCE):
+        *parts, last = in_parts(batch, CPU_TOKENS_AT_ONCE)
+        for part in parts:
             self.criterion(self.model, part)[0].backward()
+            return_freed()
+        self.criterion(self.model, last)[0].backward()
         self.optimizer.multiply_grads(1 / batch["nsentences"])
         self.optimizer.clip_grad_norm(CLIP)
         self.optimizer.step()

@@ -21,6 +21,7 @@ from ppa_fairseq.data.masking import MaskingScheme
 from ppa_fairseq.data.update_iterator import stamp_pairs_per_masked
 from ppa_fairseq.data.validation_retrieval import ValidationRetrieval
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.host_memory import return_freed
 from ppa_fairseq.models.packing import some_sequences
 from ppa_fairseq.models.ppa import PPAModel
 from ppa_fairseq.optim.step import step
@@ -29,7 +30,7 @@ from ppa_fairseq.tasks.encoder_task import EncoderTask, EncoderTaskConfig
 from ppa_fairseq.traps import refuse_lone_ranks
 
 logger = logging.getLogger(__name__)
-CPU_TOKENS_AT_ONCE = 1536  # enough for matrix products at their full speed
+CPU_TOKENS_AT_ONCE = 2048  # more than enough for matrix products at their full speed
 
 
 @dataclass
@@ -55,7 +56,7 @@ class PPAAlignmentConfig(EncoderTaskConfig):
         default=None,
         metadata={
             "help": "give the encoder about so many tokens at a time: the same update in less memory, in a little more "
-            "time; 0: the whole batch (default: 1536 on a CPU, 0 on a GPU)"
+            "time; 0: the whole batch (default: 2048 on a CPU, 0 on a GPU)"
         },
     )
     check_ranks: bool = field(
@@ -166,15 +167,17 @@ class PPAAlignmentTask(EncoderTask):
         return super().build_model(cfg, from_checkpoint)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        most = self.cfg.tokens_at_once
+        most, on_cpu = self.cfg.tokens_at_once, sample["target"].device.type == "cpu"
         if most is None:
-            most = CPU_TOKENS_AT_ONCE if sample["target"].device.type == "cpu" else 0
+            most = CPU_TOKENS_AT_ONCE if on_cpu else 0
         *parts, last = in_parts(sample, most) if most else [sample]
         step = partial(super().train_step, optimizer=optimizer, update_num=update_num, ignore_grad=ignore_grad)
         done = []
         with model.no_sync() if parts and hasattr(model, "no_sync") else nullcontext():  # ranks meet after the last
             for part in parts:
                 done.append(step(part, model, criterion))
+                if on_cpu:
+                    return_freed()  # the gradients lie in between: the next part would not fit where this one was
         done.append(step(last, model, criterion))
         if ignore_grad and self.contrastive:
             for _ in done:
