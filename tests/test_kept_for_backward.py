@@ -10,6 +10,7 @@ from ppa_fairseq.models import bert_encoder, packed_attention
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
 from ppa_fairseq.models.dropout import draw, drop
 from ppa_fairseq.models.dropout_attention import DropoutAttention
+from ppa_fairseq.models.feed_forward import FeedForward
 from ppa_fairseq.models.packing import pack
 
 LENGTHS = [16] * 24  # without padding
@@ -82,6 +83,20 @@ def written_out(query, key, value, mask, p):
     return (probabilities * kept) @ value
 
 
+def test_the_feed_forward_layer_has_autograds_gradients_whatever_came_before():
+    """Sizes grow and shrink: the scratch space is made anew, or has more in it than is asked for."""
+    for rows in (5, 9, 2):
+        torch.manual_seed(rows)
+        inputs = [torch.randn(size, dtype=torch.float64).requires_grad_() for size in ((rows, 4), (6, 4), 6, (4, 6), 4)]
+        weight = torch.randn(rows, 4, dtype=torch.float64)
+        results = []
+        for function in (FeedForward.apply, plain_feed_forward):
+            out = function(*inputs)
+            results.append((out, *torch.autograd.grad((out * weight).sum(), inputs)))
+        for ours, autograds in zip(*results, strict=True):
+            torch.testing.assert_close(ours, autograds, rtol=1e-12, atol=1e-12)
+
+
 def test_attention_with_dropout_has_autograds_gradients():
     torch.manual_seed(0)
     query, key, value = (torch.randn(3, 2, rows, 4, dtype=torch.float64).requires_grad_() for rows in (5, 7, 7))
@@ -96,12 +111,16 @@ def test_attention_with_dropout_has_autograds_gradients():
         torch.testing.assert_close(ours, autograds, rtol=1e-12, atol=1e-12)
 
 
+def plain_feed_forward(hidden, weight1, bias1, weight2, bias2):
+    return F.linear(F.gelu(F.linear(hidden, weight1, bias1)), weight2, bias2)
+
+
 def test_training_is_as_if_all_were_kept(monkeypatch):
-    """Output and gradients of the encoder with GELU done over and attention's own backward pass against autograd's."""
+    """Output and gradients of the encoder with its own backward passes against autograd's."""
     results = []
     for kept in (False, True):
         if kept:
-            monkeypatch.setattr(bert_encoder, "checkpoint", lambda part, wide, **_: part(wide))
+            monkeypatch.setattr(bert_encoder.FeedForward, "apply", plain_feed_forward)
             monkeypatch.setattr(packed_attention.DropoutAttention, "apply", written_out)
         model = encoder(torch.float64)
         torch.manual_seed(2)
