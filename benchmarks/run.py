@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("runs/quickstart/imported"))
     parser.add_argument("--data", type=Path, default=Path("data-bin/quickstart"), help="of `ppa binarize`")
     parser.add_argument("--mbert", type=Path)
-    parser.add_argument("--processor-time", action="store_true", help="count it instead of the wall's, where that is so")
+    parser.add_argument("--processor-time", action="store_true", help="count it, not the wall's, where it matters")
     args = parser.parse_args()
     known = commands(args)
     if unknown := [name for name in args.names if name not in known]:

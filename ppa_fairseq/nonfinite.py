@@ -65,7 +65,8 @@ def report(
         gradient = "gradient of the " if torch.isfinite(logged.get(part, logged["loss"])) else ""
         named = ", ".join(items[place] for place in places[:NAMED]) + ", …" * (len(places) > NAMED)
         told.append(
-            f"the {gradient}{part} loss is not finite on {len(places)} of the batch's {len(flags)} items ({named})"
+            f"the {gradient}{part} loss is not finite on {len(places)} of {len(flags)} items in the encoder at once "
+            f"({named})"
         )
     if not told:
         return

@@ -85,6 +85,8 @@ of_pairs() {
 . "$setting"
 # shellcheck source=reproduce/rows.sh
 . "$here/rows.sh"
+method=ppa # the row that stands for it
+[ -z "${long_pairs:-}" ] || method=long
 for name_of_row in "${also[@]}"; do row "$name_of_row" "$name_of_row (trained elsewhere)" all; done
 xnli_rows=${xnli_rows:+$xnli_rows ${also[*]}} translate_rows=${translate_rows:+$translate_rows ${also[*]}}
 
@@ -184,7 +186,7 @@ if [ "$run" ]; then
   done
   if wanted figures; then
     step sentence-map python "$here/sentence_map.py" "$out/sentence-map.npz" --xnli "${path[xnli]}" \
-      --model "before=$imported" --model "after=$(encoder "${also[0]:-ppa}" "${seeds%% *}")"
+      --model "before=$imported" --model "after=$(encoder "$method" "${seeds%% *}")"
   fi
 fi
 python "$here/report.py" "$out" "$report"

@@ -46,6 +46,7 @@ CASES = [
         "--sampling-exponent must be at least 0 and at most 10, not 1000000000.0",
         "--seed must be at least 0 and at most 4,000,000,000, not -1",
         "--temperature must be over 0 and finite, not nan",
+        "--tokens-at-once must be at least 0 and finite, not -1",
         "--tlm-weight must be at least 0 and finite, not inf",
         "--update-freq must be at least 1 and finite, not 0",
         "--weight-decay must be at least 0 and finite, not nan",

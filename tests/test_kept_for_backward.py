@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -57,20 +59,53 @@ def test_a_layer_keeps_what_it_needs_and_no_more():
     assert 4 * layer <= found <= 4 * layer + slack
 
 
+def test_under_autocast_gelus_output_is_not_kept_either(monkeypatch):
+    found = []
+    for kept in (False, True):
+        if kept:
+            monkeypatch.setattr(bert_encoder, "checkpoint", lambda part, wide, **_: part(wide))
+        with torch.autocast("cpu", torch.bfloat16):
+            size, model = kept_bytes(encoder()), encoder()
+            torch.manual_seed(2)
+            hidden = model(**batch())["hidden"]
+        hidden.float().square().mean().backward()
+        found.append((size, [weight.grad for weight in model.parameters() if weight.grad is not None]))
+    (less, gradients), (more, expected) = found
+    assert more - less >= SHAPE.layers * sum(LENGTHS) * SHAPE.ffn_dim * 2  # bytes of bfloat16
+    assert len(gradients) > 40
+    torch.testing.assert_close(gradients, expected, rtol=0, atol=0)
+
+
+def test_a_backward_pass_may_follow_an_evaluation():
+    """What is used again is first made in inference mode here: in a new thread, which has none yet."""
+
+    def evaluate_and_train():
+        model = encoder()
+        with torch.inference_mode():
+            model(**batch())
+        model(**batch())["hidden"].sum().backward()
+        return model.layers[0].fc1.weight.grad
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(evaluate_and_train).result().abs().max() > 0
+
+
 EVALUATION = """
 import sys, torch
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
 from ppa_fairseq.models.packing import pack
 encoder = BertEncoder(None, BertShape(9, layers=1, dim=8, ffn_dim=8, heads=2, max_positions=8)).eval()
-with torch.no_grad():
+with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=AUTOCAST):
     encoder(**pack([torch.arange(5)]))
 print("torch._dynamo" in sys.modules)
 """
 
 
-def test_evaluation_does_without_torchs_compiler():
+@pytest.mark.parametrize("autocast", ["False", "True"])
+def test_evaluation_does_without_torchs_compiler(autocast):
     """Its import takes seconds, and `torch.utils.checkpoint` does it at the first call."""
-    done = subprocess.run([sys.executable, "-c", EVALUATION], capture_output=True, text=True, check=True)
+    code = EVALUATION.replace("AUTOCAST", autocast)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
@@ -81,6 +116,10 @@ def written_out(query, key, value, mask, p):
     probabilities = scores.softmax(-1)
     kept = drop(torch.ones_like(probabilities), draw(probabilities.shape), p)
     return (probabilities * kept) @ value
+
+
+def plain_feed_forward(hidden, weight1, bias1, weight2, bias2):
+    return F.linear(F.gelu(F.linear(hidden, weight1, bias1)), weight2, bias2)
 
 
 def test_the_feed_forward_layer_has_autograds_gradients_whatever_came_before():
@@ -109,10 +148,6 @@ def test_attention_with_dropout_has_autograds_gradients():
         results.append((out, *torch.autograd.grad((out * weight).sum(), (query, key, value))))
     for ours, autograds in zip(*results, strict=True):
         torch.testing.assert_close(ours, autograds, rtol=1e-12, atol=1e-12)
-
-
-def plain_feed_forward(hidden, weight1, bias1, weight2, bias2):
-    return F.linear(F.gelu(F.linear(hidden, weight1, bias1)), weight2, bias2)
 
 
 def test_training_is_as_if_all_were_kept(monkeypatch):

@@ -25,7 +25,8 @@ PRECISIONS = {
     "memory-efficient-fp16": ["--memory-efficient-fp16", *AT_ONCE],
     "amp": ["--amp", *AT_ONCE],
 }
-TOLD = r"the ((?:gradient of the )?[\w-]+) loss is not finite on (\d+) of the batch's (\d+) items \(([^)]*)\)"
+TOLD = r"the ((?:gradient of the )?[\w-]+) loss is not finite on (\d+) of (\d+) items in the encoder at once "
+TOLD += r"\(([^)]*)\)"
 
 
 @pytest.fixture(params=PRECISIONS.values(), ids=PRECISIONS)

@@ -76,7 +76,7 @@ def test_one_objective_alone(train, ablation):
 
 
 def test_xlm_style_tlm_trains_language_embeddings(train):
-    state = train("--max-update", "3", "--tlm-reset-positions", "--tlm-language-embeddings", NO_VALIDATION)
+    state = train("--max-update", "3", "--tlm-reset-positions", "--tlm-language-embeddings")
     table = state["model"]["language_embeddings.weight"]  # (1 + 3, 16)
     assert table.shape == (4, 16) and table[0].abs().max() == 0 and (table[1:].abs().max(dim=1).values > 0).all()
 

@@ -43,7 +43,8 @@ class _Scratch(threading.local):
         """Of its shape, with anything in it."""
         memory = self.memory.get(tensor.dtype)
         if memory is None or memory.numel() < tensor.numel():
-            memory = self.memory[tensor.dtype] = torch.empty(tensor.numel(), dtype=tensor.dtype)
+            with torch.inference_mode(False):  # else it is of no use outside of that mode
+                memory = self.memory[tensor.dtype] = torch.empty(tensor.numel(), dtype=tensor.dtype)
         return memory[: tensor.numel()].view(tensor.shape)
 
 

@@ -171,14 +171,14 @@ class PPAAlignmentTask(EncoderTask):
         if most is None:
             most = CPU_TOKENS_AT_ONCE if on_cpu else 0
         *parts, last = in_parts(sample, most) if most else [sample]
-        step = partial(super().train_step, optimizer=optimizer, update_num=update_num, ignore_grad=ignore_grad)
+        run = partial(super().train_step, optimizer=optimizer, update_num=update_num, ignore_grad=ignore_grad)
         done = []
         with model.no_sync() if parts and hasattr(model, "no_sync") else nullcontext():  # ranks meet after the last
             for part in parts:
-                done.append(step(part, model, criterion))
+                done.append(run(part, model, criterion))
                 if on_cpu:
                     return_freed()  # the gradients lie in between: the next part would not fit where this one was
-        done.append(step(last, model, criterion))
+        done.append(run(last, model, criterion))
         if ignore_grad and self.contrastive:
             for _ in done:
                 model.queue.unstage()
@@ -203,8 +203,10 @@ class PPAAlignmentTask(EncoderTask):
     def valid_step(self, sample, model, criterion):
         result = super().valid_step(sample, model, criterion)
         net_input, swapped = sample["net_input"], sample["swapped"][:, None]
+        queries = some_sequences(net_input["query_input"], (0, sample["nsentences"]))
+        queries.pop("languages", None)  # which are those of TLM alone
         with torch.no_grad():
-            query = model.embed(some_sequences(net_input["query_input"], (0, sample["nsentences"])))  # (N, C)
+            query = model.embed(queries)  # (N, C)
             key = model.embed(net_input["key_input"])
         source, target = torch.where(swapped, key, query), torch.where(swapped, query, key)
         self.validation.add(sample["id"], sample["pair"], source, target)

@@ -7,7 +7,6 @@ seeds="1 2 3"
 bitext_flags="--min-tokens 4 --max-valid 500"
 batch=128
 pairs=384000 # that a main row is trained on, each once
-long_pairs='' # the main rows are long
 align_flags="--pooling mean --momentum 0.999 --queue-size 32000 --temperature 0.05 --dropout 0 --attention-dropout 0
   --lr 1e-4 --num-workers 2 --log-interval 50"
 checkpoint_flags="--save-interval-updates 1000 --keep-interval-updates 1"

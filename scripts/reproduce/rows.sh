@@ -11,7 +11,7 @@ row moco "MoCo only" all --tlm-weight 0
 row tlm "TLM only" all --contrastive-weight 0
 row xlm-tlm "TLM only, as in XLM" all --contrastive-weight 0 --tlm-reset-positions --tlm-language-embeddings
 # The method at the length that it needs, where a setting cannot afford that for all rows.
-[ -z "$long_pairs" ] || row long "PPA, $long_pairs pairs" all $(of_pairs "$long_pairs") $long_flags
+[ -z "${long_pairs:-}" ] || row long "PPA, $long_pairs pairs" all $(of_pairs "$long_pairs") $long_flags
 
 row no-shuffle "PPA, no input shuffling" first --no-input-shuffle
 row ppa-cls "PPA, [CLS] pooling" first --pooling cls
