@@ -31,7 +31,8 @@ def commands(args: argparse.Namespace) -> dict[str, list[str]]:
         "vocabulary": ["vocabulary_head.py"],
         "attention-dropout": ["attention_dropout.py"],
         "loop": ["training_loop.py", "--data", str(args.data), "--pretrained", str(args.model)],
-        "finetuning": ["finetuning.py"],
+        "finetuning-xnli": ["finetuning.py", "--task", "xnli", "--rounds", "10"],
+        "finetuning-mlqa": ["finetuning.py", "--task", "mlqa", "--rounds", "3", "--batch-size", "16"],
         "prediction": ["prediction.py", *model],
         "classification": ["classification.py", *model],
     }  # fmt: skip
