@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder whose vocabulary to take")
     parser.add_argument("--shape", choices=SHAPES, default="standin", help="all but the vocabulary's size")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=8, help="steps that are timed, of each row")
+    parser.add_argument("--rounds", type=int, default=16, help="steps that are timed, of each row")
     parser.add_argument("--peers", nargs="+", choices=[PLAIN, TUNED, FAIRSEQ], default=[PLAIN, TUNED, FAIRSEQ])
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--attention-dropout", type=float, default=0.1)

@@ -1,6 +1,7 @@
 """What newer Python, NumPy and torch break in fairseq, mended from outside; each line with its reason."""
 
 import argparse
+import atexit
 import re
 import sys
 import types
@@ -38,6 +39,8 @@ def apply() -> None:
     refuse_upstream_fairseq()
     restore_numpy_names()
     silence_known_noise()
+    atexit.unregister(end_gloo)
+    atexit.register(end_gloo)
     if (
         "torch" in sys.modules
     ):  # as it is when fairseq imports the plugin; `ppa` commands without torch start faster
@@ -84,6 +87,17 @@ def silence_known_noise() -> None:
     """Hide the warnings in `NOISE` and no others, so that a user sees the training log."""
     for category, message in NOISE:
         warnings.filterwarnings("ignore", message=message, category=category)
+
+
+def end_gloo() -> None:
+    """End the process group of a rank on CPU before Python ends; fairseq leaves that to torch, which can abort.
+
+    A thread of gloo may still hold the tensors of the last collective. Freed while the interpreter ends they take the
+    whole rank with them, by SIGABRT (pytorch/pytorch#179291).
+    """
+    dist = sys.modules.get("torch.distributed")
+    if dist and dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
+        dist.destroy_process_group()
 
 
 def prepare_torch_load() -> None:

@@ -2,7 +2,9 @@
 
 import argparse
 import re
+import subprocess
 import sys
+import textwrap
 import warnings
 
 import numpy as np
@@ -94,6 +96,25 @@ def test_checkpoint_with_namespace_loads_without_running_pickles(tmp_path):
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
+
+
+@pytest.mark.parametrize("ending", ["", "raise SystemExit('in another way')"])
+def test_a_rank_on_cpu_has_no_process_group_when_python_ends(ending, tmp_path):
+    script = f"""
+        import atexit
+        import torch.distributed as dist
+
+        atexit.register(lambda: print("left:", dist.is_initialized()))  # what was registered first runs last
+        import ppa_fairseq
+
+        dist.init_process_group("gloo", init_method="file://{tmp_path}/meet", rank=0, world_size=1)
+        dist.barrier()
+        {ending}
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "left: False\n", done.stderr
+    assert bool(done.returncode) == bool(ending)
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_two_ranks_equal_one_rank_with_the_same_global_batch(nli_bin, imported, 
         command = [sys.executable, *start, *shared, "--update-freq", accumulated, "--save-dir", str(tmp_path / name)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, done.stderr
         states.append(torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=True))
     one, two = states
     assert one["optimizer_history"][-1]["num_updates"] == two["optimizer_history"][-1]["num_updates"]
@@ -274,7 +274,7 @@ def test_the_recipes_count_updates_as_training_makes_them(finetune, nli_bin, mod
     flags = [*mode, "--max-length", "32"]
     command = [sys.executable, str(script), "xnli_codeswitch", str(nli_bin), "--batch-size", "8", "--epochs", "2"]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     state = finetune(*flags, "--max-epoch", "2", NO_VALIDATION)
     assert int(done.stdout) == state["optimizer_history"][-1]["num_updates"]
 
