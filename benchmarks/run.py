@@ -4,8 +4,8 @@
     python benchmarks/run.py alignment vocabulary   # some of them
     taskset -c 0 python benchmarks/run.py --processor-time      # beside other work
 
-mBERT's shape is left out where its vocabulary is not at hand (--mbert: any folder with mBERT's tokenizer). The curves
-of growing work have commands of their own: scaling*.py.
+mBERT's shape is left out where its vocabulary is not at hand. The curves of growing work have commands of their own:
+scaling*.py.
 """
 
 import argparse
@@ -50,15 +50,17 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="which (default: all)")
     parser.add_argument("--model", type=Path, default=Path("runs/quickstart/imported"))
     parser.add_argument("--data", type=Path, default=Path("data-bin/quickstart"), help="of `ppa binarize`")
-    parser.add_argument("--mbert", type=Path)
+    parser.add_argument("--mbert", type=Path, help="folder with vocab.txt and tokenizer_config.json of mBERT")
     parser.add_argument("--processor-time", action="store_true", help="count it, not the wall's, where it matters")
     args = parser.parse_args()
     known = commands(args)
     if unknown := [name for name in args.names if name not in known]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    if args.mbert is None and not args.names:
+        print("alignment-mbert is left out: it needs --mbert")
     for name in args.names or known:
         script, *flags = known[name]
-        print(f"\n{name}: benchmarks/{script} {' '.join(flags)} --threads 1\n", flush=True)
+        print(f"\n{name}: python benchmarks/{script} {' '.join(flags)} --threads 1\n", flush=True)
         subprocess.run([sys.executable, str(HERE / script), *flags, "--threads", "1"], check=True)
 
 
