@@ -137,7 +137,7 @@ retrieve() { # ROW SEED
 
 words() { # ROW SEED: what became of the words
   step "words.$1.$2" ppa word-align --model "$1=$(encoder "$1" "$2")" --text "${path[gold]}/enfr.src-tgt" \
-    --gold "${path[gold]}/enfr.gold" --gold-base 1 --layer all --output "$out/words/$1.$2"
+    --gold "${path[gold]}/enfr.gold" --gold-base 1 --layer all --method both --output "$out/words/$1.$2"
   step "perplexity.$1.$2" ppa perplexity --model "$1=$(encoder "$1" "$2")" --pairs "${path[tatoeba]}" \
     --max-sentences "$perplexity_sentences" --output "$out/perplexity/$1.$2"
 }

@@ -179,6 +179,7 @@ def test_a_checkpoint_trained_elsewhere_is_a_row_of_its_own(bench):
     lines = (bench / "calls").read_text().splitlines()
     measured = [line for line in lines if "--model mine=mine.pt" in line]
     assert [line.split()[1] for line in measured] == ["retrieve", "word-align", "perplexity"]  # not once for each seed
+    assert "--layer all --method both" in measured[1]
     assert not any(line.startswith("fairseq-train") for line in lines)
     page = (bench / "results.md").read_text()
     assert cells(page, "mine (trained elsewhere)")[2:4] == ["1.0", "2.0"]
