@@ -75,7 +75,7 @@ def test_no_premise_is_trained_and_measured_on(tmp_path):
 SETTING = """
 seeds="1 2"
 bitext_flags= batch=4 pairs=8 align_flags="--queue-size 8" checkpoint_flags=
-queue_sizes=4 learning_rates= pair_counts=4
+queue_sizes="4 1234567" learning_rates= pair_counts=4
 tatoeba_pairs=2 perplexity_sentences=2
 xnli_rows= translate_rows= xnli_test=3 xnli_train=3 nli_updates=1 translate_updates=1 finetune_flags=
 """
@@ -166,7 +166,7 @@ def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
     assert trained[4].index("--max-update 2") < trained[4].index("--max-update 1")
     assert sum(line.startswith("ppa retrieve") for line in lines) == 4
     page = (bench / "results.md").read_text()
-    assert "Not run: unaligned; " in page and "setting `tiny`" in page
+    assert "Not run: unaligned; " in page and "; MoCo only, queue of 1,234,567;" in page and "setting `tiny`" in page
     assert cells(page, "MoCo only  ")[2:6] == ["1.0 ± 0.0", "2.0 ± 0.0", "3.0 ± 0.0", "4.0 ± 0.0"]
     assert cells(page, "MoCo only, queue of 4")[2:6] == ["1.0", "2.0", "3.0", "4.0"]
 
@@ -186,3 +186,34 @@ def test_a_checkpoint_trained_elsewhere_is_a_row_of_its_own(bench):
     assert cells(page, "mine (trained elsewhere)")[-1] == "–"
     output, _ = (process := drive(bench, "--also", "mine=nothing.pt")).communicate(timeout=60)
     assert process.returncode == 1 and "--also mine=nothing.pt" in output
+
+
+def test_a_call_meanwhile_with_a_row_of_its_own_leaves_the_others_report(bench):
+    (bench / "mine.pt").touch()
+    process = drive(bench, "--only", "moco")
+    wait_for_training(bench, process)
+    output, _ = (other := drive(bench, "--report-only", "--also", "mine=mine.pt")).communicate(timeout=300)
+    assert other.returncode == 0 and "mine (trained elsewhere)" in (bench / "results.md").read_text(), output
+    (bench / "go").touch()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and "mine" not in (bench / "results.md").read_text(), output
+
+
+def test_a_report_of_nothing_or_of_another_setting_is_refused_and_nothing_is_written(bench):
+    (bench / "results.md").write_text("what was found\n")
+    before = sorted(bench.rglob("*"))
+    output, _ = (process := drive(bench, "--report-only")).communicate(timeout=60)
+    assert process.returncode == 1 and "error: --report-only: out has no finished step" in output
+    assert sorted(bench.rglob("*")) == before
+    (bench / "out" / "steps").mkdir(parents=True)
+    (bench / "out" / "steps" / "import.json").write_text("{}")
+    (bench / "out" / "setting").write_text("other\n")
+    output, _ = (process := drive(bench, "--report-only")).communicate(timeout=60)
+    assert process.returncode == 1 and "error: out is of the setting other, not of tiny" in output
+    assert (bench / "results.md").read_text() == "what was found\n"
+
+
+def test_the_help_is_the_whole_head(bench):
+    output, _ = drive(bench, "--help").communicate(timeout=60)
+    assert output.startswith("The evidence") and "or figures" in output and "set -e" not in output
+    assert output.rstrip().endswith("(scripts/make_base.py makes one).")
