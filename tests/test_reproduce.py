@@ -1,22 +1,19 @@
-"""scripts/reproduce.sh: a step runs once, a killed run goes on, and the report says what the result files say."""
+"""scripts/reproduce.sh: a step runs once, a killed run goes on, and a report of nothing is refused."""
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from made_up_results import cells
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts" / "reproduce"))
 
-import report  # noqa: E402
-from results import NOT_RUN, Results, spread  # noqa: E402
 from split_xnli import main as split_xnli  # noqa: E402
 
 from ppa_fairseq.data.nli_files import find_nli  # noqa: E402
@@ -75,119 +72,16 @@ def test_no_premise_is_trained_and_measured_on(tmp_path):
         split_xnli(data, tmp_path / "out", test=30, train=31)
 
 
-def test_spread_is_the_mean_and_the_sample_deviation():
-    values = list(np.random.default_rng(0).uniform(0, 100, 3))
-    assert spread(values, 3) == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
-    assert spread(values[:2], 3).endswith("(2 of 3 seeds)")
-    assert spread(values[:1]) == f"{values[0]:.1f}" and spread([]) == NOT_RUN
-
-
-class MadeUp:
-    """An OUT in which some steps are done, with random numbers for results."""
-
-    def __init__(self, out: Path):
-        self.out, self.rng = out, random.Random(0)
-        (out / "steps").mkdir(parents=True)
-        (out / "setting").write_text("tiny\n")
-        rows = ["unaligned\tunaligned\t1 2 3\t\timported", "ppa\tMoCo + TLM (PPA)\t1 2 3\t\t"]
-        rows += ["moco\tMoCo only\t1 2 3\t--tlm-weight 0\t", "queue-9\tqueue of 9\t1\t--queue-size 9\t"]
-        (out / "rows.tsv").write_text("".join(row + "\n" for row in rows))
-
-    def write(self, kind: str, name: str, file: str, document: dict) -> None:
-        record = {"step": f"{kind}.{name}", "command": ["none"], "machine": "none", "seconds": 1, "cpu_seconds": 1}
-        (self.out / "steps" / f"{kind}.{name}.json").write_text(json.dumps(record))
-        (self.out / file).parent.mkdir(parents=True, exist_ok=True)
-        (self.out / file).write_text(json.dumps(document))
-
-    def retrieval(self, row: str, seed: int) -> tuple[float, float]:
-        """Both directions of the average, mean-pooled at the last of 2 layers."""
-        results = [
-            {"pair": pair, "layer": layer, "pooling": pooling, "scoring": "cosine", "pairs": 9}
-            | {side: self.rng.uniform(0, 100) for side in ("forward", "backward")}
-            for pair in ("de-en", "average")
-            for layer in range(3)
-            for pooling in ("cls", "mean")
-        ]
-        document = {"models": {row: {"layers": 2}}, "results": results}
-        self.write("retrieve", f"{row}.{seed}", f"retrieve/{row}.{seed}/retrieval.json", document)
-        return results[-1]["forward"], results[-1]["backward"]
-
-    def xnli(self, kind: str, row: str, seed: int, average: float) -> None:
-        results = [{"language": lang, "accuracy": value} for lang, value in (("fr", average - 1), ("average", average))]
-        self.write(kind, f"{row}.{seed}", f"{kind}-results/{row}.{seed}/xnli.json", {"results": results})
-
-
-def cells(text: str, start: str) -> list[str]:
-    """Of the report's table lines that begin so, the one of most cells."""
-    found = [line.strip("|").split("|") for line in text.splitlines() if line.startswith(f"| {start}")]
-    return [cell.strip() for cell in max(found, key=len)]
-
-
-def test_the_report_has_the_result_files_numbers_and_nothing_else(tmp_path):
-    made = MadeUp(tmp_path / "out")
-    base = made.retrieval("unaligned", 1)
-    ppa = [made.retrieval("ppa", seed) for seed in (1, 2, 3)]
-    moco = [made.retrieval("moco", seed) for seed in (2, 3)]
-    for kind, low in (("zero-shot", 45.0), ("translate-train", 46.0), ("code-switch", 45.5)):
-        for seed in (1, 2, 3):
-            made.xnli(kind, "ppa", seed, low + seed)
-            if kind == "zero-shot":
-                made.xnli(kind, "unaligned", seed, 38.0 + seed)
-    page = tmp_path / "docs" / "results.md"
-    report.main(made.out, page)
-    text = page.read_text()
-    assert cells(text, "unaligned")[2:4] == [f"{value:.1f}" for value in base]
-    for side in (0, 1):
-        mean, deviation = np.mean(ppa, axis=0)[side], np.std(ppa, axis=0, ddof=1)[side]
-        assert cells(text, "MoCo + TLM")[2 + side] == f"{mean:.1f} ± {deviation:.1f}"
-        assert cells(text, "MoCo only")[2 + side].startswith(f"{np.mean(moco, axis=0)[side]:.1f} ± ")
-        assert cells(text, "MoCo only")[2 + side].endswith("(2 of 3 seeds)")
-    assert cells(text, "queue of 9")[2:] == [NOT_RUN] * 6
-    assert cells(text, "MoCo only")[6:] == [NOT_RUN] * 2
-    assert cells(text, "XNLI zero-shot")[1:] == ["unaligned 40.0 ± 1.0, aligned 47.0 ± 1.0 (+7.0)", "met"]
-    mixed = cells(text, "XNLI, MoCo + TLM (PPA): code")
-    assert mixed[1:] == ["plain 48.0 ± 1.0, code-switching 47.5 ± 1.0 (-0.5)", "missed"]
-    assert (page.parent / "results" / "retrieval-by-layer.png").stat().st_size > 1000
-    assert not (page.parent / "results" / "curves.png").exists()
-
-
-def test_a_gain_within_the_spread_is_no_gain_and_notes_stay(tmp_path):
-    made = MadeUp(tmp_path / "out")
-    for seed, (before, after) in enumerate([(40.0, 60.0), (50.0, 61.0), (45.0, 49.0)], 1):
-        made.xnli("zero-shot", "unaligned", seed, before)
-        made.xnli("zero-shot", "ppa", seed, after)
-    page = tmp_path / "results.md"
-    report.main(made.out, page)
-    assert cells(page.read_text(), "XNLI zero-shot")[2] == "missed"
-    assert cells(page.read_text(), "retrieval")[2] == NOT_RUN
-    first, last = report.NOTES
-    page.write_text(page.read_text().replace(f"{first}\n", f"{first}\n\nWe see why.\n"))
-    made.xnli("zero-shot", "unaligned", 2, 48.0)
-    report.main(made.out, page)
-    text = page.read_text()
-    assert text.count("We see why.") == text.count(first) == text.count(last) == 1
-    assert cells(text, "XNLI zero-shot")[2] == "met"
-
-
-def test_a_result_without_its_finished_step_does_not_count(tmp_path):
-    made = MadeUp(tmp_path / "out")
-    made.retrieval("ppa", 1)
-    row = next(row for row in Results(made.out).rows if row.name == "ppa")
-    assert list(Results(made.out).retrieval(row)) == ["1"]
-    (made.out / "steps" / "retrieve.ppa.1.json").unlink()
-    assert Results(made.out).retrieval(row) == {}
-
-
 SETTING = """
 seeds="1 2"
 bitext_flags= batch=4 pairs=8 align_flags="--queue-size 8" checkpoint_flags=
-queue_sizes=4 learning_rates= pair_counts=4
+queue_sizes="4 1234567" learning_rates= pair_counts=4
 tatoeba_pairs=2 perplexity_sentences=2
 xnli_rows= translate_rows= xnli_test=3 xnli_train=3 nli_updates=1 translate_updates=1 finetune_flags=
 """
 
 STUB = """#!/bin/sh
-# Notes what it was asked for; "measures" 1 and 2 percent; a training with seed 2 waits for the file "go".
+# Notes what it was asked for; "measures" 1 and 2 percent; a training with seed 2 waits a minute for a file "go".
 echo "$(basename "$0") $*" >> calls
 case "$1 $*" in
   retrieve*)
@@ -202,7 +96,7 @@ case "$1 $*" in
   perplexity*) for folder; do :; done; mkdir -p "$folder"; echo '{"results": []}' > "$folder/perplexity.json" ;;
   prepare-xnli*) mkdir -p "$5"; echo '{"train": {"rows": 1, "languages": {"en": {}}}}' > "$5/statistics.json" ;;
   prepare-bitext*) mkdir -p "$5"; echo '{}' > "$5/statistics.json" ;;
-  *--seed\\ 2*) [ -e go ] || { touch waiting; exec sleep 60; } ;;
+  *--seed\\ 2*) touch waiting; for _ in $(seq 600); do [ ! -e go ] || break; sleep 0.1; done ;;
 esac
 """
 
@@ -238,14 +132,19 @@ def drive(bench: Path, *flags) -> subprocess.Popen:
     )
 
 
-def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
-    chosen = "--only", "moco,queue-4,pairs-4"
-    process = drive(bench, *chosen)
+def wait_for_training(bench: Path, process: subprocess.Popen) -> None:
+    """Until the training of the second seed waits for "go"."""
     for _ in range(3000):
         if (bench / "waiting").exists() or process.poll() is not None:
             break
         time.sleep(0.1)
     assert process.poll() is None, process.stdout.read()
+
+
+def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
+    chosen = "--only", "moco,queue-4,pairs-4"
+    process = drive(bench, *chosen)
+    wait_for_training(bench, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (bench / "go").touch()
@@ -267,7 +166,7 @@ def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
     assert trained[4].index("--max-update 2") < trained[4].index("--max-update 1")
     assert sum(line.startswith("ppa retrieve") for line in lines) == 4
     page = (bench / "results.md").read_text()
-    assert cells(page, "unaligned")[2:6] == [NOT_RUN] * 4 and "setting `tiny`" in page
+    assert "Not run: unaligned; " in page and "; MoCo only, queue of 1,234,567;" in page and "setting `tiny`" in page
     assert cells(page, "MoCo only  ")[2:6] == ["1.0 ± 0.0", "2.0 ± 0.0", "3.0 ± 0.0", "4.0 ± 0.0"]
     assert cells(page, "MoCo only, queue of 4")[2:6] == ["1.0", "2.0", "3.0", "4.0"]
 
@@ -280,9 +179,41 @@ def test_a_checkpoint_trained_elsewhere_is_a_row_of_its_own(bench):
     lines = (bench / "calls").read_text().splitlines()
     measured = [line for line in lines if "--model mine=mine.pt" in line]
     assert [line.split()[1] for line in measured] == ["retrieve", "word-align", "perplexity"]  # not once for each seed
+    assert "--layer all --method both" in measured[1]
     assert not any(line.startswith("fairseq-train") for line in lines)
     page = (bench / "results.md").read_text()
     assert cells(page, "mine (trained elsewhere)")[2:4] == ["1.0", "2.0"]
     assert cells(page, "mine (trained elsewhere)")[-1] == "–"
     output, _ = (process := drive(bench, "--also", "mine=nothing.pt")).communicate(timeout=60)
     assert process.returncode == 1 and "--also mine=nothing.pt" in output
+
+
+def test_a_call_meanwhile_with_a_row_of_its_own_leaves_the_others_report(bench):
+    (bench / "mine.pt").touch()
+    process = drive(bench, "--only", "moco")
+    wait_for_training(bench, process)
+    output, _ = (other := drive(bench, "--report-only", "--also", "mine=mine.pt")).communicate(timeout=300)
+    assert other.returncode == 0 and "mine (trained elsewhere)" in (bench / "results.md").read_text(), output
+    (bench / "go").touch()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and "mine" not in (bench / "results.md").read_text(), output
+
+
+def test_a_report_of_nothing_or_of_another_setting_is_refused_and_nothing_is_written(bench):
+    (bench / "results.md").write_text("what was found\n")
+    before = sorted(bench.rglob("*"))
+    output, _ = (process := drive(bench, "--report-only")).communicate(timeout=60)
+    assert process.returncode == 1 and "error: --report-only: out has no finished step" in output
+    assert sorted(bench.rglob("*")) == before
+    (bench / "out" / "steps").mkdir(parents=True)
+    (bench / "out" / "steps" / "import.json").write_text("{}")
+    (bench / "out" / "setting").write_text("other\n")
+    output, _ = (process := drive(bench, "--report-only")).communicate(timeout=60)
+    assert process.returncode == 1 and "error: out is of the setting other, not of tiny" in output
+    assert (bench / "results.md").read_text() == "what was found\n"
+
+
+def test_the_help_is_the_whole_head(bench):
+    output, _ = drive(bench, "--help").communicate(timeout=60)
+    assert output.startswith("The evidence") and "or figures" in output and "set -e" not in output
+    assert output.rstrip().endswith("(scripts/make_base.py makes one).")

@@ -20,7 +20,7 @@ SHOWN = ("ar", "de", "hi", "zh")  # languages of the heatmaps, where they are th
 def draw(results: Results, folder: Path) -> dict[str, str]:
     """Write what can be drawn; {file name: title}."""
     plots: dict[str, tuple[Callable, str]] = {
-        "retrieval-by-layer.png": (by_layer, "Retrieval by layer, mean pooling, seed by seed average"),
+        "retrieval-by-layer.png": (by_layer, "Retrieval by layer, mean pooling, mean of the seeds"),
         "curves.png": (curves, "Training curves, first seed"),
         "heatmaps.png": (heatmaps, "Cosine similarity of sentences and their English translations"),
         "map.png": (sentence_map, "The same sentences in every language, in two dimensions (t-SNE)"),
@@ -51,6 +51,8 @@ def curves(results: Results, title: str, path: Path) -> bool:
         for place, (label, points) in enumerate(by_row.items()):
             if points:
                 axis.plot(list(points), list(points.values()), label=label, color=f"C{place}")
+        axis.set_xscale("log")  # rows of 40 updates stand beside rows of 1,000
+        axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.set_xlabel("updates")
         axis.set_ylabel(CURVES[name])
         axis.grid(alpha=0.3)
@@ -68,14 +70,15 @@ def heatmaps(results: Results, title: str, path: Path) -> bool:
     shown = [language for language in SHOWN if language in languages] or languages[:4]
     size = 2.2 * len(shown) + 0.8, 4.6
     figure, axes = plt.subplots(2, len(shown), figsize=size, squeeze=False, layout="constrained")
-    for model, line in zip(("before", "after"), axes, strict=True):
-        similarity = vectors[f"{model}-similarity"]  # (L, M, M)
+    similarity = {model: vectors[f"{model}-similarity"] for model in ("before", "after")}  # (L, M, M) each
+    lowest = min(cosines.min() for cosines in similarity.values())  # one scale, or they do not compare
+    for (model, cosines), line in zip(similarity.items(), axes, strict=True):
         for axis, language in zip(line, shown, strict=True):
-            image = axis.imshow(similarity[languages.index(language)], cmap="viridis", vmin=similarity.min(), vmax=1)
+            image = axis.imshow(cosines[languages.index(language)], cmap="viridis", vmin=lowest, vmax=1)
             axis.set_title(f"{language}–en, {model}", fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])
-        figure.colorbar(image, ax=line, shrink=0.8)
+    figure.colorbar(image, ax=axes, shrink=0.8)
     save(figure, title, path)
     return True
 

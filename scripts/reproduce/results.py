@@ -84,25 +84,28 @@ class Results:
                 found[seed] = {result["language"]: result["accuracy"] for result in document["results"]}
         return found
 
-    def word_alignment(self, row: Row) -> dict[str, dict[int, float]]:
-        """{seed: {layer: alignment error rate in percent}}, by the softmax method."""
+    def xnli_averages(self, row: Row, kind: str = "zero-shot") -> list[float]:
+        """Over the languages, a number a seed."""
+        return [by_language[AVERAGE] for by_language in self.xnli(row, kind).values()]
+
+    def word_alignment(self, row: Row, method: str) -> dict[str, dict[int, float]]:
+        """{seed: {layer: alignment error rate in percent}}; method: softmax or argmax."""
         found = {}
         for seed in row.seeds:
-            if document := self.read("words", row, seed, "words", "alignment.json"):
-                rates = {r["layer"]: r["aer"] for r in document["results"] if r["method"] == "softmax"}
+            document = self.read("words", row, seed, "words", "alignment.json") or {"results": []}
+            rates = {result["layer"]: result["aer"] for result in document["results"] if result["method"] == method}
+            if rates:
                 found[seed] = dict(sorted(rates.items()))
         return found
 
-    def perplexity(self, row: Row) -> dict[str, dict[str, tuple[float, float]]]:
-        """{seed: {"MLM" or "TLM": (perplexity, accuracy in percent)}}, on average over the texts."""
+    def perplexity(self, row: Row) -> dict[str, tuple[float, float]]:
+        """{seed: (perplexity, accuracy in percent)}, of TLM, on average over the texts."""
         found = {}
         for seed in row.seeds:
-            if document := self.read("perplexity", row, seed, "perplexity", "perplexity.json"):
-                found[seed] = {
-                    result["kind"]: (result["perplexity"], result["accuracy"])
-                    for result in document["results"]
-                    if result["text"] == AVERAGE
-                }
+            document = self.read("perplexity", row, seed, "perplexity", "perplexity.json") or {"results": []}
+            for result in document["results"]:
+                if (result["kind"], result["text"]) == ("TLM", AVERAGE):
+                    found[seed] = result["perplexity"], result["accuracy"]
         return found
 
     def curve(self, row: Row, seed: str, metric: str) -> dict[int, float]:
@@ -142,7 +145,7 @@ def spread(values: list[float], expected: int = 0, digits: int = 1) -> str:
     """Mean ± standard deviation of the seeds; how many there are if fewer than expected; NOT_RUN of none."""
     if not values:
         return NOT_RUN
-    text = f"{fmean(values):.{digits}f}"
+    text = f"{fmean(values):,.{digits}f}"
     if len(values) > 1:
-        text += f" ± {stdev(values):.{digits}f}"
+        text += f" ± {stdev(values):,.{digits}f}"
     return text if len(values) >= expected else f"{text} ({len(values)} of {expected} seeds)"

@@ -11,13 +11,13 @@ row moco "MoCo only" all --tlm-weight 0
 row tlm "TLM only" all --contrastive-weight 0
 row xlm-tlm "TLM only, as in XLM" all --contrastive-weight 0 --tlm-reset-positions --tlm-language-embeddings
 # The method at the length that it needs, where a setting cannot afford that for all rows.
-[ -z "${long_pairs:-}" ] || row long "PPA, $long_pairs pairs" all $(of_pairs "$long_pairs") $long_flags
+[ -z "${long_pairs:-}" ] || row long "PPA, $(thousands "$long_pairs") pairs" all $(of_pairs "$long_pairs") $long_flags
 
 row no-shuffle "PPA, no input shuffling" first --no-input-shuffle
 row ppa-cls "PPA, [CLS] pooling" first --pooling cls
 row moco-cls "MoCo only, [CLS] pooling" first --tlm-weight 0 --pooling cls
 for size in $queue_sizes; do
-  row "queue-$size" "MoCo only, queue of $size" first --tlm-weight 0 --queue-size "$size"
+  row "queue-$size" "MoCo only, queue of $(thousands "$size")" first --tlm-weight 0 --queue-size "$size"
 done
 row no-pivot "MoCo only, pivot-aware negatives off" first --tlm-weight 0 --no-pivot-aware
 for momentum in 0 0.99 0.999; do
@@ -27,5 +27,5 @@ for lr in $learning_rates; do
   row "lr-$lr" "MoCo only, learning rate $lr" first --tlm-weight 0 --lr "$lr"
 done
 for count in $pair_counts; do
-  row "pairs-$count" "MoCo only, $count pairs" first --tlm-weight 0 $(of_pairs "$count")
+  row "pairs-$count" "MoCo only, $(thousands "$count") pairs" first --tlm-weight 0 $(of_pairs "$count")
 done
