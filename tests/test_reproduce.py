@@ -75,7 +75,7 @@ def test_no_premise_is_trained_and_measured_on(tmp_path):
 SETTING = """
 seeds="1 2"
 bitext_flags= batch=4 pairs=8 align_flags="--queue-size 8" checkpoint_flags=
-queue_sizes="4 1234567" learning_rates= pair_counts=4
+queue_sizes="4 1234567" learning_rates= pair_counts=4 ablation_pairs=4 cls_learning_rate=1e-3
 tatoeba_pairs=2 perplexity_sentences=2
 xnli_rows= translate_rows= xnli_test=3 xnli_train=3 nli_updates=1 translate_updates=1 finetune_flags=
 """
@@ -166,9 +166,11 @@ def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
     assert trained[4].index("--max-update 2") < trained[4].index("--max-update 1")
     assert sum(line.startswith("ppa retrieve") for line in lines) == 4
     page = (bench / "results.md").read_text()
-    assert "Not run: unaligned; " in page and "; MoCo only, queue of 1,234,567;" in page and "setting `tiny`" in page
+    paragraphs = " ".join(page.split())
+    assert "Not run: unaligned; " in paragraphs and "; MoCo only, 4 pairs, queue of 1,234,567;" in paragraphs
+    assert "setting `tiny`" in paragraphs
     assert cells(page, "MoCo only  ")[2:6] == ["1.0 ± 0.0", "2.0 ± 0.0", "3.0 ± 0.0", "4.0 ± 0.0"]
-    assert cells(page, "MoCo only, queue of 4")[2:6] == ["1.0", "2.0", "3.0", "4.0"]
+    assert cells(page, "MoCo only, 4 pairs, queue of 4")[2:6] == ["1.0", "2.0", "3.0", "4.0"]
 
 
 def test_a_checkpoint_trained_elsewhere_is_a_row_of_its_own(bench):

@@ -13,6 +13,8 @@ checkpoint_flags="--save-interval-updates 1000 --keep-interval-updates 1"
 queue_sizes="1024 8192 131072"
 learning_rates="3e-5 3e-4"
 pair_counts="25000 100000"
+ablation_pairs=$pairs # of the rows on queue, momentum and negatives
+cls_learning_rate=1e-5
 
 # Measuring.
 tatoeba_pairs=0 # all

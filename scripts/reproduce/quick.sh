@@ -15,6 +15,8 @@ checkpoint_flags="--no-save-optimizer-state" # a run of minutes starts again whe
 queue_sizes="64 512"
 learning_rates="1e-4 6e-4"
 pair_counts="640 5120"
+ablation_pairs=5120 # of the rows on queue, momentum and negatives: more than the queue holds
+cls_learning_rate=3e-5
 
 # Measuring.
 tatoeba_pairs=200 # of each language
@@ -22,7 +24,7 @@ perplexity_sentences=100
 
 # XNLI.
 xnli_rows="unaligned ppa moco tlm xlm-tlm long"
-translate_rows="long"
+translate_rows="unaligned long"
 xnli_test=690
 xnli_train=1770
 nli_updates=1250 # one epoch of 19,998 examples

@@ -14,14 +14,26 @@ row xlm-tlm "TLM only, as in XLM" all --contrastive-weight 0 --tlm-reset-positio
 [ -z "${long_pairs:-}" ] || row long "PPA, $(thousands "$long_pairs") pairs" all $(of_pairs "$long_pairs") $long_flags
 
 row no-shuffle "PPA, no input shuffling" first --no-input-shuffle
+# [CLS] pooling, and what could help an encoder whose [CLS] was never trained: a lower rate, a longer warm-up, more pairs.
 row ppa-cls "PPA, [CLS] pooling" first --pooling cls
 row moco-cls "MoCo only, [CLS] pooling" first --tlm-weight 0 --pooling cls
+row moco-cls-slow "MoCo only, [CLS] pooling, learning rate $cls_learning_rate" first --tlm-weight 0 --pooling cls \
+  --lr "$cls_learning_rate"
+row moco-cls-warm-up "MoCo only, [CLS] pooling, half is warm-up" first --tlm-weight 0 --pooling cls \
+  --warmup-updates $((pairs / batch / 2))
+[ -z "${long_pairs:-}" ] || row long-cls "PPA, $(thousands "$long_pairs") pairs, [CLS] pooling" first \
+  $(of_pairs "$long_pairs") $long_flags --pooling cls
+# The queue and what moves slowly behind it, at as many pairs as fill it.
+of_ablation="MoCo only, $(thousands "$ablation_pairs") pairs"
 for size in $queue_sizes; do
-  row "queue-$size" "MoCo only, queue of $(thousands "$size")" first --tlm-weight 0 --queue-size "$size"
+  row "queue-$size" "$of_ablation, queue of $(thousands "$size")" first --tlm-weight 0 \
+    $(of_pairs "$ablation_pairs") --queue-size "$size"
 done
-row no-pivot "MoCo only, pivot-aware negatives off" first --tlm-weight 0 --no-pivot-aware
+row no-pivot "$of_ablation, pivot-aware negatives off" first --tlm-weight 0 $(of_pairs "$ablation_pairs") \
+  --no-pivot-aware
 for momentum in 0 0.99 0.999; do
-  row "momentum-$momentum" "MoCo only, momentum $momentum" first --tlm-weight 0 --momentum "$momentum"
+  row "momentum-$momentum" "$of_ablation, momentum $momentum" first --tlm-weight 0 $(of_pairs "$ablation_pairs") \
+    --momentum "$momentum"
 done
 for lr in $learning_rates; do
   row "lr-$lr" "MoCo only, learning rate $lr" first --tlm-weight 0 --lr "$lr"
