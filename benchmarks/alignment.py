@@ -215,7 +215,11 @@ def main() -> None:
     counted = ", processor time" if args.processor_time else ""
     print(f"{args.shape}: {shape.layers} layers of {shape.dim}, {shape.vocab_size:,} WordPieces, batches of "
           f"{args.batch_size} pairs, dropout {args.dropout}, of attention {args.attention_dropout}, {args.threads} "
-          f"threads{counted}, fp32; matrix product {rate / 1e9:.0f} GFLOP/s\n")  # fmt: skip
+          f"threads{counted}, fp32; matrix product {rate / 1e9:.0f} GFLOP/s")  # fmt: skip
+    for order, made in batches.items():
+        needed = np.mean([needed_work(shape, batch) for batch in made[WARM_UP:]]) / args.batch_size
+        print(f"{order}: a pair needs {needed / 1e9:.2f} GFLOP, so the limit is {rate / needed:.1f} pairs a second")
+    print()
     print(markdown_table(table))
 
 
