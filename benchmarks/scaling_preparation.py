@@ -6,9 +6,10 @@
 
 One language pair of each size is made of the TSV files (English first; default: the bundled sample), read in turn and
 again from the start. A sentence pair that comes again is made another by a word on each side whose letters are
-shuffled: a new word a sentence, more than new text has. Memory is that of the command and its processes together,
-shared pages once (Linux: PSS, every 0.2 s). Seconds are those of the whole command, its start included; CPU seconds,
-of all its processes, hold on a busy machine, too.
+shuffled: a new word a sentence, more than new text has. Rates and bytes are of pairs read; `ppa prepare-bitext` drops
+some of them as too long. Memory is that of the command and its processes together, shared pages once (Linux: PSS, every
+0.2 s). Seconds are those of the whole command, its start included; CPU seconds, of all its processes, hold on a busy
+machine, too.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from pathlib import Path
 from curves import write_curve
 
 SAMPLE = sorted((Path(__file__).resolve().parents[1] / "sample").glob("*.train.tsv.xz"))
-QUICK, MB = [2_000, 10_000, 50_000], 1 << 20
+QUICK, MIB = [2_000, 10_000, 50_000], 1 << 20
 
 
 def pairs_without_end(paths: list[Path]) -> Iterator[str]:
@@ -103,7 +104,7 @@ def measure(pairs: int, bitext: list[Path], tokenizer: Path, workers: int, scrat
     row = {"pairs": pairs}
     for name, (seconds, cpu, memory) in (("prepare", prepared), ("binarize", binarized)):
         row |= {f"{name}, s": seconds, f"{name}, CPU s": cpu, f"{name}, pairs/s": pairs / seconds}
-        row[f"{name}, MB"] = memory / MB
+        row |= {f"{name}, pairs/CPU s": pairs / cpu, f"{name}, MiB": memory / MIB}
     row |= {
         "raw, bytes/pair": raw.stat().st_size / pairs,
         "text, bytes/pair": size_of(text, "*.en-xx.*") / pairs,
@@ -126,7 +127,8 @@ def main() -> None:
     for pairs in args.pairs:
         with tempfile.TemporaryDirectory(dir=args.output.parent) as scratch:
             rows.append(measure(pairs, args.bitext, args.tokenizer, args.workers, Path(scratch)))
-        panels = {kind: [column for column in rows[0] if column.endswith(f", {kind}")] for kind in ("s", "CPU s", "MB")}
+        kinds = "s", "CPU s", "MiB"
+        panels = {kind: [column for column in rows[0] if column.endswith(f", {kind}")] for kind in kinds}
         write_curve(args.output, "preparation", rows, "pairs", panels)
 
 

@@ -5,8 +5,8 @@
 
 All sides have the same BERT encoder, layer, method and threshold, in fp32 on the CPU. awesome-align takes batches of 32
 in the order of the text, as its own command does; simalign aligns one pair at a time, as its only function does. A peer
-that is not installed is left out: `pip install simalign awesome-align` (or with --no-deps, beside boto3 and networkx).
-Without --text, pairs are the bundled sample's. The sides take turns, so that the noise of the machine meets all.
+that is not installed is left out: `pip install simalign awesome-align`. Without --text, pairs are the bundled sample's.
+The sides take turns, so that the noise of the machine meets all.
 """
 
 import argparse

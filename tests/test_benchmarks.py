@@ -153,6 +153,9 @@ def test_scaling_of_preparation(tmp_path, monkeypatch):
     scaling_preparation.main()
     (row,) = csv.DictReader((tmp_path / "curves" / "preparation.tsv").open(), delimiter="\t")
     assert row["pairs"] == "300" and kept[0] == 300 and all(float(value) > 0 for value in row.values())
+    for command in ("prepare", "binarize"):
+        assert float(row[f"{command}, pairs/CPU s"]) == pytest.approx(300 / float(row[f"{command}, CPU s"]))
+        assert f"{command}, MiB" in row
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["curves"]
 
 
