@@ -15,6 +15,7 @@ learning_rates="3e-5 3e-4"
 pair_counts="25000 100000"
 ablation_pairs=$pairs # of the rows on queue, momentum and negatives
 cls_learning_rate=1e-5
+cls_pair_counts=100000
 
 # Measuring.
 tatoeba_pairs=0 # all

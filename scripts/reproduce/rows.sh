@@ -21,8 +21,10 @@ row moco-cls-slow "MoCo only, [CLS] pooling, learning rate $cls_learning_rate" f
   --lr "$cls_learning_rate"
 row moco-cls-warm-up "MoCo only, [CLS] pooling, half is warm-up" first --tlm-weight 0 --pooling cls \
   --warmup-updates $((pairs / batch / 2))
-[ -z "${long_pairs:-}" ] || row long-cls "PPA, $(thousands "$long_pairs") pairs, [CLS] pooling" first \
-  $(of_pairs "$long_pairs") $long_flags --pooling cls
+for count in $cls_pair_counts; do
+  row "moco-cls-$count" "MoCo only, [CLS] pooling, $(thousands "$count") pairs" first --tlm-weight 0 --pooling cls \
+    $(of_pairs "$count")
+done
 # The queue and what moves slowly behind it, at as many pairs as fill it.
 of_ablation="MoCo only, $(thousands "$ablation_pairs") pairs"
 for size in $queue_sizes; do
