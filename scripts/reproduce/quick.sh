@@ -29,6 +29,6 @@ translate_rows="unaligned long"
 xnli_test=690
 xnli_train=1770
 nli_updates=1250 # one epoch of 19,998 examples
-translate_updates=1200 # three quarters of an epoch of the translations
+translate_updates=400
 finetune_flags="--batch-size 16 --lr 1e-4 --attention-dropout 0 --num-workers 0 --log-interval 20
   --no-save-optimizer-state"
