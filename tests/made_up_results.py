@@ -51,9 +51,10 @@ class MadeUp:
         ]
         self.write("words", f"{row}.{seed}", f"words/{row}.{seed}/alignment.json", {"results": results})
 
-    def perplexity(self, row: str, seed: int, perplexity: float) -> None:
+    def perplexity(self, row: str, seed: int, perplexity: float, head_trained: bool = True) -> None:
         result = {"kind": "TLM", "text": "average", "perplexity": perplexity, "accuracy": 5}
-        self.write("perplexity", f"{row}.{seed}", f"perplexity/{row}.{seed}/perplexity.json", {"results": [result]})
+        document = {"models": {row: {"head_trained": head_trained}}, "results": [result]}
+        self.write("perplexity", f"{row}.{seed}", f"perplexity/{row}.{seed}/perplexity.json", document)
 
 
 def cells(text: str, start: str) -> list[str]:

@@ -66,6 +66,7 @@ def test_words_are_told_by_method_and_layer_with_their_seeds(tmp_path):
     made.words("ppa", 1, {"softmax": [49.4, 16.4]})  # as before both methods were measured
     made.perplexity("ppa", 1, 114883.7)
     made.perplexity("ppa", 3, 114883.9)
+    made.perplexity("unaligned", 1, 99999.9, head_trained=False)
     report.main(made.out, tmp_path / "results.md")
     nearest, rest = section((tmp_path / "results.md").read_text(), "Words").split("Words linked by softmax")
     softmax, masked = rest.split("Tatoeba's pairs")

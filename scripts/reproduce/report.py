@@ -170,7 +170,7 @@ def words(results: Results) -> str:
     ]
     head = [["row", "perplexity of a masked WordPiece", "accuracy, %"]]
     parts.append(captioned("Tatoeba's pairs as TLM sees them, 15 % masked", lines and head + lines))
-    untrained = "A head that was never trained (an encoder without one, and MoCo alone) guesses."
+    untrained = "A head that was never trained (an encoder without one, and MoCo alone) guesses, and is left out."
     return "\n\n".join([*parts, " ".join([*seeds_told(found), untrained])])
 
 

@@ -99,12 +99,13 @@ class Results:
         return found
 
     def perplexity(self, row: Row) -> dict[str, tuple[float, float]]:
-        """{seed: (perplexity, accuracy in percent)}, of TLM, on average over the texts."""
+        """{seed: (perplexity, accuracy in percent)}, of TLM, on average over the texts; of heads that were trained."""
         found = {}
         for seed in row.seeds:
             document = self.read("perplexity", row, seed, "perplexity", "perplexity.json") or {"results": []}
             for result in document["results"]:
-                if (result["kind"], result["text"]) == ("TLM", AVERAGE):
+                trained = document["models"][row.name]["head_trained"]
+                if trained and (result["kind"], result["text"]) == ("TLM", AVERAGE):
                     found[seed] = result["perplexity"], result["accuracy"]
         return found
 
