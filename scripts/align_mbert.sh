@@ -9,7 +9,9 @@
 # them, not checked against its text; Adam's betas and epsilon and the clipping are ours. The same recipe for hydra:
 # scripts/config/ppa_mbert.yaml.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { awk 'NR > 1 { if (!sub(/^# ?/, "")) exit; print }' "$0"; }
+case ${1-} in -h | --help) usage; exit ;; esac
+[ $# -ge 3 ] || { usage >&2; exit 2; }
 setting=$1 data=$2 imported=$3
 shift 3
 

@@ -1,4 +1,4 @@
-"""The recipes in scripts/ work from any folder. Nothing is trained or downloaded."""
+"""The recipes in scripts/ tell how they are called, and work from any folder. Nothing is trained or downloaded."""
 
 import os
 import subprocess
@@ -8,11 +8,24 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 TRAININGS = {"align_mbert": "250k", "finetune_xnli": "zero-shot", "finetune_mlqa": "zero-shot"}
+RECIPES = [*TRAININGS, "prepare_bitext", "prepare_xnli", "prepare_mlqa"]
 
 
 def run(folder, name, *arguments, **environment):
     command = ["bash", SCRIPTS / f"{name}.sh", *arguments]
     return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_help_is_the_head_of_the_script(tmp_path, name):
+    head = (SCRIPTS / f"{name}.sh").read_text("utf-8").partition("\nset -")[0].splitlines()[1:]
+    text = "".join(f"{line[2:]}\n" for line in head)
+    told = {flag: run(tmp_path, name, *flag.split()) for flag in ("--help", "-h", "")}
+    assert [(done.returncode, done.stdout, done.stderr) for done in told.values()] == [
+        (0, text, ""),
+        (0, text, ""),
+        (2, "", text),
+    ]
 
 
 @pytest.mark.parametrize(("name", "how"), TRAININGS.items())
