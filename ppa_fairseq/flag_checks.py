@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ppa_fairseq.errors import InputError, shown
-from ppa_fairseq.known_errors import MOMENTUM_OF_TWO
+from ppa_fairseq.known_errors import MOMENTUM_OF_TWO, NO_BATCH_SIZE, NO_OPTIMIZER
 from ppa_fairseq.weights import HEAD_NAME
 
 HIGHEST_SEED = 4 * 10**9  # NumPy's limit is 2³² - 1, and epochs are added
@@ -76,9 +76,13 @@ GOES_WITH = {  # task: its model and its criterion
 
 
 def check_command_line(args: Namespace) -> None:
-    """Raise InputError if the flags of `fairseq-train` contradict one another, or one is out of its range."""
+    """Raise InputError if the flags of `fairseq-train` contradict one another, one is missing or out of its range."""
     check_parts(args.task, args.arch, args.criterion)
     check_values(args)
+    if args.optimizer is None:
+        raise InputError(NO_OPTIMIZER)
+    if args.batch_size is None and args.max_tokens is None:
+        raise InputError(NO_BATCH_SIZE)
     if args.save_dir == "":
         raise InputError("--save-dir is empty: give a folder")
     if hasattr(args, "adam_betas"):

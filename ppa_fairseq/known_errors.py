@@ -7,8 +7,16 @@ import traceback
 MOMENTUM_OF_TWO = (
     "--optimizer sgd and nag have a --momentum, and so has the model: take another one, such as adam or fused_adamw"
 )
+NO_ARCH = (
+    "no --arch is given: give --arch ppa_bert for --task ppa_alignment, ppa_bert_classifier for xnli_codeswitch, "
+    "ppa_bert_reader for mlqa_codeswitch"
+)
+NO_OPTIMIZER = "no --optimizer is given: give one, such as --optimizer fused_adamw"
+NO_BATCH_SIZE = "neither --batch-size nor --max-tokens is given: give one, such as --batch-size 32"
 KNOWN = (  # type, pattern of the message, what to tell
     (argparse.ArgumentError, "conflicting option string: --momentum", MOMENTUM_OF_TWO),
+    (ValueError, "^optimizer is required!$", NO_OPTIMIZER),
+    (AssertionError, "^Must specify batch size either with --max-tokens or --batch-size$", NO_BATCH_SIZE),
     (ValueError, "Cannot combine --fp16 and --tpu", "--fp16 and --bf16 exclude each other: give one"),
     (ValueError, "--finetune-from-model can not be set", "--finetune-from-model resets all: no --reset-* beside it"),
     (
@@ -26,6 +34,10 @@ def told(error: BaseException) -> str | None:
     for kind, pattern, line in KNOWN:
         if isinstance(error, kind) and re.search(pattern, str(error)):
             return line
+    if type(error) is RuntimeError and not error.args:  # fairseq's options say no more of a model that they miss
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__") == "fairseq.options" and frame.f_locals["args"].arch is None:
+            return NO_ARCH
     if type(error).__module__ == "hydra.errors" or type(error).__name__ in CONFIG_ERRORS:  # of fairseq-hydra-train
         return f"{' '.join(str(error).split())[:300]}: mend the config or what is given to override it"
     if isinstance(error, UnicodeDecodeError) or str(error).startswith("negative seek position"):

@@ -15,7 +15,9 @@
 # Peak 3e-5 and windows of 384 (the data's) are the paper's values as we recall them, not checked against its text;
 # batch 32, 2 epochs and a tenth of warm-up are ours.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { awk 'NR > 1 { if (!sub(/^# ?/, "")) exit; print }' "$0"; }
+case ${1-} in -h | --help) usage; exit ;; esac
+[ $# -ge 3 ] || { usage >&2; exit 2; }
 mode=$1 data=$2 pretrained=$3
 shift 3
 

@@ -15,7 +15,9 @@
 # Batch 32, length 128, 2 epochs, peak 5e-5 and 1,000 warm-up updates are the paper's values as we recall them, not
 # checked against its text; they are for MultiNLI's 392,702 examples. Of few updates, a tenth warms up.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { awk 'NR > 1 { if (!sub(/^# ?/, "")) exit; print }' "$0"; }
+case ${1-} in -h | --help) usage; exit ;; esac
+[ $# -ge 3 ] || { usage >&2; exit 2; }
 mode=$1 data=$2 pretrained=$3
 shift 3
 

@@ -10,11 +10,13 @@
 #     --trainpref DATA_BIN.text/train.de-en --validpref DATA_BIN.text/valid.de-en \
 #     --srcdict IMPORTED/dict.txt --tgtdict IMPORTED/dict.txt
 set -euo pipefail
+usage() { awk 'NR > 1 { if (!sub(/^# ?/, "")) exit; print }' "$0"; }
+case ${1-} in -h | --help) usage; exit ;; esac
 fail() {
   echo "prepare_bitext: error: $*" >&2
   exit 1
 }
-[ $# -ge 3 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { usage >&2; exit 2; }
 imported=$1 raw=$2 data=${3%/}
 shift 3
 [ -d "$raw" ] || fail "$raw: no such folder; scripts/get_opus.sh fills one"

@@ -13,11 +13,13 @@
 #
 #   scripts/prepare_mlqa.sh IMPORTED MLQA_V1 DEST --train en=tydiqa.goldp.en.train.json
 set -euo pipefail
+usage() { awk 'NR > 1 { if (!sub(/^# ?/, "")) exit; print }' "$0"; }
+case ${1-} in -h | --help) usage; exit ;; esac
 fail() {
   echo "prepare_mlqa: error: $*" >&2
   exit 1
 }
-[ $# -ge 3 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { usage >&2; exit 2; }
 imported=$1 raw=$2 data=$3
 shift 3
 [ -d "$raw" ] || fail "$raw: no such folder; unpack train-v1.1.json, MLQA_V1.zip and the translations into it"

@@ -12,6 +12,8 @@
 # The WordPieces stay in DATA_BIN.text. Flags, e.g. --langs en,de,fr, are those of `ppa prepare-xnli`. The second of the
 # two steps does, for each language, what fairseq-preprocess would: `ppa binarize --help` shows the commands.
 set -euo pipefail
+usage() { awk 'NR > 1 { if (!sub(/^# ?/, "")) exit; print }' "$0"; }
+case ${1-} in -h | --help) usage; exit ;; esac
 shopt -s nullglob
 fail() {
   echo "prepare_xnli: error: $*" >&2
@@ -22,7 +24,7 @@ while [ $# -gt 0 ] && [[ $1 != -* ]]; do
   folders+=("$1")
   shift
 done
-[ ${#folders[@]} -eq 3 ] || [ ${#folders[@]} -eq 4 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ ${#folders[@]} -eq 3 ] || [ ${#folders[@]} -eq 4 ] || { usage >&2; exit 2; }
 imported=${folders[0]} xnli=${folders[1]%/} data=${folders[-1]%/}
 for folder in "${folders[@]:1:${#folders[@]}-2}"; do [ -d "$folder" ] || fail "$folder: no such folder"; done
 command -v ppa > /dev/null || fail "ppa is not installed: run scripts/setup_env.sh, then . .venv/bin/activate"

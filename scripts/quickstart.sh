@@ -5,23 +5,23 @@
 # encoder is made from registry packages (scripts/make_base.py), as no model hub is asked; --base takes any Hugging
 # Face BERT folder instead, such as bert-base-multilingual-cased. A second start goes on where the first one ended.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 base= out=runs/quickstart lr=3e-4
 while [ $# -gt 0 ]; do
   case $1 in
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "scripts/quickstart.sh"; exit ;;
-    --base) base=${2:?--base needs a folder}; shift 2 ;;
-    --out) out=${2:?--out needs a folder}; shift 2 ;;
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit ;;
+    --base) base=$(realpath -m "${2:?--base needs a folder}"); shift 2 ;;
+    --out) out=$(realpath -m "${2:?--out needs a folder}"); shift 2 ;;
     *) echo "usage: scripts/quickstart.sh [--base DIR] [--out DIR]   (unknown: $1)" >&2; exit 2 ;;
   esac
 done
 if [ -n "$base" ]; then
   [ -d "$base" ] || { echo "quickstart: error: --base $base: no such folder" >&2; exit 1; }
-  base=$(realpath "$base") lr=1e-4 # a larger encoder takes smaller steps
+  lr=1e-4 # a larger encoder takes smaller steps
   [ "$out" != runs/quickstart ] || out=runs/quickstart-$(basename "$base")
 fi
 
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup_env.sh
 . "${PPA_VENV:-.venv}/bin/activate"
 export TOKENIZERS_PARALLELISM=true

@@ -1,5 +1,7 @@
 """Flags of fairseq's programs that are wrong, case by case, and what the user must be told (see bad_input_cases)."""
 
+import re
+
 from bad_input_cases import PREPROCESS, TRAIN, TRAIN_MLQA, TRAIN_XNLI, VALIDATE, both, case, nothing, write
 
 FUSED = " --optimizer fused_adamw"
@@ -15,7 +17,17 @@ def values(command: str, *flags: str) -> list:
     return made
 
 
+def without(command: str, flag: str) -> str:
+    return re.sub(f" {flag} \\S+", "", command)
+
+
 CASES = [
+    # what fairseq wants of every training
+    *(case(without(command, flag), nothing, told, id=f"flags: {task} without {flag}")
+        for task, command in {"alignment": TRAIN, "nli": TRAIN_XNLI, "mlqa": TRAIN_MLQA}.items()
+        for flag, told in {"--arch": "give --arch ppa_bert", "--optimizer": "--optimizer fused_adamw",
+            "--batch-size": "--batch-size 32"}.items()),
+    case(without(VALIDATE, "--batch-size"), nothing, "--batch-size 32", id="flags: validate without --batch-size"),
     case(TRAIN + " --best-checkpoint-metric retreival", nothing, "retreival: valid", "tells retrieval, retrieval_de-en",
         id="flags: metric"),
     # what a training goes on from

@@ -135,6 +135,12 @@ def test_a_process_of_its_own_ends_the_same_way(world, command):
     assert "error: " in done.stderr.rstrip().split("\n")[-1]
 
 
+def test_an_error_without_a_word_is_not_taken_for_fairseqs():
+    with pytest.raises(RuntimeError) as raised:
+        raise RuntimeError
+    assert errors.one_line(raised.value) is None
+
+
 def test_a_file_never_replaces_a_folder(world):
     before = snapshot(world)
     with pytest.raises(errors.InputError, match="full: is a folder"), atomic_path("full") as beside:

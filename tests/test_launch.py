@@ -432,8 +432,17 @@ def test_the_readmes_torchrun_command_trains_and_ends_with_a_killed_rank(data_bi
     assert (tmp_path / "runs" / "checkpoint_last.pt").exists()
 
 
-@pytest.mark.parametrize("wrong", [None, "model.momentum=nan", "model.momentum=often"])
-def test_the_hydra_config_trains_by_its_own_command(data_bin, imported, tmp_path, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (None, None),
+        ("model.momentum=nan", "--momentum must be"),
+        ("model.momentum=often", "Value 'often' .* momentum"),
+        ("optimizer._name=null", "no --optimizer is given"),
+        ("dataset.batch_size=null", "neither --batch-size nor"),
+    ],
+)
+def test_the_hydra_config_trains_by_its_own_command(data_bin, imported, tmp_path, wrong, told):
     """All of it but fp16, which is for GPUs, and paths and sizes; what is wrong is told in one line there, too."""
     config = Path("scripts/config/ppa_mbert.yaml").read_text("utf-8").replace("\\\n#", " ")
     command = re.sub(r"\$\(\(.*?\)\)", "N", re.search(r"ppa launch (.*?save_dir=\S+)", config)[1]).split()
@@ -454,7 +463,7 @@ def test_the_hydra_config_trains_by_its_own_command(data_bin, imported, tmp_path
     assert "Traceback" not in done.stderr, done.stderr[-1500:]
     if wrong:
         assert done.returncode == 1 and not last.exists()
-        assert re.search("error: .*(--momentum must be|Value 'often' .* momentum)", done.stderr), done.stderr
+        assert re.search(f"error: .*{told}", done.stderr), done.stderr
     else:
         assert done.returncode == 0
         assert torch.load(last, weights_only=True)["optimizer_history"][-1]["num_updates"] == 1

@@ -41,7 +41,7 @@ def parse(*flags):
 
     parser = options.get_training_parser()
     return options.parse_args_and_arch(
-        parser, ["data-bin", "--task", "masked_lm", "--arch", "masked_lm", *flags]
+        parser, [*"data-bin --task masked_lm --arch masked_lm --optimizer adam --batch-size 1".split(), *flags]
     )
 
 
