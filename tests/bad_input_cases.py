@@ -322,6 +322,8 @@ CASES = [
     case(EMBED + " --layer all", nothing, "--layer all", id="embed: all layers"),
     case(EMBED + " --output full", nothing, "full: is a folder", id="embed: onto a folder"),
     case(EMBED + " --output text/a.de", nothing, "text/a.de", "--input", id="embed: onto its input"),
+    case(EMBED + " --output full/thesis.txt", nothing, "full/thesis.txt: is no earlier .npy file",
+        id="embed: onto another file"),
     case(EMBED + " --output pred.json/out", nothing, "pred.json", id="embed: below a file"),
     case(EMBED + " --model imported", nothing, "argument --model: given twice", id="embed: two models"),
     case(EMBED + " --input text/a.en", nothing, "argument --input: given twice", id="embed: two texts"),

@@ -132,7 +132,8 @@ def test_command_writes_one_row_a_line_in_order(folder, tmp_path, monkeypatch, c
     source = tmp_path / "sentences.gz"
     source.write_bytes(gzip.compress(("\n".join(SENTENCES) + "\n").encode()))
     output = tmp_path / "new" / "vectors.npy"
-    assert run_embed(folder, source, output, "--layer", "2", "--pooling", "cls", "--max-length", "10") == 0
+    for layer in ("1", "2"):  # the earlier vectors are replaced
+        assert run_embed(folder, source, output, "--layer", layer, "--pooling", "cls", "--max-length", "10") == 0
     vectors = np.load(output)
     assert vectors.dtype == np.float32 and vectors.shape == (20, 16)
     expected = transformers_vectors(folder, SENTENCES, 2, "cls", 10)
@@ -157,11 +158,11 @@ def test_command_writes_one_row_a_line_in_order(folder, tmp_path, monkeypatch, c
 )
 def test_bad_input_is_told_and_leaves_the_output_as_it_was(folder, tmp_path, capsys, text, flags, message):
     (tmp_path / "in.txt").write_bytes(text)
-    (tmp_path / "out.npy").write_text("earlier")
+    np.save(tmp_path / "out.npy", np.ones(3))
     assert run_embed(folder, tmp_path / "in.txt", tmp_path / "out.npy", *flags) == 1
     error = capsys.readouterr().err
     assert error.startswith("ppa embed: error: ") and error.count("\n") == 1 and message in error
-    assert (tmp_path / "out.npy").read_text() == "earlier"
+    assert np.load(tmp_path / "out.npy").tolist() == [1, 1, 1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.npy"]
 
 
