@@ -116,7 +116,7 @@ def test_choose_layers():
     assert choose_layers("all", 2) == [0, 1, 2]
     assert choose_layers("0", 12) == [0]
     for wrong in ("13", "-1", "first", "1.5", ""):
-        with pytest.raises(InputError, match="no such layer"):
+        with pytest.raises(InputError, match=r"no such layer; give last, all, or 0 \(the embeddings\) to 12"):
             choose_layers(wrong, 12)
 
 
@@ -150,8 +150,8 @@ def test_command_writes_one_row_a_line_in_order(folder, tmp_path, monkeypatch, c
         (b"", (), "in.txt: the file is empty"),
         (b"dog\n\ncat\n", (), "in.txt:2: an empty line"),
         (b"dog\ncat\n\xff\xfe\n", (), "in.txt:3: not UTF-8"),
-        (b"dog\n", ("--layer", "4"), "--layer 4: no such layer"),
-        (b"dog\n", ("--layer", "all"), "--layer all"),
+        (b"dog\n", ("--layer", "4"), "--layer 4: no such layer; give last or 0 (the embeddings) to 3"),
+        (b"dog\n", ("--layer", "all"), "--layer all: no such layer; give last or 0 (the embeddings) to 3"),
         (b"dog\n", ("--max-length", "99"), "has 32 positions"),
         (b"dog " * 20000, (), "in.txt:1: a line of over"),
     ],

@@ -44,9 +44,7 @@ def run(args: argparse.Namespace) -> None:
     with atomic_path(args.output) as part, open(part, "wb") as out:
         lines = sum(1 for _ in text_lines(args.input))
         encoder, tokenizer = load_encoder(args.model)
-        layers = choose_layers(args.layer, encoder.cfg.layers)
-        if len(layers) > 1:
-            raise InputError("--layer all: a vector is one layer's; give last or a number")
+        layers = choose_layers(args.layer, encoder.cfg.layers, several=False)  # a vector is one layer's
         embedder = SentenceEmbedder(
             encoder, tokenizer, layers, [args.pooling], args.max_length, args.batch_tokens, args.cpu
         )
