@@ -1,6 +1,7 @@
 """Output that is whole or absent: written beside its place, then moved there in one step; input of a sane size."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -75,12 +76,10 @@ def atomic_folder(path: str | Path, is_earlier: Callable[[Path], bool], what: st
         yield folder
 
 
-def write_texts(folder: Path, texts: dict[str, str]) -> None:
-    """Write files of UTF-8 text by name into `folder`, which is made if it is not there; each is whole or absent."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        with atomic_path(folder / name) as beside:
-            beside.write_text(text, encoding="utf-8")
+def holds_only(folder: Path, outputs: re.Pattern, always: str) -> bool:
+    """Whether a command wrote all of this folder: only its `outputs`, with the one it `always` writes among them."""
+    names = {path.name for path in folder.iterdir()}
+    return always in names and all(map(outputs.fullmatch, names))
 
 
 def _place(path: Path, follow_symlinks: bool) -> Path:

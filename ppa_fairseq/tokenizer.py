@@ -45,8 +45,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 def read_files(folder: str | Path) -> dict[str, str]:
     """Texts of the tokenizer's files in `folder`, to the byte; of a SentencePiece model, the tokenizer.json it makes.
 
-    Raises InputError if one is not UTF-8 or not what its name says.
+    Raises InputError if there is no such folder, or a file is not UTF-8 or not what its name says.
     """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder; make it with `ppa import-hf`")
     texts = {}
     for name in FILES:
         path = Path(folder) / name

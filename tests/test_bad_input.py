@@ -19,7 +19,7 @@ from unittest import mock
 import bad_flag_cases
 import bad_input_cases
 import pytest
-from bad_input_cases import BINARIZE, BITEXT, CLASSIFY, EMBED, ROOT, TRAIN, write
+from bad_input_cases import ALIGN, BINARIZE, BITEXT, CLASSIFY, EMBED, PERPLEXITY, ROOT, TRAIN, write
 from sound_world import make_world
 
 from ppa_fairseq import cli, errors
@@ -139,6 +139,30 @@ def test_an_error_without_a_word_is_not_taken_for_fairseqs():
     with pytest.raises(RuntimeError) as raised:
         raise RuntimeError
     assert errors.one_line(raised.value) is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        EMBED.replace("text/a.de", "{}"),
+        PERPLEXITY.replace("text/a.de", "{}"),
+        ALIGN.replace("text/de-en.tsv", "{}"),
+        ALIGN + " --gold {}",
+        CLASSIFY.replace("--data nli", "--data en={}"),
+    ],
+    ids=["embed --input", "perplexity --text", "word-align --text", "word-align --gold", "evaluate-xnli --data"],
+)
+def test_a_pipe_is_told_as_what_it_is(world, capfd, command):
+    """As `<(zcat …)` of the shell, and /dev/stdin, are."""
+    before = snapshot(world)
+    reading, writing = os.pipe()
+    os.write(writing, b"ab ||| ab\n")
+    os.close(writing)
+    pipe = f"/dev/fd/{reading}"
+    status, lines, _ = run(command.format(pipe), capfd)
+    os.close(reading)
+    assert status == 1 and len(lines) == 1 and f"{pipe}: is a pipe, which cannot be read twice" in lines[0]
+    assert snapshot(world) == before
 
 
 def test_a_file_never_replaces_a_folder(world):

@@ -404,6 +404,8 @@ def test_the_script_tells_what_is_missing(script, text, tmp_path):
     (tmp_path / "raw").mkdir()
     assert "raw: no file named like de-en.tsv" in script(text, "raw", "data-bin").stderr
     assert "none: no such folder" in script(text, "none", "data-bin").stderr
+    (tmp_path / "raw" / "de-en.tsv").write_text("eins\tone\n")
+    assert "nowhere: no such folder; make it with `ppa import-hf`" in script("nowhere", "raw", "data-bin").stderr
     (tmp_path / "raw" / "a.de-en.de").write_text("eins\n")
     assert "raw/a.de-en.de: no de-en.en beside it" in script(text, "raw", "data-bin").stderr
     usage = script(text)

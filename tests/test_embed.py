@@ -116,7 +116,7 @@ def test_choose_layers():
     assert choose_layers("all", 2) == [0, 1, 2]
     assert choose_layers("0", 12) == [0]
     for wrong in ("13", "-1", "first", "1.5", ""):
-        with pytest.raises(InputError, match="no such layer"):
+        with pytest.raises(InputError, match=r"no such layer; give last, all, or 0 \(the embeddings\) to 12"):
             choose_layers(wrong, 12)
 
 
@@ -132,7 +132,8 @@ def test_command_writes_one_row_a_line_in_order(folder, tmp_path, monkeypatch, c
     source = tmp_path / "sentences.gz"
     source.write_bytes(gzip.compress(("\n".join(SENTENCES) + "\n").encode()))
     output = tmp_path / "new" / "vectors.npy"
-    assert run_embed(folder, source, output, "--layer", "2", "--pooling", "cls", "--max-length", "10") == 0
+    for layer in ("1", "2"):  # the earlier vectors are replaced
+        assert run_embed(folder, source, output, "--layer", layer, "--pooling", "cls", "--max-length", "10") == 0
     vectors = np.load(output)
     assert vectors.dtype == np.float32 and vectors.shape == (20, 16)
     expected = transformers_vectors(folder, SENTENCES, 2, "cls", 10)
@@ -149,19 +150,19 @@ def test_command_writes_one_row_a_line_in_order(folder, tmp_path, monkeypatch, c
         (b"", (), "in.txt: the file is empty"),
         (b"dog\n\ncat\n", (), "in.txt:2: an empty line"),
         (b"dog\ncat\n\xff\xfe\n", (), "in.txt:3: not UTF-8"),
-        (b"dog\n", ("--layer", "4"), "--layer 4: no such layer"),
-        (b"dog\n", ("--layer", "all"), "--layer all"),
+        (b"dog\n", ("--layer", "4"), "--layer 4: no such layer; give last or 0 (the embeddings) to 3"),
+        (b"dog\n", ("--layer", "all"), "--layer all: no such layer; give last or 0 (the embeddings) to 3"),
         (b"dog\n", ("--max-length", "99"), "has 32 positions"),
         (b"dog " * 20000, (), "in.txt:1: a line of over"),
     ],
 )
 def test_bad_input_is_told_and_leaves_the_output_as_it_was(folder, tmp_path, capsys, text, flags, message):
     (tmp_path / "in.txt").write_bytes(text)
-    (tmp_path / "out.npy").write_text("earlier")
+    np.save(tmp_path / "out.npy", np.ones(3))
     assert run_embed(folder, tmp_path / "in.txt", tmp_path / "out.npy", *flags) == 1
     error = capsys.readouterr().err
     assert error.startswith("ppa embed: error: ") and error.count("\n") == 1 and message in error
-    assert (tmp_path / "out.npy").read_text() == "earlier"
+    assert np.load(tmp_path / "out.npy").tolist() == [1, 1, 1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.npy"]
 
 

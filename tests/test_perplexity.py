@@ -175,6 +175,20 @@ def test_models_and_texts_are_told_with_untrained_heads_marked(folders, texts, t
     assert f"whole: {document['models']['whole']['truncated']} of 30 sequences cut to {LENGTH} pieces" in error
 
 
+def test_an_earlier_output_is_replaced_and_what_another_wrote_stays(folders, texts, capsys):
+    flags = ["--model", f"m={folders['bert']}", "--text", f"de={texts / 'de-en.de'}", "--max-length", LENGTH]
+    output = texts / "out"
+    for seed in (1, 2):
+        assert run(capsys, *flags, "--seed", seed, "--output", output)[0] == 0
+    assert json.loads((output / "perplexity.json").read_text())["settings"]["seed"] == 2
+    assert {path.name for path in output.iterdir()} == {"table.md", "perplexity.json"}
+    (output / "perplexity.json").unlink()
+    (output / "table.md").write_text("mine")
+    status, _, error = run(capsys, *flags, "--output", output)
+    assert status == 1 and "out: holds files that are no earlier perplexity" in error
+    assert [(path.name, path.read_text()) for path in output.iterdir()] == [("table.md", "mine")]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -187,7 +201,7 @@ def test_models_and_texts_are_told_with_untrained_heads_marked(folders, texts, t
         (["--pairs", "{0}/empty"], "empty: the name tells no language pair"),
         (["--text", "de={0}/de-en.de", "--max-sentences", "-1"], "--max-sentences -1"),
         (["--text", "de={0}/de-en.de", "--max-length", "67"], "model m: --max-length 67: the encoder has 66 positions"),
-        (["--text", "de={0}/de-en.de", "--output", "{0}/empty"], "empty: not a folder"),
+        (["--text", "de={0}/de-en.de", "--output", "{0}/empty"], "empty: is a file"),
     ],
 )
 def test_bad_input_is_told_in_one_line(folders, texts, capsys, flags, message):

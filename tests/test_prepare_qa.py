@@ -313,7 +313,7 @@ def test_a_full_disk_leaves_nothing(prepare, write, tmp_path, monkeypatch):
         (["--train", "en={path}", "de={poor}"], "--train de: none of 2 questions has an answer to learn from"),
         (["--train", "en={path}", "de={poor}"], "{poor}: paragraph 1: question 1: 'x' is not at 0, but 'b'"),
         (["--train", "en={path}", "--max-length", "100"], "--max-length 100 with --doc-stride 128: "),
-        (["--train", "en={path}", "--tokenizer", "{broken}"], "broken.json: no tokenizer.json"),
+        (["--train", "en={path}", "--tokenizer", "{broken}"], "broken.json: no such folder; make it with"),
     ],
 )
 def test_bad_input_is_told_in_one_line(prepare, write, tmp_path, arguments, message):

@@ -243,7 +243,7 @@ def test_bad_models_and_flags_are_told(models, pairs_folder, tmp_path, capsys):
         (["--model", before, "--max-length", "33"], "has 32 positions"),
         (["--model", before, "--pairs", tmp_path / "nothing"], "nothing: no such file or folder"),
         (["--model", before, "--pairs", tmp_path / "file"], "file: the name tells no language pair"),
-        (["--model", before, "--output", tmp_path / "file"], "file: not a folder"),
+        (["--model", before, "--output", tmp_path / "file"], "file: is a file"),
     ):
         assert retrieve("--pairs", pairs_folder, "--output", tmp_path / "out", *flags) == 1
         error = capsys.readouterr().err
@@ -252,6 +252,20 @@ def test_bad_models_and_flags_are_told(models, pairs_folder, tmp_path, capsys):
     for flags in (["--model", "unnamed"], ["--model", before, "--columns", "1,1"]):
         with pytest.raises(SystemExit, match="2"):
             retrieve("--pairs", pairs_folder, *flags)
+
+
+def test_an_earlier_output_is_replaced_and_what_another_wrote_stays(models, pairs_folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    flags = ["--model", f"m={models['before']}", "--pairs", pairs_folder, "--output", output]
+    both = ["--layer", "all", "--pooling", "both", "--scoring", "both"]  # all names that a plot may have
+    assert retrieve(*flags, *both) == retrieve(*flags, *both[2:]) == retrieve(*flags) == 0
+    assert {path.name for path in output.iterdir()} == {"table.md", "retrieval.json", "by-pair-mean-cosine.png"}
+    for path in output.iterdir():
+        path.unlink()
+    (output / "table.md").write_text("mine")
+    assert retrieve(*flags) == 1
+    assert "out: holds files that are no earlier retrieval" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in output.iterdir()] == [("table.md", "mine")]
 
 
 def test_standin_on_tatoeba_equals_transformers(shared_data, tmp_path):

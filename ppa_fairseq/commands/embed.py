@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import Once, add_batching_arguments
@@ -38,15 +39,12 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.checkpoint import load_encoder
     from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
 
-    if args.output.is_dir() or os.path.realpath(args.output) == os.path.realpath(args.input):
-        fault = "is a folder" if args.output.is_dir() else "is --input, too"
+    if fault := fault_of_output(args.output, args.input):
         raise InputError(f"{args.output}: {fault}; give --output the name of a new .npy file")
     with atomic_path(args.output) as part, open(part, "wb") as out:
         lines = sum(1 for _ in text_lines(args.input))
         encoder, tokenizer = load_encoder(args.model)
-        layers = choose_layers(args.layer, encoder.cfg.layers)
-        if len(layers) > 1:
-            raise InputError("--layer all: a vector is one layer's; give last or a number")
+        layers = choose_layers(args.layer, encoder.cfg.layers, several=False)  # a vector is one layer's
         embedder = SentenceEmbedder(
             encoder, tokenizer, layers, [args.pooling], args.max_length, args.batch_tokens, args.cpu
         )
@@ -65,3 +63,16 @@ def run(args: argparse.Namespace) -> None:
         note = f"{embedder.truncated} of {lines} sentences cut to {embedder.max_length} pieces"
         print(note, file=sys.stderr)
     print(f"{args.output}: {shape[0]} x {shape[1]}, layer {layers[0]}, {args.pooling}")
+
+
+def fault_of_output(path: Path, text: Path) -> str | None:
+    """Why no vectors may go to *path*, if so: only earlier ones are replaced."""
+    if path.is_dir():
+        return "is a folder"
+    if os.path.realpath(path) == os.path.realpath(text):
+        return "is --input, too"
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+                return "is no earlier .npy file"
+    return None

@@ -10,8 +10,10 @@ the percentage guessed right. Figures of different vocabularies are of different
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,9 +31,11 @@ from ppa_fairseq.commands.arguments import (
 from ppa_fairseq.data.text_lines import text_lines
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
-from ppa_fairseq.files import write_texts
+from ppa_fairseq.files import atomic_folder, holds_only
 from ppa_fairseq.markdown import markdown_table
 
+JSON_FILE = "perplexity.json"
+WRITTEN = re.compile(r"perplexity\.json|table\.md")
 MLM, TLM = "MLM", "TLM"
 AVERAGE = "average"
 UNTRAINED = "*"
@@ -74,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the first N sentences or pairs of each text; 0 for all (default: 1000)")  # fmt: skip
     add("--mask", metavar="P", type=share, default=0.15, help="share of the pieces that is masked (default: 0.15)")
     add("--seed", metavar="N", type=seed, default=1, help="of the masks (default: 1)")
-    add("--output", metavar="DIR", type=Path, help="folder for table.md and perplexity.json")
+    add("--output", metavar="DIR", type=Path,
+        help=f"new folder for table.md and {JSON_FILE} (an earlier perplexity is replaced)")  # fmt: skip
     add_batching_arguments(parser, max_length=128)
 
 
@@ -96,21 +101,21 @@ def run(args: argparse.Namespace) -> None:
     check_models(args.models)
     if args.max_sentences < 0:
         raise InputError(f"--max-sentences {args.max_sentences}: give 1 or more, or 0 for all")
-    if args.output and args.output.exists() and not args.output.is_dir():
-        raise InputError(f"{args.output}: not a folder; give --output another name")
-    texts = read_texts(args)
-    models, results = {}, []
-    for name, path in args.models:
-        try:
-            models[name], measured = measure(name, path, texts, args)
-        except InputError as error:
-            raise InputError(f"model {name}: {error}") from error
-        results += measured + averages(measured)
-    tables = "\n".join(table(kind, models, results) for kind in (MLM, TLM) if any(r.kind == kind for r in results))
+    with atomic_folder(args.output, is_perplexity, "perplexity") if args.output else nullcontext() as folder:
+        texts = read_texts(args)
+        models, results = {}, []
+        for name, path in args.models:
+            try:
+                models[name], measured = measure(name, path, texts, args)
+            except InputError as error:
+                raise InputError(f"model {name}: {error}") from error
+            results += measured + averages(measured)
+        tables = "\n".join(table(kind, models, results) for kind in (MLM, TLM) if any(r.kind == kind for r in results))
+        if folder:
+            write(folder, args, models, texts, results, tables)
     print(tables)
-    if args.output:
-        write(args.output, args, models, texts, results, tables)
-        print(f"{args.output}: table.md and perplexity.json")
+    if folder:
+        print(f"{args.output}: table.md and {JSON_FILE}")
 
 
 def read_texts(args: argparse.Namespace) -> list[Text]:
@@ -192,6 +197,11 @@ def table(kind: str, models: dict[str, dict], results: Sequence[Result]) -> str:
     return f"{title}: bits and perplexity a piece, percent guessed right\n\n{markdown_table(lines)}\n{note}"
 
 
+def is_perplexity(folder: Path) -> bool:
+    """Whether an earlier run of this command wrote all of this folder."""
+    return holds_only(folder, WRITTEN, JSON_FILE)
+
+
 def write(
     folder: Path,
     args: argparse.Namespace,
@@ -211,4 +221,5 @@ def write(
         ],
         "results": [asdict(result) for result in results],
     }
-    write_texts(folder, {"table.md": tables, "perplexity.json": json.dumps(document, indent=1) + "\n"})
+    (folder / JSON_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(tables, encoding="utf-8")

@@ -8,7 +8,9 @@ also as table.md, retrieval.json and plots. Gains are over the first model.
 
 import argparse
 import json
+import re
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -25,8 +27,10 @@ from ppa_fairseq.commands.arguments import (
 from ppa_fairseq.data.bitext_reader import Bitext
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
-from ppa_fairseq.files import write_texts
+from ppa_fairseq.files import atomic_folder, holds_only
 
+JSON_FILE = "retrieval.json"
+WRITTEN = re.compile(r"retrieval\.json|table\.md|by-(pair|layer)-(cls|mean)-(cosine|margin)\.png")
 Pairs = dict[str, tuple[list[str], list[str]]]  # {"de-en": (German, English)}
 
 
@@ -44,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="nearest neighbours in the margin (default: 4)")  # fmt: skip
     add("--max-pairs", metavar="N", type=int, default=300,
         help="the first N pairs of each set; 0 for all (default: 300)")  # fmt: skip
-    add("--output", metavar="DIR", type=Path, help="folder for table.md, retrieval.json and plots")
+    add("--output", metavar="DIR", type=Path,
+        help=f"new folder for table.md, {JSON_FILE} and plots (an earlier retrieval is replaced)")  # fmt: skip
     add_batching_arguments(parser)
 
 
@@ -54,26 +59,26 @@ def run(args: argparse.Namespace) -> None:
     check_models(args.models)
     if args.max_pairs < 0 or args.max_pairs == 1:
         raise InputError(f"--max-pairs {args.max_pairs}: give two pairs or more, or 0 for all")
-    if args.output and args.output.exists() and not args.output.is_dir():
-        raise InputError(f"{args.output}: not a folder; give --output another name")
-    sets = find_pair_sets(args.pairs)
-    pairs = {found.name: read_pairs(found, args.max_pairs or None, args.columns) for found in sets}
-    models, results = {}, []
-    for name, path in args.models:
-        try:
-            models[name], measured = measure(name, path, pairs, args)
-        except InputError as error:
-            raise InputError(f"model {name}: {error}") from error
-        results += measured
-    results += report.averages(results)
-    report.add_gains(results, base=args.models[0][0], by_layer=args.layer == "all")
-    columns = report.directions(list(pairs))
-    tables = report.tables(results, args.layer, columns)
+    with atomic_folder(args.output, is_retrieval, "retrieval") if args.output else nullcontext() as folder:
+        sets = find_pair_sets(args.pairs)
+        pairs = {found.name: read_pairs(found, args.max_pairs or None, args.columns) for found in sets}
+        models, results = {}, []
+        for name, path in args.models:
+            try:
+                models[name], measured = measure(name, path, pairs, args)
+            except InputError as error:
+                raise InputError(f"model {name}: {error}") from error
+            results += measured
+        results += report.averages(results)
+        report.add_gains(results, base=args.models[0][0], by_layer=args.layer == "all")
+        columns = report.directions(list(pairs))
+        tables = report.tables(results, args.layer, columns)
+        if folder:
+            write(folder, args, models, sets, pairs, results, tables)
+            report.plot(results, args.layer, columns, folder)
     print(tables)
-    if args.output:
-        write(args.output, args, models, sets, pairs, results, tables)
-        report.plot(results, args.layer, columns, args.output)
-        print(f"{args.output}: table.md, retrieval.json and plots")
+    if folder:
+        print(f"{args.output}: table.md, {JSON_FILE} and plots")
 
 
 def measure(name: str, path: Path, pairs: Pairs, args: argparse.Namespace) -> tuple[dict, list]:
@@ -114,6 +119,11 @@ def measure(name: str, path: Path, pairs: Pairs, args: argparse.Namespace) -> tu
     return model, results
 
 
+def is_retrieval(folder: Path) -> bool:
+    """Whether an earlier run of this command wrote all of this folder."""
+    return holds_only(folder, WRITTEN, JSON_FILE)
+
+
 def write(
     folder: Path,
     args: argparse.Namespace,
@@ -137,4 +147,5 @@ def write(
         },
         "results": [asdict(result) for result in results],
     }
-    write_texts(folder, {"table.md": tables, "retrieval.json": json.dumps(document, indent=1) + "\n"})
+    (folder / JSON_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(tables, encoding="utf-8")

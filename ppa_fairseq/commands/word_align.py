@@ -31,7 +31,7 @@ from ppa_fairseq.commands.arguments import (
 )
 from ppa_fairseq.data.word_pairs import Words, word_pairs
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_folder
+from ppa_fairseq.files import atomic_folder, holds_only
 
 # Pairs aligned and written at a time: enough to sort by length, whatever the size of the text.
 WINDOW = 2**12
@@ -167,8 +167,7 @@ def open_links(
 
 def is_alignment(folder: Path) -> bool:
     """Whether an earlier run of this command wrote all of this folder."""
-    names = {path.name for path in folder.iterdir()}
-    return JSON_FILE in names and all(map(WRITTEN.fullmatch, names))
+    return holds_only(folder, WRITTEN, JSON_FILE)
 
 
 def write(

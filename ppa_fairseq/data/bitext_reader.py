@@ -36,7 +36,8 @@ class Row(NamedTuple):
 class LineReader:
     """Lines of a file as bytes, without their ends. `position`: bytes read of the file itself, packed or not.
 
-    A line over MAX_LINE comes cut, still over MAX_LINE without a \\r. Raises InputError on a missing or damaged file.
+    A line over MAX_LINE comes cut, still over MAX_LINE without a \\r. Raises InputError on a pipe and on a missing or
+    damaged file.
     """
 
     path: Path
@@ -45,6 +46,8 @@ class LineReader:
     def __iter__(self) -> Iterator[bytes]:
         try:
             with open(self.path, "rb") as raw:
+                if not raw.seekable():  # most texts are read twice, and progress is told by the place in them
+                    raise InputError(f"{self.path}: is a pipe, which cannot be read twice; give a file")
                 file = UNPACKERS[self.path.suffix](raw) if self.path.suffix in UNPACKERS else raw
                 block, tail = file.read(BLOCK).removeprefix(BYTE_ORDER_MARK), b""
                 if block.startswith(UTF16_MARKS):

@@ -143,16 +143,17 @@ def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[lis
         yield batch
 
 
-def choose_layers(wanted: str, depth: int) -> list[int]:
-    """The layers that `wanted` ("last", "all" or a number) names in an encoder of `depth` layers.
+def choose_layers(wanted: str, depth: int, several: bool = True) -> list[int]:
+    """The layers that `wanted` ("last", a number or, if `several` may be, "all") names in an encoder of `depth` layers.
 
     Raises:
         InputError: no such layer.
     """
-    if wanted == "all":
+    if wanted == "all" and several:
         return list(range(depth + 1))
     if wanted == "last":
         return [depth]
     if not wanted.isdecimal() or int(wanted) > depth:
-        raise InputError(f"--layer {wanted}: no such layer; give last, all, or 0 (the embeddings) to {depth}")
+        words = "last, all," if several else "last"
+        raise InputError(f"--layer {wanted}: no such layer; give {words} or 0 (the embeddings) to {depth}")
     return [int(wanted)]
