@@ -53,6 +53,8 @@ def main() -> None:
     parser.add_argument("--mbert", type=Path, help="folder with vocab.txt and tokenizer_config.json of mBERT")
     parser.add_argument("--processor-time", action="store_true", help="count it, not the wall's, where it matters")
     args = parser.parse_args()
+    if args.mbert is None and "alignment-mbert" in args.names:
+        parser.error("alignment-mbert needs --mbert")
     known = commands(args)
     if unknown := [name for name in args.names if name not in known]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")

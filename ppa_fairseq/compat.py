@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import gc
 import re
 import sys
 import types
@@ -90,14 +91,17 @@ def silence_known_noise() -> None:
 
 
 def end_gloo() -> None:
-    """End the process group of a rank on CPU before Python ends; fairseq leaves that to torch, which can abort.
+    """End the process groups of a rank on CPU before Python ends; fairseq leaves that to torch, which can abort.
 
     A thread of gloo may still hold the tensors of the last collective. Freed while the interpreter ends they take the
     whole rank with them, by SIGABRT (pytorch/pytorch#179291).
     """
     dist = sys.modules.get("torch.distributed")
     if dist and dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
+        if fairseqs := sys.modules.get("fairseq.distributed.utils"):
+            vars(fairseqs.get_global_group).pop("_global_group", None)  # its own, which no one else can let go
         dist.destroy_process_group()
+        gc.collect()  # the trainer and its wrapped model hold the group, and one another
 
 
 def prepare_torch_load() -> None:

@@ -6,12 +6,12 @@
 # Face BERT folder instead, such as bert-base-multilingual-cased. A second start goes on where the first one ended.
 set -euo pipefail
 
-base= out=runs/quickstart lr=3e-4
+base= out=runs/quickstart data= lr=3e-4
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit ;;
     --base) base=$(realpath -m "${2:?--base needs a folder}"); shift 2 ;;
-    --out) out=$(realpath -m "${2:?--out needs a folder}"); shift 2 ;;
+    --out) out=$(realpath -m "${2:?--out needs a folder}") data=$out/data-bin; shift 2 ;;
     *) echo "usage: scripts/quickstart.sh [--base DIR] [--out DIR]   (unknown: $1)" >&2; exit 2 ;;
   esac
 done
@@ -27,7 +27,7 @@ scripts/setup_env.sh
 export TOKENIZERS_PARALLELISM=true
 started=$SECONDS
 mkdir -p "$out"
-data=data-bin/$(basename "$out")
+data=${data:-data-bin/$(basename "$out")}
 step() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
 
 step "1/6 the base encoder"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,21 +100,32 @@ def test_checkpoint_with_namespace_loads_without_running_pickles(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["", "raise SystemExit('in another way')"])
-def test_a_rank_on_cpu_has_no_process_group_when_python_ends(ending, tmp_path):
+def test_a_rank_on_cpu_has_no_thread_of_gloo_when_python_ends(ending, tmp_path):
+    """With fairseq's own group beside the default one. What was registered first at exit runs last."""
+    if not Path("/proc/self/task").exists():
+        pytest.skip("threads are counted in /proc")
     script = f"""
         import atexit
-        import torch.distributed as dist
+        from pathlib import Path
 
-        atexit.register(lambda: print("left:", dist.is_initialized()))  # what was registered first runs last
+        def gloo():
+            names = [task.read_text() for task in Path("/proc/self/task").glob("*/comm")]
+            return sum("gloo" in name for name in names)
+
+        atexit.register(lambda: print("left:", gloo()))
         import ppa_fairseq
+        import torch
+        import torch.distributed as dist
+        from fairseq.distributed.utils import all_reduce, get_global_group
 
         dist.init_process_group("gloo", init_method="file://{tmp_path}/meet", rank=0, world_size=1)
-        dist.barrier()
+        all_reduce(torch.ones(1), get_global_group())
+        print("running:", gloo() > 2)
         {ending}
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.stdout == "left: False\n", done.stderr
+    assert done.stdout == "running: True\nleft: 0\n", done.stderr
     assert bool(done.returncode) == bool(ending)
 
 

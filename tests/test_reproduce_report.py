@@ -63,7 +63,7 @@ def test_the_report_has_the_result_files_numbers_and_nothing_else(tmp_path):
 def test_words_are_told_by_method_and_layer_with_their_seeds(tmp_path):
     made = MadeUp(tmp_path / "out")
     made.words("unaligned", 1, {"softmax": [50.4, 21.2], "argmax": [29.8, 10.5]})
-    made.words("ppa", 1, {"softmax": [49.4, 16.4]})  # as before both methods were measured
+    made.words("ppa", 1, {"softmax": [49.4, 16.4, 12.9]})  # deeper, and as before both methods were measured
     made.perplexity("ppa", 1, 114883.7)
     made.perplexity("ppa", 3, 114883.9)
     made.perplexity("unaligned", 1, 99999.9, head_trained=False)
@@ -72,7 +72,7 @@ def test_words_are_told_by_method_and_layer_with_their_seeds(tmp_path):
     softmax, masked = rest.split("Tatoeba's pairs")
     assert cells(nearest, "layer")[1:] == ["unaligned"] and cells(nearest, "1")[1:] == ["10.5"]
     assert cells(softmax, "layer")[1:] == ["unaligned", "MoCo + TLM (PPA)"]
-    assert cells(softmax, "0")[1:] == ["50.4", "49.4"]
+    assert cells(softmax, "0")[1:] == ["50.4", "49.4"] and cells(softmax, "2")[1:] == ["–", "12.9"]
     assert "\nSeed 1 alone." in nearest and "\nSeed 1 alone." in softmax and "\nSeeds 1, 3. " in masked
     assert cells(masked, "MoCo + TLM")[1:] == ["114,883.8 ± 0.1", "5.0 ± 0.0"] and "unaligned" not in masked
 
@@ -91,13 +91,14 @@ def test_the_verdict_on_retrieval_is_the_methods_and_not_the_best_rows(tmp_path)
 
 
 def test_a_gain_within_the_spread_is_no_gain_and_notes_stay(tmp_path):
-    made = MadeUp(tmp_path / "out")
+    made, page = MadeUp(tmp_path / "out"), tmp_path / "results.md"
+    verdicts = []
     for seed, (before, after) in enumerate([(40.0, 60.0), (50.0, 61.0), (45.0, 49.0)], 1):
         made.xnli("zero-shot", "unaligned", seed, before)
         made.xnli("zero-shot", "ppa", seed, after)
-    page = tmp_path / "results.md"
-    report.main(made.out, page)
-    assert cells(page.read_text(), "XNLI zero-shot")[2] == "missed"
+        report.main(made.out, page)
+        verdicts.append(cells(page.read_text(), "XNLI zero-shot")[2])
+    assert verdicts == ["too few seeds", "too few seeds", "missed"]
     assert cells(page.read_text(), "retrieval")[2] == NOT_RUN
     first, last = report.NOTES
     page.write_text(page.read_text().replace(f"{first}\n", f"{first}\n\nWe see why.\n"))

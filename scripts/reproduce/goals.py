@@ -5,6 +5,7 @@ from statistics import fmean
 from results import AVERAGE, NOT_RUN, UNALIGNED, Results, Row, spread
 
 RETRIEVAL, XNLI_GAIN = 75, 4.7
+SEEDS = 3  # fewer have no spread to speak of
 BEYOND = "Beyond the spread: every seed of the one is above every seed of the other, three seeds or more of each."
 
 
@@ -47,11 +48,9 @@ def gain(one: str, ones: list[float], other: str, others: list[float], least: fl
     if not (ones and others):
         return text, NOT_RUN
     difference = fmean(others) - fmean(ones)
-    return f"{text} ({difference:+.1f})", verdict(beyond(ones, others) and difference >= least)
-
-
-def beyond(lower: list[float], higher: list[float]) -> bool:
-    return min(len(lower), len(higher)) >= 3 and min(higher) > max(lower)
+    if min(len(ones), len(others)) < SEEDS:
+        return f"{text} ({difference:+.1f})", "too few seeds"
+    return f"{text} ({difference:+.1f})", verdict(min(others) > max(ones) and difference >= least)
 
 
 def verdict(met: bool) -> str:

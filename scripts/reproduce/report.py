@@ -113,11 +113,11 @@ def by_key(head: str, columns: dict[str, dict[str, dict]]) -> list[list[str]]:
     """Lines of a table from {column: {seed: {language or layer: value}}}; none from no column."""
     if not columns:
         return []
-    keys = next(iter(next(iter(columns.values())).values()))
-    body = (
-        [str(key), *(spread([values[key] for values in by_seed.values()]) for by_seed in columns.values())]
-        for key in keys
-    )
+    keys = dict.fromkeys(key for by_seed in columns.values() for values in by_seed.values() for key in values)
+    body = []
+    for key in keys:
+        found = ([values[key] for values in by_seed.values() if key in values] for by_seed in columns.values())
+        body.append([str(key), *(spread(values) if values else "–" for values in found)])  # an encoder of fewer layers
     return [[head, *columns], *body]
 
 
