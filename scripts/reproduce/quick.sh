@@ -18,6 +18,7 @@ pair_counts="640 5120"
 ablation_pairs=5120 # of the rows on queue, momentum and negatives: more than the queue holds
 cls_learning_rate=3e-5
 cls_pair_counts="5120 20480"
+cls_momentums="0.99 0.999"
 
 # Measuring.
 tatoeba_pairs=200 # of each language

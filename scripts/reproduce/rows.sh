@@ -14,7 +14,8 @@ row xlm-tlm "TLM only, as in XLM" all --contrastive-weight 0 --tlm-reset-positio
 [ -z "${long_pairs:-}" ] || row long "PPA, $(thousands "$long_pairs") pairs" all $(of_pairs "$long_pairs") $long_flags
 
 row no-shuffle "PPA, no input shuffling" first --no-input-shuffle
-# [CLS] pooling, and what could help an encoder whose [CLS] was never trained: a lower rate, a longer warm-up, more pairs.
+# [CLS] pooling, and what could help an encoder whose [CLS] was never trained: a lower rate, a longer warm-up, more pairs,
+# a twin that moves more slowly.
 row ppa-cls "PPA, [CLS] pooling" first --pooling cls
 row moco-cls "MoCo only, [CLS] pooling" first --tlm-weight 0 --pooling cls
 row moco-cls-slow "MoCo only, [CLS] pooling, learning rate $cls_learning_rate" first --tlm-weight 0 --pooling cls \
@@ -24,6 +25,10 @@ row moco-cls-warm-up "MoCo only, [CLS] pooling, half is warm-up" first --tlm-wei
 for count in $cls_pair_counts; do
   row "moco-cls-$count" "MoCo only, [CLS] pooling, $(thousands "$count") pairs" first --tlm-weight 0 --pooling cls \
     $(of_pairs "$count")
+done
+for momentum in $cls_momentums; do
+  row "moco-cls-momentum-$momentum" "MoCo only, [CLS] pooling, $(thousands "$ablation_pairs") pairs, momentum $momentum" \
+    first --tlm-weight 0 --pooling cls $(of_pairs "$ablation_pairs") --momentum "$momentum"
 done
 # The queue and what moves slowly behind it, at as many pairs as fill it.
 of_ablation="MoCo only, $(thousands "$ablation_pairs") pairs"
