@@ -17,6 +17,7 @@ ablation_pairs=$pairs # of the rows on queue, momentum and negatives
 cls_learning_rate=1e-5
 cls_pair_counts=100000
 cls_momentums=0.9999
+cls_long_pairs=$pairs
 
 # Measuring.
 tatoeba_pairs=0 # all

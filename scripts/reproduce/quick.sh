@@ -19,6 +19,7 @@ ablation_pairs=5120 # of the rows on queue, momentum and negatives: more than th
 cls_learning_rate=3e-5
 cls_pair_counts="5120 20480"
 cls_momentums="0.99 0.999"
+cls_long_pairs=20480
 
 # Measuring.
 tatoeba_pairs=200 # of each language

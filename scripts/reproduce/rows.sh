@@ -30,6 +30,8 @@ for momentum in $cls_momentums; do
   row "moco-cls-momentum-$momentum" "MoCo only, [CLS] pooling, $(thousands "$ablation_pairs") pairs, momentum $momentum" \
     first --tlm-weight 0 --pooling cls $(of_pairs "$ablation_pairs") --momentum "$momentum"
 done
+row moco-cls-long "MoCo only, [CLS] pooling, $(thousands "$cls_long_pairs") pairs, momentum 0.999" first \
+  --tlm-weight 0 --pooling cls $(of_pairs "$cls_long_pairs") --momentum 0.999
 # The queue and what moves slowly behind it, at as many pairs as fill it.
 of_ablation="MoCo only, $(thousands "$ablation_pairs") pairs"
 for size in $queue_sizes; do
