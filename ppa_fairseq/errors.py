@@ -8,6 +8,8 @@ import re
 import reprlib
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ppa_fairseq import known_errors
 
@@ -34,6 +36,15 @@ HANGS = (
 
 class InputError(Exception):
     """Bad input. The message says where (file:line), what is wrong and what to do about it."""
+
+
+@contextmanager
+def about_model(name: str) -> Iterator[None]:
+    """Let an InputError of this block say which of several models it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"model {name}: {error}") from error
 
 
 def shown(value: object) -> str:

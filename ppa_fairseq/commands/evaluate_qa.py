@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import add_batching_arguments, check_models, named_path, positive
-from ppa_fairseq.errors import InputError, shown
+from ppa_fairseq.errors import InputError, about_model, shown
 from ppa_fairseq.evaluation.qa_metrics import METRICS, Scores, score
 from ppa_fairseq.evaluation.qa_sets import QuestionSet, find_question_sets
 from ppa_fairseq.files import atomic_folder
@@ -168,10 +168,8 @@ def load(name: str, path: Path, args: argparse.Namespace) -> "QuestionAnswerer":
     from ppa_fairseq import checkpoint
     from ppa_fairseq.evaluation.question_answering import QuestionAnswerer
 
-    try:
+    with about_model(name):
         return QuestionAnswerer(checkpoint.read(path), str(path), **settings(args), cpu=args.cpu)
-    except InputError as error:
-        raise InputError(f"model {name}: {error}") from error
 
 
 def answer(
@@ -184,10 +182,8 @@ def answer(
     answers = {}
     with tqdm(total=sum(map(len, questions.values())), desc=name, unit="question") as bar:
         for of, here in questions.items():
-            try:
+            with about_model(name):
                 found = answerer(here, args.n_best, bar.update)
-            except InputError as error:
-                raise InputError(f"model {name}: {error}") from error
             answers[of] = {question.id: best for question, best in zip(here, found, strict=True)}
     record = read_record(path)
     model = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import Once, add_batching_arguments, add_models_argument, check_models
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, about_model
 from ppa_fairseq.files import READABLE, atomic_folder
 
 if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
@@ -143,11 +143,9 @@ def load(name: str, path: Path, args: argparse.Namespace) -> tuple["PairClassifi
     from ppa_fairseq.data.nli_reader import LABELS
     from ppa_fairseq.evaluation.classification import PairClassifier, class_ids
 
-    try:
+    with about_model(name):
         classifier = PairClassifier(checkpoint.read(path), str(path), args.max_length, args.batch_tokens, args.cpu)
         return classifier, class_ids(classifier.labels, LABELS, args.labels)
-    except InputError as error:
-        raise InputError(f"model {name}: {error}") from error
 
 
 def classify(
@@ -162,10 +160,8 @@ def classify(
     with tqdm(total=total, desc=name, unit="pair") as bar:
         for lang, rows in data.items():
             sides = [row.premise for row in rows], [row.hypothesis for row in rows]
-            try:
+            with about_model(name):
                 logits[lang] = classifier(*sides, bar.update)[:, ids]
-            except InputError as error:
-                raise InputError(f"model {name}: {error}") from error
     if classifier.truncated:
         print(f"{name}: {classifier.truncated} of {total} pairs cut to {args.max_length} pieces", file=sys.stderr)
     record = read_record(path)

@@ -29,7 +29,7 @@ from ppa_fairseq.commands.arguments import (
     named_path,
 )
 from ppa_fairseq.data.text_lines import text_lines
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, about_model
 from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
 from ppa_fairseq.files import atomic_folder, holds_only
 from ppa_fairseq.markdown import markdown_table
@@ -105,10 +105,8 @@ def run(args: argparse.Namespace) -> None:
         texts = read_texts(args)
         models, results = {}, []
         for name, path in args.models:
-            try:
+            with about_model(name):
                 models[name], measured = measure(name, path, texts, args)
-            except InputError as error:
-                raise InputError(f"model {name}: {error}") from error
             results += measured + averages(measured)
         tables = "\n".join(table(kind, models, results) for kind in (MLM, TLM) if any(r.kind == kind for r in results))
         if folder:

@@ -25,7 +25,7 @@ from ppa_fairseq.commands.arguments import (
     positive,
 )
 from ppa_fairseq.data.bitext_reader import Bitext
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, about_model
 from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
 from ppa_fairseq.files import atomic_folder, holds_only
 
@@ -64,10 +64,8 @@ def run(args: argparse.Namespace) -> None:
         pairs = {found.name: read_pairs(found, args.max_pairs or None, args.columns) for found in sets}
         models, results = {}, []
         for name, path in args.models:
-            try:
+            with about_model(name):
                 models[name], measured = measure(name, path, pairs, args)
-            except InputError as error:
-                raise InputError(f"model {name}: {error}") from error
             results += measured
         results += report.averages(results)
         report.add_gains(results, base=args.models[0][0], by_layer=args.layer == "all")

@@ -30,7 +30,7 @@ from ppa_fairseq.commands.arguments import (
     check_models,
 )
 from ppa_fairseq.data.word_pairs import Words, word_pairs
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, about_model
 from ppa_fairseq.files import atomic_folder, holds_only
 
 # Pairs aligned and written at a time: enough to sort by length, whatever the size of the text.
@@ -86,10 +86,8 @@ def run(args: argparse.Namespace) -> None:
         folder = stack.enter_context(atomic_folder(args.output, is_alignment, "alignment")) if args.output else None
         models, results = {}, []
         for name, path in args.models:
-            try:
+            with about_model(name):
                 models[name], aligned = align(name, path, pairs, gold, folder, args)
-            except InputError as error:
-                raise InputError(f"model {name}: {error}") from error
             results += aligned
         tables = report.tables(results, args.layer == "all") if gold else ""
         if folder:
