@@ -130,6 +130,11 @@ prepare() {
   step nli-binarize ppa binarize "$out/nli-text" --destdir "$out/nli-bin"
   step xnli-text ppa prepare-xnli --tokenizer "$imported" --out "$out/xnli-text" --train "$out"/xnli/train-*.tsv
   step xnli-binarize ppa binarize "$out/xnli-text" --destdir "$out/xnli-bin"
+  step split-xnli-few python "$here/split_xnli.py" "${path[xnli]}" "$out/xnli-few" --test "$xnli_test" \
+    --train "$few_translations"
+  step xnli-few-text ppa prepare-xnli --tokenizer "$imported" --out "$out/xnli-few-text" \
+    --train "$out"/xnli-few/train-*.tsv
+  step xnli-few-binarize ppa binarize "$out/xnli-few-text" --destdir "$out/xnli-few-bin"
 }
 
 align() { # ROW SEED
@@ -170,10 +175,14 @@ zero_shot() { # ROW SEED
 }
 
 # Both go on from the zero-shot classifier of their row and seed, on as many updates: they differ in the batches alone.
-translate_train() { # ROW SEED
-  local mode
+# On few translations those are many epochs.
+translate_train() { # ROW SEED all|few
+  local mode folder data=$out/xnli-bin
+  [ "$3" = all ] || data=$out/xnli-few-bin
   for mode in translate-train code-switch; do
-    xnli $mode $mode "$1" "$2" "$out/zero-shot/$1.$2/checkpoint_last.pt" "$out/xnli-bin" "$translate_updates"
+    folder=$mode
+    [ "$3" = all ] || folder=$mode-few
+    xnli "$folder" $mode "$1" "$2" "$out/zero-shot/$1.$2/checkpoint_last.pt" "$data" "$translate_updates"
   done
 }
 
@@ -194,7 +203,8 @@ if [ "$run" ]; then
   done
   for row in "${rows[@]}"; do ! wanted "$row" "${seeds%% *}" || words "$row" "${seeds%% *}"; done
   for seed in $seeds; do
-    for row in $translate_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed"; done
+    for row in $translate_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed" all; done
+    for row in $few_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed" few; done
   done
   if wanted figures; then
     step sentence-map python "$here/sentence_map.py" "$out/sentence-map.npz" --xnli "${path[xnli]}" \

@@ -30,7 +30,8 @@ def test_the_report_has_the_result_files_numbers_and_nothing_else(tmp_path):
     base = made.retrieval("unaligned", 1)
     ppa = [made.retrieval("ppa", seed) for seed in (1, 2, 3)]
     moco = [made.retrieval("moco", seed) for seed in (2, 3)]
-    for kind, low in (("zero-shot", 45.0), ("translate-train", 46.0), ("code-switch", 45.5)):
+    lows = {"zero-shot": 45.0, "translate-train": 46.0, "code-switch": 45.5}
+    for kind, low in {**lows, "translate-train-few": 41.0, "code-switch-few": 45.0}.items():
         for seed in (1, 2, 3):
             made.xnli(kind, "ppa", seed, low + seed)
             if kind == "zero-shot":
@@ -49,7 +50,11 @@ def test_the_report_has_the_result_files_numbers_and_nothing_else(tmp_path):
     assert cells(text, "XNLI zero-shot")[1:] == ["unaligned 40.0 ± 1.0, aligned 47.0 ± 1.0 (+7.0)", "met"]
     mixed = cells(text, "XNLI, MoCo + TLM (PPA): code")
     assert mixed[1:] == ["plain 48.0 ± 1.0, code-switching 47.5 ± 1.0 (-0.5)", "missed"]
-    zero_shot, translated = section(text, "XNLI by language").split("Then on translations")
+    few = cells(text, "XNLI, MoCo + TLM (PPA): code-switching above plain translate-train on few")
+    assert few[1:] == ["plain 43.0 ± 1.0, code-switching 47.0 ± 1.0 (+4.0)", "met"]
+    by_language, translated_few = section(text, "XNLI by language").split("Then on few translations")
+    assert cells(translated_few, "average")[1:] == ["43.0 ± 1.0", "47.0 ± 1.0"]
+    zero_shot, translated = by_language.split("Then on translations")
     assert cells(zero_shot, "language") == ["language", "unaligned", "MoCo + TLM (PPA)"]
     assert cells(zero_shot, "fr") == ["fr", "39.0 ± 1.0", "46.0 ± 1.0"]
     both = [f"MoCo + TLM (PPA): {kind}" for kind in ("translate-train", "code-switch")]

@@ -26,6 +26,8 @@ perplexity_sentences=0
 # XNLI.
 xnli_rows="unaligned ppa moco tlm xlm-tlm"
 translate_rows="unaligned ppa"
+few_rows="unaligned ppa" # that see few translations, many times
+few_translations=60 # in each language
 xnli_test=1230 # of 2,490 rows; some are to spare, as no premise may be in both parts
 xnli_train=1230
 nli_updates=1250 # two epochs of 19,998 examples

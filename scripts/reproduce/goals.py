@@ -21,10 +21,11 @@ def goals(results: Results) -> list[list[str]]:
             goal = f"{row.label} over unaligned + {XNLI_GAIN}, beyond the spread of the seeds"
             measured = gain("unaligned", unaligned, "aligned", aligned, XNLI_GAIN)
             told.append([f"XNLI zero-shot, all languages: {goal}", *measured])
-        plain, mixed = (results.xnli_averages(row, kind) for kind in ("translate-train", "code-switch"))
-        if row is method or plain or mixed:
-            goal = f"XNLI, {row.label}: code-switching above plain translate-train, beyond the spread of the seeds"
-            told.append([goal, *gain("plain", plain, "code-switching", mixed)])
+        for few, on in (("", ""), ("-few", " on few translations")):
+            plain, mixed = (results.xnli_averages(row, kind + few) for kind in ("translate-train", "code-switch"))
+            if plain or mixed or row is method and not few:
+                goal = f"code-switching above plain translate-train{on}, beyond the spread of the seeds"
+                told.append([f"XNLI, {row.label}: {goal}", *gain("plain", plain, "code-switching", mixed)])
     return told
 
 

@@ -14,7 +14,7 @@ align_flags="--pooling mean --momentum 0.95 --queue-size 2048 --temperature 0.05
 checkpoint_flags="--no-save-optimizer-state" # a run of minutes starts again when it was stopped
 queue_sizes="64 512"
 learning_rates="1e-4 6e-4"
-pair_counts="640 5120"
+pair_counts="640 5120 25000 100000"
 ablation_pairs=5120 # of the rows on queue, momentum and negatives: more than the queue holds
 cls_learning_rate=3e-5
 cls_pair_counts="5120 20480"
@@ -28,6 +28,8 @@ perplexity_sentences=100
 # XNLI.
 xnli_rows="unaligned ppa moco tlm xlm-tlm long"
 translate_rows="unaligned long"
+few_rows="unaligned" # that see few translations, many times: unaligned alone, as this is about code-switching
+few_translations=60 # in each language
 xnli_test=690
 xnli_train=1770
 nli_updates=1250 # one epoch of 19,998 examples

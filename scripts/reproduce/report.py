@@ -138,15 +138,14 @@ def retrieval_by_language(results: Results) -> str:
 
 
 def xnli_by_language(results: Results) -> str:
-    """Tables of their own for the two stages, as one would be too wide."""
-    stages = {
-        "Zero-shot, fine-tuned on English": {row.label: results.xnli(row) for row in results.rows},
-        "Then on translations, plain (translate-train) or with code-switching": {
-            f"{row.label}: {kind}": results.xnli(row, kind)
+    """Tables of their own for the stages, as one would be too wide."""
+    stages = {"Zero-shot, fine-tuned on English": {row.label: results.xnli(row) for row in results.rows}}
+    for few, on in (("", "translations"), ("-few", "few translations")):
+        stages[f"Then on {on}, plain (translate-train) or with code-switching"] = {
+            f"{row.label}: {kind}": results.xnli(row, kind + few)
             for row in results.rows
             for kind in ("translate-train", "code-switch")
-        },
-    }
+        }
     parts = ["Accuracy in percent, on the held-out rows."]
     for caption, columns in stages.items():
         found = {column: by_seed for column, by_seed in columns.items() if by_seed}

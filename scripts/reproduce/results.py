@@ -77,7 +77,7 @@ class Results:
         return next((document["models"][row.name]["layers"] for document in documents if document), 0)
 
     def xnli(self, row: Row, kind: str = "zero-shot") -> dict[str, dict[str, float]]:
-        """{seed: {language or AVERAGE: percent}}; kind: zero-shot, translate-train or code-switch."""
+        """{seed: {language or AVERAGE: percent}}; kind: zero-shot, translate-train(-few) or code-switch(-few)."""
         found = {}
         for seed in row.seeds:
             if document := self.read(kind, row, seed, f"{kind}-results", "xnli.json"):
@@ -135,7 +135,12 @@ class Results:
                 f"Bitext: {len(by_pair)} language pairs, {counts['read']:,} sentence pairs read, {counts['train']:,} "
                 f"to train on, {counts['valid']:,} held out, {dropped:,} dropped or spare."
             )
-        for step, what in (("nli-text", "English NLI"), ("xnli-text", "Translations to train on")):
+        kinds = {
+            "nli-text": "English NLI",
+            "xnli-text": "Translations to train on",
+            "xnli-few-text": "Few translations to train on",
+        }
+        for step, what in kinds.items():
             if step in self.steps:
                 counts = json.loads((self.out / step / "statistics.json").read_text(encoding="utf-8"))["train"]
                 told.append(f"{what}: {counts['rows']:,} rows, languages: {', '.join(counts['languages'])}.")
