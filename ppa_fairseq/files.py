@@ -76,6 +76,13 @@ def atomic_folder(path: str | Path, is_earlier: Callable[[Path], bool], what: st
         yield folder
 
 
+def why_no_file(path: Path) -> str:
+    """What is wrong with `path` where a file to read is needed."""
+    if path.is_dir():
+        return "is a folder"
+    return "neither a file nor a folder (a pipe cannot be read twice)" if path.exists() else "no such file"
+
+
 def holds_only(folder: Path, outputs: re.Pattern, always: str) -> bool:
     """Whether a command wrote all of this folder: only its `outputs`, with the one it `always` writes among them."""
     names = {path.name for path in folder.iterdir()}

@@ -7,11 +7,12 @@
 set -euo pipefail
 
 base= out=runs/quickstart data= lr=3e-4
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit ;;
-    --base) base=$(realpath -m "${2:?--base needs a folder}"); shift 2 ;;
-    --out) out=$(realpath -m "${2:?--out needs a folder}") data=$out/data-bin; shift 2 ;;
+    --base) base=$(absolute "${2:?--base needs a folder}"); shift 2 ;;
+    --out) out=$(absolute "${2:?--out needs a folder}") data=$out/data-bin; shift 2 ;;
     *) echo "usage: scripts/quickstart.sh [--base DIR] [--out DIR]   (unknown: $1)" >&2; exit 2 ;;
   esac
 done

@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,14 @@ def as_folder(name: str) -> Callable[[Path], object]:
     return change
 
 
+def as_pipe(name: str) -> Callable[[Path], object]:
+    def change(world: Path) -> None:
+        (world / name).unlink()
+        os.mkfifo(world / name)
+
+    return change
+
+
 def config(name: str = "hf/config.json", **values) -> Callable[[Path], object]:
     return edit(name, lambda content: json.dumps(json.loads(content) | values).encode())
 
@@ -175,6 +184,7 @@ CASES = [
     # prepare-bitext
     case(BITEXT, remove("text/de-en.tsv"), "de-en.tsv: no such file", id="bitext: no file"),
     case(BITEXT, as_folder("text/de-en.tsv"), "de-en.tsv: is a folder", id="bitext: a folder"),
+    case(BITEXT, as_pipe("text/de-en.tsv"), "de-en.tsv: neither a file nor a folder", id="bitext: a pipe"),
     case(BITEXT, write("text/de-en.tsv", b""), "0 read", id="bitext: empty"),
     case(BITEXT, recode("text/de-en.tsv", "utf-16"), "text/de-en.tsv: is UTF-16", id="bitext: UTF-16"),
     case(BITEXT, edit("text/de-en.tsv", lambda content: content.replace(b"\t", b"\xe4\t")), "encoding 40",
@@ -243,6 +253,7 @@ CASES = [
     case(XNLI + " --out nli", nothing, "nli: holds files that are no earlier", id="xnli: onto its input"),
     # prepare-qa
     case(QA, remove("qa/dev.en.json"), "qa/dev.en.json: no such file", id="qa: no file"),
+    case(QA, as_pipe("qa/dev.en.json"), "qa/dev.en.json: neither a file nor a folder", id="qa: a pipe"),
     case(QA, write("qa/dev.en.json", b""), "qa/dev.en.json: no JSON", id="qa: empty"),
     case(QA, cut("qa/dev.en.json"), "qa/dev.en.json: no JSON", id="qa: truncated"),
     case(QA, recode("qa/dev.en.json", "utf-16"), "qa/dev.en.json: not UTF-8", id="qa: UTF-16"),
@@ -299,6 +310,7 @@ CASES = [
     case(LAUNCH.format("--cpu --nnodes 0"), nothing, "--nnodes 0: a training needs", id="launch: no machines"),
     # retrieve
     case(RETRIEVE, remove("text/de-en.tsv"), "de-en.tsv: no such file", id="retrieve: no file"),
+    case(RETRIEVE, as_pipe("text/de-en.tsv"), "de-en.tsv: neither a file nor a folder", id="retrieve: a pipe"),
     case(RETRIEVE, write("text/de-en.tsv", b""), "de-en.tsv: the file is empty", id="retrieve: empty"),
     case(RETRIEVE, recode("text/de-en.tsv", "latin-1"), "de-en.tsv:1: not UTF-8", id="retrieve: Latin-1"),
     case(RETRIEVE, append("text/de-en.tsv", " \tab\n"), "de-en.tsv:41: an empty sentence", id="retrieve: half a pair"),
@@ -335,6 +347,7 @@ CASES = [
     case(EMBED + " --input text/a.en", nothing, "argument --input: given twice", id="embed: two texts"),
     # trim-vocab
     case(TRIM, remove("text/a.de"), "text/a.de", "no such file", id="trim: no file"),
+    case(TRIM, as_pipe("text/a.de"), "text/a.de: neither a file nor a folder", id="trim: a pipe"),
     case(TRIM, write("text/a.de", b""), "text/a.de", id="trim: empty"),
     case(TRIM, recode("text/a.de", "utf-16"), "text/a.de: is UTF-16", id="trim: UTF-16"),
     case(TRIM, cut("hf/model.safetensors"), "model.safetensors: truncated", id="trim: truncated model"),

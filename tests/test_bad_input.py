@@ -48,7 +48,7 @@ def world(sound, tmp_path, monkeypatch):
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
-    return {str(p.relative_to(folder)): None if p.is_dir() else p.read_bytes() for p in folder.rglob("*")}
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
 def run(command: str, capfd) -> tuple[int | str | None, list[str], str]:

@@ -32,7 +32,7 @@ from ppa_fairseq.data.qa_windows import check_window_sizes
 from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.data.squad_reader import Question, read_squad
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import READABLE, atomic_folder
+from ppa_fairseq.files import READABLE, atomic_folder, why_no_file
 from ppa_fairseq.markdown import markdown_table
 
 BATCH = 200  # questions a task
@@ -125,7 +125,7 @@ def _sources(texts: list[str], split: str) -> Iterator[Source]:
     for language, paths in files.items():
         for path in paths:
             if not path.is_file() or paths.count(path) > 1:
-                fault = "given twice" if path.is_file() else "no such file"
+                fault = "given twice" if path.is_file() else why_no_file(path)
                 raise InputError(f"{path}: {fault}; --{split} {language} needs SQuAD-format files")
         yield Source(language, split, tuple(paths))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import why_no_file
 
 BLOCK = 1 << 20  # bytes read at once
 MAX_LINE = 1 << 15  # bytes; no sentence is longer, and a file without line ends must not fill the memory
@@ -119,8 +120,7 @@ def parse_bitext(text: str) -> Bitext:
     for path in map(Path, names.split(",")):
         unpacked = unpacked_name(path)
         if not path.is_file():
-            fault = "is a folder" if path.is_dir() else "no such file"
-            raise InputError(f"{path}: {fault}; {pair} needs a text file")
+            raise InputError(f"{path}: {why_no_file(path)}; {pair} needs a text file")
         if unpacked.suffix == ".tsv" and not waiting:
             parts.append((path,))
         elif waiting and unpacked.suffix != ".tsv":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ppa_fairseq.data.bitext_reader import Bitext
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import why_no_file
 
 LANGUAGE = r"[a-z]{2,3}(?:_[A-Z]\w+)?"  # de, deu, zh_CN, zho_Hans
 PAIR = rf"(?:.+\.)?(?P<source>{LANGUAGE})-(?P<target>{LANGUAGE})"
@@ -46,7 +47,7 @@ def files_in(folder: Path) -> list[Path]:
 def set_of(path: Path) -> Bitext:
     """The set that a TSV is, or that a parallel file is one side of."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: {why_no_file(path)}")
     if match := TSV.fullmatch(path.name):
         return Bitext(match["source"], match["target"], [(path,)])
     match = PARALLEL.fullmatch(path.name)

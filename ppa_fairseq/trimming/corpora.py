@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ppa_fairseq.data.bitext_reader import LANGUAGE, MAX_LINE, Bitext, LineReader, parse_bitext, unpacked_name
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.files import why_no_file
 
 BATCH = 2000  # sentences of a language
 
@@ -46,7 +47,7 @@ def parse_corpus(text: str) -> Bitext | Monolingual:
     for path in map(Path, paths.split(",")):
         unpacked_name(path)
         if not path.is_file():
-            raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; {name} needs a text file")
+            raise InputError(f"{path}: {why_no_file(path)}; {name} needs a text file")
     return Monolingual(name, list(map(Path, paths.split(","))))
 
 
