@@ -4,7 +4,8 @@
 #   scripts/align_mbert.sh 250k|600k|2M DATA_BIN IMPORTED [fairseq-train arguments]
 #
 # DATA_BIN is what scripts/prepare_bitext.sh made (colons between shards), IMPORTED what `ppa import-hf` wrote for
-# bert-base-multilingual-cased. One process a GPU, in fp16 (without one: the CPU); several machines: see README. The query
+# bert-base-multilingual-cased, or its Hugging Face folder. One process a GPU, in fp16 (without one: the CPU). 128 pairs
+# an update, spread over this machine's GPUs: on M machines (see README) add --batch-size, a share of it. The query
 # encoder ends in runs/mbert-SETTING/checkpoint_best.pt (SAVE_DIR=… elsewhere). The values are the paper's as we recall
 # them, not checked against its text; Adam's betas and epsilon and the clipping are ours. The same recipe for hydra:
 # scripts/config/ppa_mbert.yaml.
@@ -25,7 +26,7 @@ esac
 
 root=$(dirname "${BASH_SOURCE[0]}")/..
 
-# 128 pairs an update in all, over however many GPUs; 10 % of the updates warm up.
+# 128 pairs an update over this machine's GPUs (a few less where their number does not divide it); a tenth warms up.
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 ranks=$((gpus > 0 ? gpus : 1))
 per_rank=$((128 / ranks))

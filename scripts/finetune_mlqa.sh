@@ -32,7 +32,7 @@ esac
 
 root=$(dirname "${BASH_SOURCE[0]}")/..
 
-# 32 windows an update in all, over however many GPUs.
+# 32 windows an update over this machine's GPUs (a few less where their number does not divide it).
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 ranks=$((gpus > 0 ? gpus : 1)) epochs=2
 per_rank=$((32 / ranks))

@@ -3,8 +3,9 @@
 #
 # Takes every language pair in the folder RAW: [NAME.]de-en.tsv (de, a tab, en; as scripts/get_opus.sh writes it), or
 # [NAME.]de-en.de with [NAME.]de-en.en beside it; each plain, .gz or .xz, several of one pair together. IMPORTED is what
-# `ppa import-hf` wrote. The filtered WordPieces stay in DATA_BIN.text. Flags, e.g. --max-train 250000 --shards 4, are
-# those of `ppa prepare-bitext`. Of the two steps the second is, for each pair, what this would do:
+# `ppa import-hf` wrote, or a Hugging Face folder. The filtered WordPieces stay in DATA_BIN.text. Flags, e.g.
+# --max-train 250000 --shards 4, are those of `ppa prepare-bitext`. Of the two steps the second is, for each pair, what
+# this would do:
 #
 #   fairseq-preprocess --user-dir ppa_fairseq --task ppa_alignment -s de -t en --destdir DATA_BIN \
 #     --trainpref DATA_BIN.text/train.de-en --validpref DATA_BIN.text/valid.de-en \

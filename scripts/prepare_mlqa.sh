@@ -8,8 +8,8 @@
 #          squad.translate.train.en-XX.json            XTREME's; one of the two suffices, not both
 #   valid  dev-context-XX-question-XX.json             MLQA_V1/dev
 #
-# MLQA_V1/test is what `ppa evaluate-qa` reads, as it stands. IMPORTED is what `ppa import-hf` wrote. Flags are those of
-# `ppa prepare-qa`; --train and --valid add files: without SQuAD,
+# MLQA_V1/test is what `ppa evaluate-qa` reads, as it stands. IMPORTED is what `ppa import-hf` wrote, or a Hugging Face
+# folder. Flags are those of `ppa prepare-qa`; --train and --valid add files: without SQuAD,
 #
 #   scripts/prepare_mlqa.sh IMPORTED MLQA_V1 DEST --train en=tydiqa.goldp.en.train.json
 set -euo pipefail

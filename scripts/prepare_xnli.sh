@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From NLI as published to data-bin:  scripts/prepare_xnli.sh IMPORTED XNLI [TRAIN] DATA_BIN [prepare-xnli flags]
 #
-# IMPORTED  what `ppa import-hf` wrote
+# IMPORTED  what `ppa import-hf` wrote, or a Hugging Face folder
 # XNLI      validation and test: the folder XNLI-1.0 (xnli.dev.tsv, xnli.test.tsv), or one with dev-fr.tsv, test-fr.tsv,
 #           dev-de.tsv ...; .tsv or .jsonl, plain, .gz or .xz. One of the two splits is enough.
 # TRAIN     training text: the folder XNLI-MT-1.0 (multinli/multinli.train.fr.tsv ...: translate-train), MultiNLI's

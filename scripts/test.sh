@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Set-up, then the tests:  scripts/test.sh [pytest arguments]
 set -euo pipefail
+case ${1-} in -h | --help) sed -n '2s/^# //p' "$0"; exit ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 scripts/setup_env.sh test

@@ -1,4 +1,4 @@
-"""Both losses equal a plain float64 re-implementation of method.md, written as loops."""
+"""Both losses equal a plain float64 re-implementation of the method (Pan et al. 2021), written as loops."""
 
 import copy
 import math

@@ -220,4 +220,4 @@ def test_a_report_of_nothing_or_of_another_setting_is_refused_and_nothing_is_wri
 def test_the_help_is_the_whole_head(bench):
     output, _ = drive(bench, "--help").communicate(timeout=60)
     assert output.startswith("The evidence") and "or figures" in output and "set -e" not in output
-    assert output.rstrip().endswith("(scripts/make_base.py makes one).")
+    assert output.rstrip().endswith("other copies of these sets will give other figures.")

@@ -72,6 +72,9 @@ def test_words_are_told_by_method_and_layer_with_their_seeds(tmp_path):
     made.perplexity("ppa", 1, 114883.7)
     made.perplexity("ppa", 3, 114883.9)
     made.perplexity("unaligned", 1, 99999.9, head_trained=False)
+    with (made.out / "rows.tsv").open("a") as rows:
+        rows.write("xlm-tlm\tTLM only, as in XLM\t1 2 3\t--tlm-reset-positions\t\n")
+    made.perplexity("xlm-tlm", 1, 4519.8)
     report.main(made.out, tmp_path / "results.md")
     nearest, rest = section((tmp_path / "results.md").read_text(), "Words").split("Words linked by softmax")
     softmax, masked = rest.split("Tatoeba's pairs")
@@ -80,6 +83,7 @@ def test_words_are_told_by_method_and_layer_with_their_seeds(tmp_path):
     assert cells(softmax, "0")[1:] == ["50.4", "49.4"] and cells(softmax, "2")[1:] == ["–", "12.9"]
     assert "\nSeed 1 alone." in nearest and "\nSeed 1 alone." in softmax and "\nSeeds 1, 3. " in masked
     assert cells(masked, "MoCo + TLM")[1:] == ["114,883.8 ± 0.1", "5.0 ± 0.0"] and "unaligned" not in masked
+    assert "| TLM only" not in masked
 
 
 def test_the_verdict_on_retrieval_is_the_methods_and_not_the_best_rows(tmp_path):

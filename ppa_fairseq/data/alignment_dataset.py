@@ -46,7 +46,7 @@ class AlignmentDataset(FairseqDataset):
         masking: the TLM mask, or None to leave the TLM sequences out.
         seed: of shuffles, masks and sampling.
         contrastive: off: no queries and no keys, TLM alone.
-        input_shuffle: random input shuffling (method.md, sentence level); off: the source is always the query.
+        input_shuffle: random input shuffling (Pan et al. 2021); off: the source is always the query.
         sampling_exponent: see :func:`~ppa_fairseq.data.sampling.epoch_counts`.
         reset_positions: XLM's TLM: positions start again at the second sentence.
         languages: the order of the language embeddings' rows, for XLM's TLM; None leaves language ids out.

@@ -1,4 +1,4 @@
-"""Sentence-level code-switching with English (method.md, fine-tuning): which language each half of an example has."""
+"""Sentence-level code-switching with English (Pan et al. 2021): which language each half of an example has."""
 
 from dataclasses import dataclass
 

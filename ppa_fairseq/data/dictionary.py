@@ -91,7 +91,7 @@ class WordPieceDictionary(Dictionary):
         return self.mask_index
 
     def special_ids(self) -> list[int]:
-        """Ids never masked, ascending: pad, bos, eos, the mask itself, every [unusedN] (method.md)."""
+        """Ids never masked, ascending: pad, bos, eos, the mask itself, every [unusedN]."""
         special = {self.pad_index, self.bos_index, self.eos_index, self.mask_index}
         special.update(index for index, symbol in enumerate(self.symbols) if UNUSED.fullmatch(symbol))
         return sorted(special)

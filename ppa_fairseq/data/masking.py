@@ -1,4 +1,4 @@
-"""Which tokens of a TLM sequence are hidden, and behind what (method.md, word level; BERT's 80/10/10)."""
+"""Which tokens of a TLM sequence are hidden, and behind what (Pan et al. 2021; BERT's 80/10/10)."""
 
 from dataclasses import dataclass
 

@@ -17,7 +17,7 @@ class EncoderConfig(FairseqDataclass):
     """Sizes left out are taken from --pretrained."""
 
     pretrained: Optional[str] = field(
-        default=None, metadata={"help": "folder of `ppa import-hf`, or a checkpoint whose query encoder to start from"}
+        default=None, metadata={"help": "folder of `ppa import-hf` or of Hugging Face, or a checkpoint"}
     )
     encoder_layers: Optional[int] = field(default=None, metadata={"help": "number of transformer layers"})
     encoder_embed_dim: Optional[int] = field(default=None, metadata={"help": "width of the encoder"})

@@ -1,4 +1,4 @@
-"""The encoder with a head of a task: what is fine-tuned. All else of alignment stays behind (method.md)."""
+"""The encoder with a head of a task: what is fine-tuned. All else of alignment stays behind."""
 
 import logging
 from dataclasses import dataclass, field

@@ -8,7 +8,7 @@ from ppa_fairseq.models.dropout import Dropout
 
 
 class ClassificationHead(nn.Module):
-    """[CLS] vectors -> class logits, through one tanh layer: BERT's pooler and classifier in one (method.md)."""
+    """[CLS] vectors -> class logits, through one tanh layer: BERT's pooler and classifier in one."""
 
     def __init__(self, dim: int, num_classes: int, dropout: float):
         super().__init__()

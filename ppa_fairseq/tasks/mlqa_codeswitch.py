@@ -1,4 +1,4 @@
-"""The task `mlqa_codeswitch`: extractive question answering across languages (method.md, fine-tuning)."""
+"""The task `mlqa_codeswitch`: extractive question answering across languages (Pan et al. 2021)."""
 
 import logging
 from dataclasses import dataclass, field

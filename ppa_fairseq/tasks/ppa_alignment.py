@@ -1,4 +1,4 @@
-"""The task `ppa_alignment`: align a multilingual BERT on sentence pairs (method.md; Pan et al. 2021)."""
+"""The task `ppa_alignment`: align a multilingual BERT on sentence pairs (Pan et al. 2021)."""
 
 import logging
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""The task `xnli_codeswitch`: natural language inference across languages (method.md, fine-tuning)."""
+"""The task `xnli_codeswitch`: natural language inference across languages (Pan et al. 2021)."""
 
 import logging
 from dataclasses import dataclass, field

@@ -19,11 +19,12 @@ SHOWN = ("ar", "de", "hi", "zh")  # languages of the heatmaps, where they are th
 
 def draw(results: Results, folder: Path) -> dict[str, str]:
     """Write what can be drawn; {file name: title}."""
+    after = results.method.label
     plots: dict[str, tuple[Callable, str]] = {
         "retrieval-by-layer.png": (by_layer, "Retrieval by layer, mean pooling, mean of the seeds"),
         "curves.png": (curves, "Training curves, first seed"),
-        "heatmaps.png": (heatmaps, "Cosine similarity of sentences and their English translations"),
-        "map.png": (sentence_map, "The same sentences in every language, in two dimensions (t-SNE)"),
+        "heatmaps.png": (heatmaps, f"Cosine similarity of sentences and their English translations; after: {after}"),
+        "map.png": (sentence_map, f"The same sentences in every language, in two dimensions (t-SNE); after: {after}"),
     }
     return {name: title for name, (plot, title) in plots.items() if plot(results, title, folder / name)}
 

@@ -162,15 +162,22 @@ def words(results: Results) -> str:
     for method, caption in LINKS.items():
         found = {row.label: errors for row in main_rows(results) if (errors := results.word_alignment(row, method))}
         parts += [captioned(caption, by_key("layer", found)), *seeds_told(found)]
-    found = {row.label: costs for row in main_rows(results) if (costs := results.perplexity(row))}
+    found = {
+        row.label: costs
+        for row in main_rows(results)
+        if "--tlm-reset-positions" not in row.flags and (costs := results.perplexity(row))
+    }
     lines = [
         [label, *(spread([cost[place] for cost in by_seed.values()]) for place in (0, 1))]
         for label, by_seed in found.items()
     ]
     head = [["row", "perplexity of a masked WordPiece", "accuracy, %"]]
     parts.append(captioned("Tatoeba's pairs as TLM sees them, 15 % masked", lines and head + lines))
-    untrained = "A head that was never trained (an encoder without one, and MoCo alone) guesses, and is left out."
-    return "\n\n".join([*parts, " ".join([*seeds_told(found), untrained])])
+    left_out = (
+        "A head that was never trained (an encoder without one, and MoCo alone) guesses, and XLM's own TLM was trained "
+        "on another layout of a pair: they are left out."
+    )
+    return "\n\n".join([*parts, paragraph(" ".join([*seeds_told(found), left_out]))])
 
 
 def seeds_told(columns: dict[str, dict[str, object]]) -> list[str]:

@@ -49,6 +49,12 @@ class Results:
         return {record["step"]: record for record in records}
 
     @property
+    def method(self) -> Row:
+        """The row that stands for it: its own, where a setting cannot afford the length that it needs for all rows."""
+        rows = {row.name: row for row in self.rows}
+        return rows.get("long", rows["ppa"])
+
+    @property
     def setting(self) -> str:
         return (self.out / "setting").read_text(encoding="utf-8").strip()
 
