@@ -59,7 +59,7 @@ def read(path: str | Path) -> Checkpoint:
     content = load_pickle(path)
     try:
         weights, cfg = content["model"], content["cfg"]
-        model_cfg = scalars(cfg["model"])
+        model_cfg, task_cfg = scalars(cfg["model"]), scalars(cfg.get("task"))
         shape = BertShape(
             vocab_size=len(weights["encoder.embed_tokens.weight"]),
             **{size: model_cfg[name] for size, name in SIZE_NAMES.items()},
@@ -87,7 +87,8 @@ def read(path: str | Path) -> Checkpoint:
         raise InputError(f"{path}: has no tokenizer, as it was trained without --pretrained; give it one from there")
     if texts:
         symbols(texts, str(path), shape.vocab_size)  # or a text would have ids without an embedding
-    return Checkpoint(shape, state, texts, model_cfg.get("pooling"), labels, left_behind=left)
+    xlm_tlm = any(task_cfg.get(name) for name in ("tlm_reset_positions", "tlm_language_embeddings"))
+    return Checkpoint(shape, state, texts, model_cfg.get("pooling"), labels, xlm_tlm, left_behind=left)
 
 
 def read_cfg(path: str | Path) -> dict[str, dict]:

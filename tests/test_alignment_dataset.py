@@ -126,6 +126,12 @@ def test_pivot_hash_is_of_the_english_side(make_dataset):
     assert dataset[0]["pivot"] == dataset[3]["pivot"] != dataset[1]["pivot"]
 
 
+def test_another_pivot_names_pairs_by_its_side(make_dataset):
+    dataset = make_dataset({"de-en": 2, "fr-de": 2}, pivot="de")
+    dataset.corpora[1].target.dataset[1] = dataset.corpora[0].source.dataset[0]
+    assert dataset[0]["pivot"] == dataset[3]["pivot"] != dataset[1]["pivot"]
+
+
 def test_order_is_by_length_and_random_within(make_dataset):
     dataset = make_dataset({"de-en": 100})
     np.random.seed(0)

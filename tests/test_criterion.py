@@ -5,7 +5,9 @@ import math
 
 import pytest
 import torch
+from fairseq.logging import metrics
 
+from ppa_fairseq.criterions.ppa import PPACriterion
 from ppa_fairseq.models.packing import pack
 
 
@@ -122,6 +124,10 @@ def test_first_batch_has_no_negatives(make_model, make_criterion, make_dataset):
     dataset = make_dataset()
     _, _, logged = make_criterion()(make_model(), dataset.collater([dataset[0], dataset[1]]))
     assert float(logged["contrastive"]) == 0.0
+    with metrics.aggregate(new_root=True) as told:
+        PPACriterion.reduce_metrics([logged])
+    names = told.get_smoothed_values().keys()
+    assert "pos_sim" in names and not {"contrastive", "contrastive_acc", "hard_neg_sim"} & names  # it would be 100 %
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,9 @@ def test_pack_lays_sequences_end_to_end():
     assert end == len(packed["tokens"]) == sum(LENGTHS)
 
 
-def test_pack_takes_given_positions_and_token_types():
+def test_pack_takes_given_token_types():
     types = [torch.tensor([0, 1, 1]), torch.tensor([1])]
-    positions = [torch.tensor([0, 1, 0]), torch.tensor([5])]
-    packed = pack(sequences([3, 1]), types, positions)
-    assert packed["token_types"].tolist() == [0, 1, 1, 1]
-    assert packed["positions"].tolist() == [0, 1, 0, 5]
+    assert pack(sequences([3, 1]), types)["token_types"].tolist() == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("lengths", [[], [3, 0, 2]])

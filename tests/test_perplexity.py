@@ -175,6 +175,22 @@ def test_models_and_texts_are_told_with_untrained_heads_marked(folders, texts, t
     assert f"whole: {document['models']['whole']['truncated']} of 30 sequences cut to {LENGTH} pieces" in error
 
 
+def test_pairs_of_a_model_with_xlms_tlm_are_marked(folders, texts, tmp_path, capsys):
+    """Not its sentences, which it lays out as any other."""
+    assert cli.main(["import-hf", str(folders["bert"]), str(tmp_path / "imported")]) == 0
+    content = torch.load(tmp_path / "imported" / "model.pt", weights_only=True)
+    content["cfg"]["task"]["tlm_language_embeddings"] = True
+    torch.save(content, tmp_path / "xlm.pt")
+    capsys.readouterr()
+    data = [f"--text=de={texts / 'de-en.de'}", "--pairs", texts / "de-en.de", "--max-length", LENGTH]
+    models = ["--model", f"ppa={folders['bert']}", "--model", f"xlm={tmp_path / 'xlm.pt'}"]
+    status, out, error = run(capsys, *models, *data)
+    assert status == 0, error
+    sentences, pairs = out.split("Masked pieces of sentence pairs")
+    assert "xlm bits" in sentences and "†" not in sentences
+    assert "| xlm† bits" in pairs and "| ppa bits" in pairs and "\n† its TLM had XLM's positions" in pairs
+
+
 def test_an_earlier_output_is_replaced_and_what_another_wrote_stays(folders, texts, capsys):
     flags = ["--model", f"m={folders['bert']}", "--text", f"de={texts / 'de-en.de'}", "--max-length", LENGTH]
     output = texts / "out"

@@ -75,6 +75,18 @@ def test_one_objective_alone(train, ablation):
     assert filled == (0 if "--contrastive-weight" in ablation else 64)
 
 
+def test_the_loss_of_a_validation_does_not_depend_on_the_update(train):
+    """As its batches would be weighted otherwise by update: here nothing is learned, by one micro-batch or three."""
+    settings = ["--max-update", "1", "--lr", "0", "--contrastive-weight", "0"]
+    losses = [train(*settings, "--update-freq", n, save_dir=n)["extra_state"]["val_loss"] for n in ("1", "3")]
+    assert losses[0] == losses[1]
+
+
+def test_pairs_without_the_pivot_are_warned_of(train, caplog):
+    train("--max-update", "1", NO_VALIDATION, "--pivot", "de")
+    assert "fr-en: not with 'de', so translations of one sentence" in caplog.text
+
+
 def test_xlm_style_tlm_trains_language_embeddings(train):
     state = train("--max-update", "3", "--tlm-reset-positions", "--tlm-language-embeddings")
     table = state["model"]["language_embeddings.weight"]  # (1 + 3, 16)
@@ -93,6 +105,11 @@ def test_xlm_style_tlm_trains_language_embeddings(train):
         (["--momentum", "1.5"], "--momentum must be at least 0 and at most 1, not 1.5"),
         (["--mask-prob", "0"], "--mask-prob must be over 0"),
         (["--token-types", "1"], "the second sentence of a pair needs type 1"),
+        (["--train-subset", "valid"], "--train-subset: this task trains on the split 'train' alone"),
+        (
+            ["--contrastive-weight", "0", "--best-checkpoint-metric", "contrastive_acc"],
+            "contrastive_acc: valid, the first of --valid-subset, tells .*, loss, tlm, tlm_acc$",
+        ),
         (["--valid-subset", "test"], "the test split of de-en, fr-en is empty or not there"),
     ],
 )

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.bert_encoder import BertEncoder
 from ppa_fairseq.models.heads import ClassificationHead
 from ppa_fairseq.models.packing import pack, pool
+from ppa_fairseq.tasks.finetuning_task import FinetuningTask
 from ppa_fairseq.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Checkpoint
 
 SIZES = {"train": 150, "valid": 45}
@@ -110,6 +112,18 @@ def test_subsets_of_single_languages_add_up(finetune):
     by_language = [last[f"accuracy_{language}"] for language in SHIFT]
     assert last["accuracy_avg"] == pytest.approx(np.mean(by_language), abs=0.01)
     assert state["extra_state"]["val_loss"] == last["accuracy_en"]
+
+
+def test_a_split_of_several_languages_keeps_its_own_average():
+    """Of another split it gets what the best checkpoint is chosen by, and only where it lacks that."""
+    task = SimpleNamespace(_accuracy={}, cfg=SimpleNamespace(best_checkpoint_metric="accuracy_fr"))
+    task._names = lambda: [f"accuracy_{language}" for language in ("de", "en", "fr")]
+    valid = {"accuracy_de": 40.0, "accuracy_fr": 80.0, "accuracy_avg": 60.0}
+    test = {"accuracy_de": 82.0, "accuracy_en": 84.0, "accuracy_avg": 83.0}
+    for stats, more in ((valid, {}), (test, {"accuracy_fr": 80.0})):
+        expected = stats | more
+        FinetuningTask.post_validate(task, None, stats, None)
+        assert stats == expected
 
 
 @pytest.mark.parametrize("extra", [[], ["--update-freq", "2", "--num-workers", "2"]], ids=["plain", "accumulated"])
@@ -209,6 +223,7 @@ def test_a_file_without_an_encoder_is_refused(finetune, tmp_path):
         (["--train-langs", "en,de", "--code-switch", "--batch-size", "1"], "2 sequences .* must share a batch"),
         (["--max-length", "7"], "--max-length 7 must be at least 8"),
         (["--max-length", "512", "--max-tokens", "9"], "is over the 9 that the encoder or --max-tokens takes"),
+        (["--train-subset", "valid"], "--train-subset: this task trains on the split 'train' alone"),
         (["--valid-subset", "test"], "no test data; prepare some"),
         (["--valid-subset", "valid.sv"], "no valid data in .sv., but in de, en, fr"),
         (["--code-switch-prob", "0.5"], "do nothing without --code-switch"),

@@ -39,7 +39,11 @@ WRITTEN = re.compile(r"perplexity\.json|table\.md")
 MLM, TLM = "MLM", "TLM"
 AVERAGE = "average"
 UNTRAINED = "*"
-UNTRAINED_NOTE = f"{UNTRAINED} its MLM head was never trained, so these figures tell nothing of its encoder."
+XLM_TLM = "†"
+NOTES = {
+    UNTRAINED: "its MLM head was never trained, so these figures tell nothing of its encoder.",
+    XLM_TLM: "its TLM had XLM's positions or language embeddings, and these pairs have neither: they do not compare.",
+}
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,7 @@ def measure(name: str, path: Path, texts: Sequence[Text], args: argparse.Namespa
         "dim": model.encoder.cfg.dim,
         "vocabulary": len(model.dictionary),
         "head_trained": model.trained,
+        "xlm_tlm": model.xlm_tlm,
         "truncated": model.truncated,
         "device": str(model.device),
     }
@@ -183,16 +188,22 @@ def averages(results: Sequence[Result]) -> list[Result]:
 def table(kind: str, models: dict[str, dict], results: Sequence[Result]) -> str:
     """A captioned table of one kind of masking: a line a text, three columns a model."""
     shown = {(result.model, result.text): result for result in results if result.kind == kind}
-    marked = {name: name if about["head_trained"] else name + UNTRAINED for name, about in models.items()}
+    marks = {name: marks_of(about, kind) for name, about in models.items()}
     measures = ("bits", "perplexity", "accuracy")
-    lines = [["text", "sentences", *(f"{mark} {measure}" for mark in marked.values() for measure in measures)]]
+    heads = (f"{name}{mark} {measure}" for name, mark in marks.items() for measure in measures)
+    lines = [["text", "sentences", *heads]]
     for text in dict.fromkeys(text for _, text in shown):
         here = [shown[name, text] for name in models]
         cells = [cell for r in here for cell in (f"{r.bits:.2f}", f"{r.perplexity:.1f}", f"{r.accuracy:.1f}")]
         lines.append([text, str(here[0].sentences), *cells])
     title = {MLM: "Masked pieces of sentences (MLM)", TLM: "Masked pieces of sentence pairs (TLM)"}[kind]
-    note = "" if all(about["head_trained"] for about in models.values()) else f"\n{UNTRAINED_NOTE}\n"
-    return f"{title}: bits and perplexity a piece, percent guessed right\n\n{markdown_table(lines)}\n{note}"
+    notes = "".join(f"\n{mark} {note}\n" for mark, note in NOTES.items() if any(mark in of for of in marks.values()))
+    return f"{title}: bits and perplexity a piece, percent guessed right\n\n{markdown_table(lines)}\n{notes}"
+
+
+def marks_of(about: dict, kind: str) -> str:
+    """What a model is marked by in the table of one kind."""
+    return UNTRAINED * (not about["head_trained"]) + XLM_TLM * (about["xlm_tlm"] and kind == TLM)
 
 
 def is_perplexity(folder: Path) -> bool:

@@ -20,7 +20,7 @@ class PPACriterionConfig(FairseqDataclass):
     tlm_weight: float = field(default=1.0, metadata={"help": "weight of the TLM loss; 0 leaves it out"})
     no_pivot_aware: bool = field(
         default=False,
-        metadata={"help": "count a key as a negative even if its English side is the query's own sentence"},
+        metadata={"help": "count a key as a negative even if its side in --pivot is the query's own sentence"},
     )
 
 
@@ -30,14 +30,12 @@ class PPACriterion(FairseqCriterion):
 
     Each part has its own mean, and each mean is over the whole update: all micro-batches of ``--update-freq`` and all
     ranks. fairseq divides the summed gradient by the number of pairs, so the TLM sum is scaled by pairs per masked
-    token of the update, which the task's iterator counts ahead (``pairs_per_masked``).
-
-    Attributes:
-        METRICS: the names that a validation gives to what it logs.
+    token of the update, which the task's iterator counts ahead (``pairs_per_masked``). In validation a batch stands for
+    itself.
     """
 
-    METRICS = ("loss", "contrastive", "tlm", "contrastive_acc", "tlm_acc", "pos_sim", "hard_neg_sim", "false_neg")
-    METRICS += ("queue_fill",)
+    OF_WORDS = ("loss", "tlm", "tlm_acc")
+    OF_SENTENCES = ("contrastive", "contrastive_acc", "pos_sim", "hard_neg_sim", "false_neg", "queue_fill")
 
     def __init__(self, cfg: PPACriterionConfig, task):
         super().__init__(task)
@@ -46,6 +44,11 @@ class PPACriterion(FairseqCriterion):
             raise InputError("--contrastive-weight and --tlm-weight are both 0: nothing would be trained")
         self.cfg = cfg
         self._attempt = 0
+
+    @classmethod
+    def metrics_of(cls, contrastive: bool) -> tuple[str, ...]:
+        """The names that a validation gives to what it logs, with the contrastive part or without."""
+        return cls.OF_WORDS + cls.OF_SENTENCES * contrastive
 
     def train(self, mode: bool = True) -> "PPACriterion":
         """fairseq's trainer calls this once at the start of each attempt at an update, a failed one's repeat too."""
@@ -69,8 +72,8 @@ class PPACriterion(FairseqCriterion):
         logged["tlm_correct"] = (output["logits"].detach().argmax(-1) == sample["target"]).sum()
         loss = self.cfg.tlm_weight * (pairs_per_masked * tlm).float()
 
-        # fairseq's dummy batch for training may be one of validation, which has both parts whatever the weights are.
-        if "query" in output and (self.cfg.contrastive_weight > 0 or not model.training):
+        # Batches of validation have both parts whatever the weights are, and fairseq's dummy may be one of them.
+        if self.cfg.contrastive_weight > 0:
             with torch.autocast(tlm.device.type, enabled=False):  # at this temperature fp16 cosines are too coarse
                 contrastive, seen = self.contrast(model.queue, output["query"], output["key"], sample["pivot"])
             logged |= seen
@@ -115,13 +118,14 @@ class PPACriterion(FairseqCriterion):
 
         pairs, masked, contrasted = total("nsentences"), total("masked"), total("contrasted")
         bits = 1 / math.log(2)
+        told = contrasted if total("filled") else 0  # against an empty queue every query is right
         mean("loss", "loss", pairs, bits)
-        mean("contrastive", "contrastive", contrasted, bits)
+        mean("contrastive", "contrastive", told, bits)
         mean("tlm", "tlm", masked, bits)
-        mean("contrastive_acc", "contrastive_correct", contrasted, 100.0, 1)
+        mean("contrastive_acc", "contrastive_correct", told, 100.0, 1)
         mean("tlm_acc", "tlm_correct", masked, 100.0, 1)
         mean("pos_sim", "positive_similarity", contrasted)
-        mean("hard_neg_sim", "hardest_negative", contrasted)
+        mean("hard_neg_sim", "hardest_negative", told)
         mean("false_neg", "false_negatives", contrasted)
         mean("queue_fill", "filled", contrasted, digits=0)
 

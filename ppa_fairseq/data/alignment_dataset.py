@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from fairseq.data import FairseqDataset
 
+from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.counter_random import uniform
 from ppa_fairseq.data.masking import INPUT_SHUFFLE, MaskingScheme, mask_tokens
 from ppa_fairseq.data.sampling import epoch_counts, epoch_rows
-
-PIVOT_LANGUAGE = "en"
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class AlignmentDataset(FairseqDataset):
         masking: the TLM mask, or None to leave the TLM sequences out.
         seed: of shuffles, masks and sampling.
         contrastive: off: no queries and no keys, TLM alone.
+        pivot: the language whose sentence names a pair, in keys that are no negatives of each other; the source's where
+            a pair is of two others.
         input_shuffle: random input shuffling (Pan et al. 2021); off: the source is always the query.
         sampling_exponent: see :func:`~ppa_fairseq.data.sampling.epoch_counts`.
         reset_positions: XLM's TLM: positions start again at the second sentence.
@@ -60,6 +61,7 @@ class AlignmentDataset(FairseqDataset):
         masking: MaskingScheme | None,
         seed: int,
         contrastive: bool = True,
+        pivot: str = ENGLISH,
         input_shuffle: bool = True,
         sampling_exponent: float = 1.0,
         reset_positions: bool = False,
@@ -73,6 +75,7 @@ class AlignmentDataset(FairseqDataset):
         self.masking = masking
         self.seed = seed
         self.contrastive = contrastive
+        self.pivot = pivot
         self.input_shuffle = input_shuffle
         self.reset_positions = reset_positions
         self.languages = languages
@@ -98,7 +101,7 @@ class AlignmentDataset(FairseqDataset):
     def __getitem__(self, index: int) -> dict:
         corpus, row = self.corpora[self._corpus[index]], self._row[index]
         source, target = corpus.source[row], corpus.target[row]
-        pivot = target if corpus.target_lang == PIVOT_LANGUAGE else source
+        pivot = target if corpus.target_lang == self.pivot else source
         return {
             "id": index,
             "pair": corpus.number,

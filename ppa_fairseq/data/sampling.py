@@ -18,5 +18,8 @@ def epoch_counts(sizes: list[int], exponent: float) -> np.ndarray:
 def epoch_rows(size: int, count: int, seed: int, epoch: int, corpus: int) -> np.ndarray:
     """*count* rows of a corpus of *size*: whole passes first, then a part that changes with the epoch; (count,)."""
     passes, rest = divmod(count, size)
+    rows = np.tile(np.arange(size), passes)
+    if not rest:  # as in most trainings: no need to shuffle all
+        return rows
     part = np.random.default_rng((seed, epoch, corpus)).permutation(size)[:rest]
-    return np.concatenate([np.tile(np.arange(size), passes), np.sort(part)])
+    return np.concatenate([rows, np.sort(part)])

@@ -13,10 +13,11 @@ class UpdateBatchIterator(iterators.EpochBatchIterator):
 
     Args:
         update_freq: micro-batches an update, by epoch (the last entry holds on), as ``--update-freq``.
-        stamp: called on every update's list of samples (those of this rank, not empty), may write into them.
+        stamp: called on every update's list of samples (those of this rank, not empty), may write into them. None
+            where there are no updates, as in validation.
     """
 
-    def __init__(self, *args, update_freq: list[int], stamp: Callable[[list[dict]], None], **kwargs):
+    def __init__(self, *args, update_freq: list[int], stamp: Callable[[list[dict]], None] | None, **kwargs):
         super().__init__(*args, **kwargs)
         self.update_freq = update_freq
         self.stamp = stamp
@@ -29,7 +30,7 @@ class UpdateBatchIterator(iterators.EpochBatchIterator):
 class Updates:
     """The samples of *itr*, update by update."""
 
-    def __init__(self, itr: iterators.CountingIterator, update_freq: int, stamp: Callable[[list[dict]], None]):
+    def __init__(self, itr: iterators.CountingIterator, update_freq: int, stamp: Callable[[list[dict]], None] | None):
         self.itr = itr
         self.update_freq = update_freq
         self.stamp = stamp
@@ -43,7 +44,8 @@ class Updates:
     def __iter__(self):
         batches = iter(self.itr)
         while update := list(islice(batches, self.update_freq)):
-            self.stamp([sample for sample in update if sample])
+            if self.stamp:
+                self.stamp([sample for sample in update if sample])
             # A rank that ran out of data gets empty samples. They go first: fairseq takes the update of a rank whose
             # last sample is empty for nothing at all, and would leave its other items out of the denominator.
             yield from sorted(update, key=bool)

@@ -67,10 +67,6 @@ class PairClassifier(PairModel):
             raise InputError("the classifier gives logits that are not finite: its weights are NaN or infinite")
         return logits
 
-    def pieces(self, sentences: Sequence[str]) -> list[np.ndarray]:
-        encodings = self.tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
-
 
 def are_unnamed(labels: Sequence[str]) -> bool:
     """Whether nothing but an id is known of a model's classes."""

@@ -44,6 +44,7 @@ class MaskedLM(PairModel):
 
     Attributes:
         truncated: sequences that were cut so far.
+        xlm_tlm: whether its TLM laid pairs out in XLM's way, which it does not meet here.
         trained: whether the MLM head was ever trained; a new one's biases are zero.
     """
 
@@ -67,6 +68,7 @@ class MaskedLM(PairModel):
         self.scheme = replace(scheme, mask_share=1.0, random_share=0.0)
         self.seed = seed
         self.truncated = 0
+        self.xlm_tlm = model.xlm_tlm
         head = part(model.state, LM_HEAD)
         self.trained = any(bool(head[name].any()) for name in head if name.endswith("bias"))
 
@@ -88,10 +90,6 @@ class MaskedLM(PairModel):
         sides = list(zip(self.pieces(first), self.pieces(second), strict=True))
         self.truncated += sum(len(one) + len(other) > self.layout.room for one, other in sides)
         return [self.layout.lay(*pair) for pair in sides]
-
-    def pieces(self, texts: Sequence[str]) -> list[np.ndarray]:
-        encoded = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encoded]
 
     @torch.inference_mode()
     def __call__(

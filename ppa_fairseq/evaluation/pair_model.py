@@ -63,6 +63,11 @@ class PairModel(ABC):
     def new_head(self, model: Checkpoint) -> nn.Module:
         """A head of the sizes of *model*, whose weights it is about to get."""
 
+    def pieces(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids of each text, without [CLS] and [SEP]."""
+        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+
     def pack(self, sequences: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict:
         """A packed batch, on the model's device, of sequences as the layout lays them: token ids and token types."""
         tokens, token_types = zip(*sequences, strict=True)

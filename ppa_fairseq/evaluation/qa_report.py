@@ -1,6 +1,7 @@
 """Scores of answers as Markdown tables and plots."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from ppa_fairseq.evaluation.plots import plot_by_language
@@ -82,8 +83,10 @@ def plot(results: Sequence[Result], folder: Path) -> None:
     """For each group F1 as bars by language; for a grid also F1 and EM as heatmaps, a panel a model."""
     for group, here in groups(results):
         if diagonal := [result for result in here if not result.averaged and not result.off_diagonal]:
-            bars = by_model(diagonal, lambda r: (r.label, r.f1.percent))
-            intervals = by_model(diagonal, lambda r: (r.label, r.f1.interval or (r.f1.percent, r.f1.percent)))
+            alike = len({r.label for r in diagonal}) < len({r.name for r in diagonal})  # two sets of one language
+            key = attrgetter("name" if alike else "label")
+            bars = by_model(diagonal, lambda r, key=key: (key(r), r.f1.percent))
+            intervals = by_model(diagonal, lambda r, key=key: (key(r), r.f1.interval or (r.f1.percent, r.f1.percent)))
             title = f"{group}, F1 and its {INTERVAL}"
             plot_by_language(folder / f"{group}-by-language.png", title, bars, intervals, "F1")
         if any(result.off_diagonal for result in here):

@@ -6,8 +6,8 @@ import torch.nn as nn
 class Float32Module(nn.Module):
     """Follows `.to(device)` but not `.half()` or `.bfloat16()`: its tensors keep their own type.
 
-    The twin needs it: at a momentum of 0.999 a half-precision weight is never moved, as each step is smaller than
-    half the distance to the next representable number.
+    The twin needs it: at a momentum of 0.999 most half-precision weights are never moved, as a step is mostly smaller
+    than half the distance to the next representable number.
     """
 
     def _apply(self, fn, recurse=True):

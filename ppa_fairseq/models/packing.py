@@ -14,12 +14,10 @@ import torch
 from torch import Tensor
 
 
-def pack(
-    sequences: list[Tensor], token_types: list[Tensor] | None = None, positions: list[Tensor] | None = None
-) -> dict:
+def pack(sequences: list[Tensor], token_types: list[Tensor] | None = None) -> dict:
     """Lay B sequences of token ids, each (L_b,) int64 with its [CLS] and [SEP], end to end.
 
-    Token types default to 0; positions to 0 … L_b - 1. Both, if given, are lists shaped like `sequences`.
+    Token types, if given, are shaped like `sequences`; they default to 0. Positions are 0 … L_b - 1.
     Raises ValueError for no sequence or an empty one: neither has a [CLS] to stand for it.
     """
     lengths = [len(sequence) for sequence in sequences]
@@ -28,14 +26,10 @@ def pack(
     tokens = torch.cat(sequences)  # (T,)
     ends = torch.tensor(lengths).cumsum(0)
     cu_seqlens = torch.cat([ends.new_zeros(1), ends])
-    if positions is None:
-        starts = torch.repeat_interleave(cu_seqlens[:-1], torch.tensor(lengths))
-        flat_positions = torch.arange(len(tokens)) - starts
-    else:
-        flat_positions = torch.cat(positions)
+    starts = torch.repeat_interleave(cu_seqlens[:-1], torch.tensor(lengths))
     return {
         "tokens": tokens,
-        "positions": flat_positions,
+        "positions": torch.arange(len(tokens)) - starts,
         "token_types": torch.zeros_like(tokens) if token_types is None else torch.cat(token_types),
         "cu_seqlens": cu_seqlens.int(),
         "lengths": lengths,

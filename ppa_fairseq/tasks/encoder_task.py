@@ -28,6 +28,7 @@ from ppa_fairseq.write_once import WriteOnce
 
 logger = logging.getLogger(__name__)
 TRIM_INTERVAL = 5  # updates
+TRAIN = "train"  # the split
 
 keep_heap_small()  # at once: torch looks at its switch when it makes its first tensor, before there is a task
 
@@ -85,7 +86,9 @@ class EncoderTask(FairseqTask):
         """What a validation on *split*, which is loaded, tells: what --best-checkpoint-metric can name."""
 
     def begin_epoch(self, epoch, model) -> None:
-        """Refuse a metric that fairseq would look for in vain: when the epoch is over, in the first subset alone."""
+        """Refuse another split to train on, and a metric that fairseq would look for in vain when the epoch is over."""
+        if TRAIN not in self.datasets:
+            raise InputError(f"--train-subset: this task trains on the split {TRAIN!r} alone: leave the flag out")
         split, metric = self.cfg.valid_subset.split(",")[0], self.cfg.best_checkpoint_metric
         if split in self.datasets and metric not in (told := self.metrics_of(split)):  # else there is no validation
             raise InputError(
@@ -162,6 +165,7 @@ class EncoderTask(FairseqTask):
     ) -> UpdateBatchIterator:
         """fairseq's iterator, with batches made anew for each epoch and samples that come by whole updates."""
         dataset.set_epoch(epoch)
+        training = dataset is self.datasets.get(TRAIN)
         longest = utils.resolve_max_positions(max_positions, max_tokens)  # fairseq-validate leaves --max-tokens out
 
         def make_batches(dataset, epoch):
@@ -171,7 +175,7 @@ class EncoderTask(FairseqTask):
             # No --required-batch-size-multiple: fairseq drops the items that are over a multiple at the end, and
             # packed batches gain nothing from it.
             batches = dataset.batch_by_size(indices, max_tokens=max_tokens, max_sentences=max_sentences)
-            if dataset is self.datasets.get("train"):
+            if training:
                 self.check_update_size(max(map(len, batches)) * max(self.cfg.update_freq) * num_shards)
             return batches
 
@@ -185,8 +189,8 @@ class EncoderTask(FairseqTask):
             buffer_size=data_buffer_size,
             # Workers that outlive an epoch would go on with its masks.
             persistent_workers=False,
-            update_freq=list(self.cfg.update_freq),
-            stamp=self.stamp_update,
+            update_freq=list(self.cfg.update_freq) if training else [1],
+            stamp=self.stamp_update if training else None,
             **iterator,
         )
 
@@ -221,7 +225,7 @@ class EncoderTask(FairseqTask):
         with takes_no_randomness(model, is_dummy), nonfinite.broken_tokens(model.encoder) as broken:
             done = super().train_step(sample, model, criterion, optimizer, update_num)
         if not is_dummy:
-            net_input, dataset = sample["net_input"], self.datasets["train"]
+            net_input, dataset = sample["net_input"], self.datasets[TRAIN]
             lengths = net_input.get("query_input", net_input)["lengths"]
             items = [dataset.origin(index) for index in sample["id"].tolist()]
             nonfinite.report(update_num + 1, model, lengths, broken[0], done[2], self.parts_of_loss, items)

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 from ppa_fairseq.data.code_switching import ENGLISH, CodeSwitch
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.errors import InputError
-from ppa_fairseq.tasks.encoder_task import EncoderTask, EncoderTaskConfig
+from ppa_fairseq.tasks.encoder_task import TRAIN, EncoderTask, EncoderTaskConfig
 from ppa_fairseq.traps import refuse_lone_ranks
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ class FinetuningTask(EncoderTask):
     """Trains on some languages and validates on each.
 
     The validation split ``valid`` is all languages together, in batches of one language; ``valid.fr`` is one alone.
-    Both log ``accuracy_fr``, … and ``accuracy_avg``, the mean over languages: what --best-checkpoint-metric can name.
+    --best-checkpoint-metric can name the ``accuracy_fr``, … of the first subset's languages, and of ``valid`` also
+    ``accuracy_avg``, their mean.
     """
 
     metrics: tuple[str, ...]  # what else a validation tells
@@ -82,8 +83,8 @@ class FinetuningTask(EncoderTask):
         """The languages that the data folder holds *split* of."""
 
     def load_dataset(self, split: str, **kwargs) -> None:
-        """Open a split: ``train``, ``valid`` or ``test`` in all languages, or ``valid.fr`` in one."""
-        training = split == "train"
+        """Open a split: ``train``, ``valid`` (and what else was prepared) in all languages, or ``valid.fr`` in one."""
+        training = split == TRAIN
         if training:
             refuse_lone_ranks()
         name, _, language = split.partition(".")
@@ -150,7 +151,16 @@ class FinetuningTask(EncoderTask):
         return [f"accuracy_{language}" for language in self.languages]
 
     def post_validate(self, model, stats, agg) -> None:
-        """Let every subset of a list (``valid.en,valid.fr``) tell what those before it told, and the average so far."""
-        self._accuracy |= {name: stats[name] for name in self._names() if name in stats}
-        stats.update(self._accuracy)
-        stats[f"accuracy_{AVERAGE}"] = round(float(sum(self._accuracy.values())) / len(self._accuracy), 2)
+        """Let subsets of one language (``valid.en,valid.fr``) tell what those before them told, and the average so far.
+
+        fairseq looks for --best-checkpoint-metric in every subset: where one lacks it, it gets an earlier one's.
+        """
+        here = {name: stats[name] for name in self._names() if name in stats}
+        if len(here) == 1:
+            self._accuracy |= here
+            stats.update(self._accuracy)
+            stats[f"accuracy_{AVERAGE}"] = round(float(sum(self._accuracy.values())) / len(self._accuracy), 2)
+        else:
+            self._accuracy = here | self._accuracy
+            metric = self.cfg.best_checkpoint_metric
+            stats.update({metric: self._accuracy[metric]} if metric in self._accuracy.keys() - here.keys() else {})

@@ -15,6 +15,7 @@ from omegaconf import MISSING
 from ppa_fairseq.criterions.ppa import PPACriterion
 from ppa_fairseq.data.alignment_dataset import AlignmentDataset
 from ppa_fairseq.data.batch_parts import in_parts
+from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.corpora import find_pairs, load_corpora, load_dictionary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.masking import MaskingScheme
@@ -26,7 +27,7 @@ from ppa_fairseq.models.packing import some_sequences
 from ppa_fairseq.models.ppa import PPAModel
 from ppa_fairseq.optim.step import step
 from ppa_fairseq.rank_check import check_ranks
-from ppa_fairseq.tasks.encoder_task import EncoderTask, EncoderTaskConfig
+from ppa_fairseq.tasks.encoder_task import TRAIN, EncoderTask, EncoderTaskConfig
 from ppa_fairseq.traps import refuse_lone_ranks
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ class PPAAlignmentConfig(EncoderTaskConfig):
     )
     lang_pairs: Optional[str] = field(
         default=None, metadata={"help": "language pairs, e.g. de-en,fr-en (default: all in the data folder)"}
+    )
+    pivot: str = field(
+        default=ENGLISH,
+        metadata={"help": "the language that pairs share: keys of one sentence in it are no negatives of each other"},
     )
     sampling_exponent: float = field(
         default=1.0, metadata={"help": "a pair's share of an epoch is its size to this power (1: as large as it is)"}
@@ -88,6 +93,11 @@ class PPAAlignmentTask(EncoderTask):
                 f"{folder}: no language pair {', '.join(unknown) or 'at all'} here; it holds "
                 f"{', '.join(present) or 'no train.SRC-TGT.LANG.idx'} (--lang-pairs names them as preprocessing did)"
             )
+        if without := [pair for pair in pairs if len(pairs) > 1 and cfg.pivot not in pair.split("-")]:
+            logger.warning(
+                f"{', '.join(without)}: not with {cfg.pivot!r}, so translations of one sentence into several languages "
+                "count as negatives of each other there; --pivot names the language that all pairs share"
+            )
         dictionary = load_dictionary(folder, pairs)
         logger.info(f"{len(pairs)} language pairs ({', '.join(pairs)}), {len(dictionary):,} WordPieces")
         return cls(cfg, dictionary, pairs)
@@ -95,7 +105,7 @@ class PPAAlignmentTask(EncoderTask):
     def load_dataset(self, split: str, epoch: int = 1, **kwargs) -> None:
         """Open the pairs of *split*. Training goes round-robin over the shards, one an epoch."""
         folders = utils.split_paths(self.cfg.data)
-        training = split == "train"
+        training = split == TRAIN
         if training:
             refuse_lone_ranks()
         else:
@@ -112,6 +122,7 @@ class PPAAlignmentTask(EncoderTask):
             masking if tlm else None,
             self.cfg.seed,
             contrastive=self.contrastive or not training,
+            pivot=self.cfg.pivot,
             input_shuffle=not self.cfg.no_input_shuffle,
             sampling_exponent=self.cfg.sampling_exponent if training else 1.0,
             reset_positions=self.cfg.tlm_reset_positions,
@@ -122,7 +133,7 @@ class PPAAlignmentTask(EncoderTask):
 
     def metrics_of(self, split: str) -> list[str]:
         pairs = {corpus.number for corpus in self.datasets[split].corpora}
-        return [*self.validation.metrics(pairs), *PPACriterion.METRICS]
+        return [*self.validation.metrics(pairs), *PPACriterion.metrics_of(self.contrastive)]
 
     def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
         """Leave out, with a warning, pairs too long for the position table; in validation they are an error."""
