@@ -15,7 +15,7 @@ from ppa_fairseq.errors import InputError
 from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
 
 WORDS = ["hund", "katze", "haus", "dog", "cat", "house", "a", "##s"]
-SENTENCES = [" ".join((WORDS * 3)[i : i + 1 + 5 * i % 17]) for i in range(20)]
+SENTENCES = [" ".join((WORDS * 3)[i : i + 1 + 5 * i % 19]) for i in range(20)]
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,16 @@ def test_same_again_bit_for_bit(folder):
     encoder, tokenizer = load_encoder(folder)
     embedder = SentenceEmbedder(encoder, tokenizer, [3], batch_tokens=64, cpu=True)
     assert torch.equal(embedder(SENTENCES)["mean"], embedder(SENTENCES)["mean"])
+
+
+def test_sentences_that_are_alike_are_encoded_once_and_get_one_vector(folder, monkeypatch):
+    embedder = SentenceEmbedder(*load_encoder(folder), [3], batch_tokens=1, cpu=True)
+    encode, encoded, done = embedder.encode, [], []
+    monkeypatch.setattr(embedder, "encode", lambda sequences: encoded.extend(sequences) or encode(sequences))
+    distinct = list(dict.fromkeys(SENTENCES))
+    vectors = embedder([*distinct, *distinct[::-1]], done.append)["mean"]
+    assert len(encoded) == len(distinct) and sum(done) == 2 * len(distinct)
+    assert torch.equal(vectors[:, : len(distinct)], vectors[:, len(distinct) :].flip(1))
 
 
 def test_long_sentences_are_cut_as_transformers_cuts_and_counted(folder):

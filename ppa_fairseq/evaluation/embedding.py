@@ -100,6 +100,7 @@ class SentenceEmbedder(PackedEncoder):
     ) -> dict[str, torch.Tensor]:
         """{pooling: (layers, N, C)} of N sentences, in their order: fp32, on the CPU.
 
+        Of sentences that are alike one is encoded: in two batches their vectors would be rounded differently.
         `progress` is called with the number of sentences done since its last call.
 
         Raises:
@@ -108,11 +109,20 @@ class SentenceEmbedder(PackedEncoder):
         ids = [self.ids(encoding) for encoding in self.tokenizer.encode_batch(list(sentences))]
         size = (len(self.layers), len(ids), self.encoder.cfg.dim)
         vectors = {pooling: torch.empty(size) for pooling in self.poolings}
-        for batch in batches_by_length([len(row) for row in ids], self.batch_tokens):
-            layers, cu_seqlens = self.encode([ids[i] for i in batch])
+        first: dict[tuple[int, ...], int] = {}
+        same = [first.setdefault(tuple(row), number) for number, row in enumerate(ids)]  # the first that is alike
+        distinct = list(first.values())
+        for batch in batches_by_length([len(ids[number]) for number in distinct], self.batch_tokens):
+            numbers = [distinct[place] for place in batch]
+            layers, cu_seqlens = self.encode([ids[number] for number in numbers])
             for pooling, rows in vectors.items():
-                rows[:, batch] = torch.stack([pool(hidden, cu_seqlens, pooling) for hidden in layers]).float().cpu()
+                rows[:, numbers] = torch.stack([pool(hidden, cu_seqlens, pooling) for hidden in layers]).float().cpu()
             progress(len(batch))
+        again = [number for number, other in enumerate(same) if number != other]
+        for rows in vectors.values():
+            rows[:, again] = rows[:, [same[number] for number in again]]
+        if again:
+            progress(len(again))
         return vectors
 
 

@@ -47,7 +47,7 @@ def files_in(folder: Path) -> list[Path]:
 def set_of(path: Path) -> Bitext:
     """The set that a TSV is, or that a parallel file is one side of."""
     if not path.is_file():
-        raise InputError(f"{path}: {why_no_file(path)}")
+        raise InputError(f"{path}: {why_no_file(path) if path.exists() else 'no such file or folder'}")
     if match := TSV.fullmatch(path.name):
         return Bitext(match["source"], match["target"], [(path,)])
     match = PARALLEL.fullmatch(path.name)
