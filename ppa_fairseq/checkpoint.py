@@ -120,7 +120,7 @@ def write(path: str | Path, checkpoint: Checkpoint) -> None:
         "args": None,
         "cfg": {
             "model": {"_name": "ppa_bert", **sizes_in_cfg(checkpoint.shape)},
-            "task": {"_name": "ppa_alignment"},
+            "task": {"_name": "ppa_alignment", "tlm_reset_positions": checkpoint.xlm_tlm},
         },
         "model": checkpoint.state,
         "optimizer_history": [{"optimizer_name": None, "lr_scheduler_state": {}, "num_updates": 0}],

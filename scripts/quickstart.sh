@@ -18,6 +18,7 @@ while [ $# -gt 0 ]; do
 done
 if [ -n "$base" ]; then
   [ -d "$base" ] || { echo "quickstart: error: --base $base: no such folder" >&2; exit 1; }
+  base=$(cd "$base" && pwd) # its name, of . too
   lr=1e-4 # a larger encoder takes smaller steps
   [ "$out" != runs/quickstart ] || out=runs/quickstart-$(basename "$base")
 fi

@@ -16,8 +16,8 @@ class MadeUp:
         rows += ["moco\tMoCo only\t1 2 3\t--tlm-weight 0\t", "queue-9\tqueue of 9\t1\t--queue-size 9\t"]
         (out / "rows.tsv").write_text("".join(row + "\n" for row in rows))
 
-    def step(self, name: str) -> None:
-        record = {"step": name, "command": ["none"], "machine": "none", "seconds": 1, "cpu_seconds": 1}
+    def step(self, name: str, command: tuple[str, ...] = ("none",)) -> None:
+        record = {"step": name, "command": command, "machine": "none", "seconds": 1, "cpu_seconds": 1}
         (self.out / "steps" / f"{name}.json").write_text(json.dumps(record))
 
     def write(self, kind: str, name: str, file: str, document: dict) -> None:

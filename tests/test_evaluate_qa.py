@@ -3,6 +3,7 @@
 import json
 import shutil
 from statistics import fmean
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from transformers import (
 from ppa_fairseq import checkpoint, cli
 from ppa_fairseq.data.squad_reader import Question, read_squad
 from ppa_fairseq.errors import InputError
+from ppa_fairseq.evaluation import qa_report
 from ppa_fairseq.evaluation.qa_metrics import Scores
 from ppa_fairseq.evaluation.qa_results import Measured, by_question, interval, results_of
 from ppa_fairseq.evaluation.qa_sets import QuestionSet, find_question_sets
@@ -269,6 +271,19 @@ def test_a_grid_of_two_models(models, grid, tmp_path, capsys):
         assert json.loads((again / "qa.json").read_text())["results"] == document["results"]
         assert (again / "table.md").read_text() == (output / "table.md").read_text()
     assert not list(again.glob("predictions-*"))
+
+
+def test_two_sets_of_one_language_have_a_bar_each(tmp_path, monkeypatch):
+    one = SimpleNamespace(model="m", group="xquad", label="de", averaged=0, off_diagonal=False)
+    results = [
+        SimpleNamespace(**vars(one), name=name, f1=SimpleNamespace(percent=percent, interval=None))
+        for name, percent in (("xquad.de", 50.0), ("de", 60.0))
+    ]
+    drawn = []
+    monkeypatch.setattr(qa_report, "plot_by_language", lambda path, title, bars, *more: drawn.append(bars))
+    qa_report.plot(results, tmp_path)
+    qa_report.plot(results[:1], tmp_path)
+    assert drawn == [{"m": {"xquad.de": 50.0, "de": 60.0}}, {"m": {"de": 50.0}}]
 
 
 def percents_by_hand(questions, predictions, language, metric="mlqa"):

@@ -144,6 +144,16 @@ def test_the_report_names_the_command_that_makes_it(tmp_path, setting, flags):
     assert f"`scripts/reproduce.sh{flags} --data DIR --also mine=CHECKPOINT`" in told
 
 
+def test_the_map_is_named_by_the_encoder_it_was_made_of(tmp_path):
+    made = MadeUp(tmp_path / "out")
+    with (made.out / "rows.tsv").open("a") as rows:
+        rows.write("mine\tmine (trained elsewhere)\t1\t\tmine.pt\n")
+    trained = "out/align/ppa.1/checkpoint_last.pt"
+    for path, label in {trained: "MoCo + TLM (PPA)", "mine.pt": "mine (trained elsewhere)", "x.pt": "x.pt"}.items():
+        made.step("sentence-map", ("python", "--model", "before=imported", "--model", f"after={path}"))
+        assert Results(made.out).mapped == label
+
+
 def test_the_heatmaps_before_and_after_have_one_scale(tmp_path, monkeypatch):
     made = MadeUp(tmp_path / "out")
     made.step("sentence-map")

@@ -82,9 +82,11 @@ def test_the_loss_of_a_validation_does_not_depend_on_the_update(train):
     assert losses[0] == losses[1]
 
 
-def test_pairs_without_the_pivot_are_warned_of(train, caplog):
-    train("--max-update", "1", NO_VALIDATION, "--pivot", "de")
-    assert "fr-en: not with 'de', so translations of one sentence" in caplog.text
+@pytest.mark.parametrize(("pivot", "named"), [("de", "de-en by de, fr-en by fr"), ("en", None)])
+def test_pairs_that_do_not_share_a_language_are_warned_of(train, caplog, pivot, named):
+    train("--max-update", "1", NO_VALIDATION, "--pivot", pivot)
+    assert ("count as negatives of each other" in caplog.text) == bool(named)
+    assert (named or "") in caplog.text
 
 
 def test_xlm_style_tlm_trains_language_embeddings(train):

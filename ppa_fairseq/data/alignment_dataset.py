@@ -34,6 +34,11 @@ def sentence_hash(tokens: torch.Tensor) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
+def pivot_of(source_lang: str, target_lang: str, pivot: str) -> str:
+    """The language whose sentence names a pair: *pivot*, or the source's where the pair is of two others."""
+    return pivot if pivot == target_lang else source_lang
+
+
 class AlignmentDataset(FairseqDataset):
     """Every batch holds, for each pair, its query, its key and (unless *tlm* is off) both as one masked sequence.
 
@@ -45,8 +50,7 @@ class AlignmentDataset(FairseqDataset):
         masking: the TLM mask, or None to leave the TLM sequences out.
         seed: of shuffles, masks and sampling.
         contrastive: off: no queries and no keys, TLM alone.
-        pivot: the language whose sentence names a pair, in keys that are no negatives of each other; the source's where
-            a pair is of two others.
+        pivot: see :func:`pivot_of`; keys of pairs of one name are no negatives of each other.
         input_shuffle: random input shuffling (Pan et al. 2021); off: the source is always the query.
         sampling_exponent: see :func:`~ppa_fairseq.data.sampling.epoch_counts`.
         reset_positions: XLM's TLM: positions start again at the second sentence.
@@ -101,7 +105,8 @@ class AlignmentDataset(FairseqDataset):
     def __getitem__(self, index: int) -> dict:
         corpus, row = self.corpora[self._corpus[index]], self._row[index]
         source, target = corpus.source[row], corpus.target[row]
-        pivot = target if corpus.target_lang == self.pivot else source
+        named_by = pivot_of(corpus.source_lang, corpus.target_lang, self.pivot)
+        pivot = target if corpus.target_lang == named_by else source
         return {
             "id": index,
             "pair": corpus.number,

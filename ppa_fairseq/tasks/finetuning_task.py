@@ -53,7 +53,9 @@ class FinetuningTask(EncoderTask):
         super().__init__(cfg, dictionary)
         self.languages = languages  # all that the data folder has
         self.train_langs = cfg.train_langs.split(",")
-        self._accuracy: dict[str, float] = {}  # of this validation so far
+        self._accuracy: dict[str, dict[str, float]] = {}  # of this validation so far: by split, by name
+        self._chosen_by: float | None = None  # what the first subset told of --best-checkpoint-metric
+        self._split = ""  # that a validation is on, without its language
         english = {"both": (True, True), "first": (True, False), "second": (False, True)}[str(cfg.code_switch_english)]
         self.switch = CodeSwitch(cfg.code_switch_prob, *english) if cfg.code_switch else None
 
@@ -113,6 +115,10 @@ class FinetuningTask(EncoderTask):
             )
         return indices
 
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        self._split = next((name for name, one in self.datasets.items() if one is dataset), "").partition(".")[0]
+        return super().get_batch_iterator(dataset, *args, **kwargs)
+
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         loss, sample_size, logged = super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
         lengths = sample["net_input"]["lengths"]
@@ -120,7 +126,7 @@ class FinetuningTask(EncoderTask):
         return loss, sample_size, logged
 
     def begin_valid_epoch(self, epoch, model) -> None:
-        self._accuracy = {}
+        self._accuracy, self._chosen_by = {}, None
 
     def valid_step(self, sample, model, criterion):
         loss, sample_size, logged = super().valid_step(sample, model, criterion)
@@ -153,14 +159,12 @@ class FinetuningTask(EncoderTask):
     def post_validate(self, model, stats, agg) -> None:
         """Let subsets of one language (``valid.en,valid.fr``) tell what those before them told, and the average so far.
 
-        fairseq looks for --best-checkpoint-metric in every subset: where one lacks it, it gets an earlier one's.
+        fairseq looks for --best-checkpoint-metric in every subset: one that lacks it gets the first one's.
         """
-        here = {name: stats[name] for name in self._names() if name in stats}
-        if len(here) == 1:
-            self._accuracy |= here
-            stats.update(self._accuracy)
-            stats[f"accuracy_{AVERAGE}"] = round(float(sum(self._accuracy.values())) / len(self._accuracy), 2)
-        else:
-            self._accuracy = here | self._accuracy
-            metric = self.cfg.best_checkpoint_metric
-            stats.update({metric: self._accuracy[metric]} if metric in self._accuracy.keys() - here.keys() else {})
+        so_far = self._accuracy.setdefault(self._split, {})
+        so_far |= {name: stats[name] for name in self._names() if name in stats}
+        stats.update(so_far)
+        stats[f"accuracy_{AVERAGE}"] = round(float(sum(so_far.values())) / len(so_far), 2)
+        if self._chosen_by is None:
+            self._chosen_by = stats[self.cfg.best_checkpoint_metric]
+        stats.setdefault(self.cfg.best_checkpoint_metric, self._chosen_by)

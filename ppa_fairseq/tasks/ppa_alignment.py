@@ -13,7 +13,7 @@ from fairseq.tasks import register_task
 from omegaconf import MISSING
 
 from ppa_fairseq.criterions.ppa import PPACriterion
-from ppa_fairseq.data.alignment_dataset import AlignmentDataset
+from ppa_fairseq.data.alignment_dataset import AlignmentDataset, pivot_of
 from ppa_fairseq.data.batch_parts import in_parts
 from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.corpora import find_pairs, load_corpora, load_dictionary
@@ -93,11 +93,6 @@ class PPAAlignmentTask(EncoderTask):
                 f"{folder}: no language pair {', '.join(unknown) or 'at all'} here; it holds "
                 f"{', '.join(present) or 'no train.SRC-TGT.LANG.idx'} (--lang-pairs names them as preprocessing did)"
             )
-        if without := [pair for pair in pairs if len(pairs) > 1 and cfg.pivot not in pair.split("-")]:
-            logger.warning(
-                f"{', '.join(without)}: not with {cfg.pivot!r}, so translations of one sentence into several languages "
-                "count as negatives of each other there; --pivot names the language that all pairs share"
-            )
         dictionary = load_dictionary(folder, pairs)
         logger.info(f"{len(pairs)} language pairs ({', '.join(pairs)}), {len(dictionary):,} WordPieces")
         return cls(cfg, dictionary, pairs)
@@ -171,7 +166,19 @@ class PPAAlignmentTask(EncoderTask):
         criterion = super().build_criterion(cfg, from_checkpoint)
         if isinstance(criterion, PPACriterion):  # an objective of weight 0 needs no batches
             self.contrastive, self.tlm = criterion.cfg.contrastive_weight > 0, criterion.cfg.tlm_weight > 0
+            if self.contrastive and not criterion.cfg.no_pivot_aware:
+                self._check_pivot()
         return criterion
+
+    def _check_pivot(self) -> None:
+        """Warn of pairs that are named by another language than the others are."""
+        named_by = [pivot_of(*pair.split("-"), self.cfg.pivot) for pair in self.pairs]
+        if len(set(named_by)) > 1:
+            others = (f"{pair} by {name}" for pair, name in zip(self.pairs, named_by, strict=True))
+            logger.warning(
+                f"keys of one sentence are told by its text in --pivot {self.cfg.pivot}, but not all pairs have that "
+                f"language ({', '.join(others)}): where pairs differ, its translations count as negatives of each other"
+            )
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         self.queue_size = cfg.queue_size

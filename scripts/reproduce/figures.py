@@ -19,7 +19,7 @@ SHOWN = ("ar", "de", "hi", "zh")  # languages of the heatmaps, where they are th
 
 def draw(results: Results, folder: Path) -> dict[str, str]:
     """Write what can be drawn; {file name: title}."""
-    after = results.method.label
+    after = results.mapped if results.sentence_map() else ""
     plots: dict[str, tuple[Callable, str]] = {
         "retrieval-by-layer.png": (by_layer, "Retrieval by layer, mean pooling, mean of the seeds"),
         "curves.png": (curves, "Training curves, first seed"),

@@ -130,6 +130,14 @@ class Results:
         """What sentence_map.py wrote."""
         return np.load(self.out / "sentence-map.npz") if "sentence-map" in self.steps else None
 
+    @property
+    def mapped(self) -> str:
+        """What the sentence map shows "after": a row's label, or the path of what is none."""
+        command = self.steps["sentence-map"]["command"]
+        path = next(part.removeprefix("after=") for part in command if part.startswith("after="))
+        trained = Path(path).parent.name.rpartition(".")[0]  # align/ROW.SEED/checkpoint_last.pt
+        return next((row.label for row in self.rows if path == row.given or trained == row.name), path)
+
     def data_counts(self) -> list[str]:
         """What the preparation kept, a paragraph for each kind of data."""
         told = []
