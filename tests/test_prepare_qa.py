@@ -307,7 +307,7 @@ def test_a_full_disk_leaves_nothing(prepare, write, tmp_path, monkeypatch):
         (["--train", "{path}"], "--train {path}: expected LANG=FILE[,FILE...]"),
         (["--valid", "e-n={path}"], "--valid e-n={path}: expected LANG=FILE[,FILE...]"),
         (["--train", "en=none.json"], "none.json: no such file; --train en needs SQuAD-format files"),
-        (["--train", "en={path},"], ".: no such file; --train en needs SQuAD-format files"),
+        (["--train", "en={path},"], ".: is a folder; --train en needs SQuAD-format files"),
         (["--train", "en={path},{path}"], "{path}: given twice; --train en needs"),
         (["--train", "en={path}", "--valid", "en={broken}"], "{broken}: no JSON"),
         (["--train", "en={path}", "de={poor}"], "--train de: none of 2 questions has an answer to learn from"),

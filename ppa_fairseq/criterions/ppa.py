@@ -12,6 +12,8 @@ from fairseq.logging import metrics
 from ppa_fairseq.errors import InputError
 from ppa_fairseq.flag_checks import check_values
 
+FIRST = 10  # fairseq's priority of what a criterion logs; its trainer's come from 100 on
+
 
 @dataclass
 class PPACriterionConfig(FairseqDataclass):
@@ -34,7 +36,7 @@ class PPACriterion(FairseqCriterion):
     itself.
     """
 
-    OF_WORDS = ("loss", "tlm", "tlm_acc")
+    OF_WORDS = ("loss", "tlm", "tlm_acc")  # with the next line, in the order of the log
     OF_SENTENCES = ("contrastive", "contrastive_acc", "pos_sim", "hard_neg_sim", "false_neg", "queue_fill")
 
     def __init__(self, cfg: PPACriterionConfig, task):
@@ -113,8 +115,9 @@ class PPACriterion(FairseqCriterion):
             return sum(log.get(key, 0) for log in logging_outputs)
 
         def mean(name, key, count, scale=1.0, digits=3):
-            if count:
-                metrics.log_scalar(name, scale * total(key) / count, count, round=digits)
+            if count:  # not told yet: an order of its own keeps a training that goes on like one that never stopped
+                priority = FIRST + (PPACriterion.OF_WORDS + PPACriterion.OF_SENTENCES).index(name)
+                metrics.log_scalar(name, scale * total(key) / count, count, priority, round=digits)
 
         pairs, masked, contrasted = total("nsentences"), total("masked"), total("contrasted")
         bits = 1 / math.log(2)
