@@ -115,7 +115,8 @@ class PPACriterion(FairseqCriterion):
             return sum(log.get(key, 0) for log in logging_outputs)
 
         def mean(name, key, count, scale=1.0, digits=3):
-            if count:  # not told yet: an order of its own keeps a training that goes on like one that never stopped
+            if count:
+                # What is told from the second update on has its place nonetheless, as checkpoints keep the order.
                 priority = FIRST + (PPACriterion.OF_WORDS + PPACriterion.OF_SENTENCES).index(name)
                 metrics.log_scalar(name, scale * total(key) / count, count, priority, round=digits)
 
