@@ -177,13 +177,10 @@ zero_shot() { # ROW SEED
 
 # Both go on from the zero-shot classifier of their row and seed, on as many updates: they differ in the batches alone.
 # On few translations those are many epochs.
-translate_train() { # ROW SEED all|few
-  local mode folder data=$out/xnli-bin
-  [ "$3" = all ] || data=$out/xnli-few-bin
+translate_train() { # ROW SEED [-few]
+  local mode
   for mode in translate-train code-switch; do
-    folder=$mode
-    [ "$3" = all ] || folder=$mode-few
-    xnli "$folder" $mode "$1" "$2" "$out/zero-shot/$1.$2/checkpoint_last.pt" "$data" "$translate_updates"
+    xnli $mode${3:-} $mode "$1" "$2" "$out/zero-shot/$1.$2/checkpoint_last.pt" "$out/xnli${3:-}-bin" "$translate_updates"
   done
 }
 
@@ -204,8 +201,8 @@ if [ "$run" ]; then
   done
   for row in "${rows[@]}"; do ! wanted "$row" "${seeds%% *}" || words "$row" "${seeds%% *}"; done
   for seed in $seeds; do
-    for row in $translate_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed" all; done
-    for row in $few_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed" few; done
+    for row in $translate_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed"; done
+    for row in $few_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed" -few; done
   done
   if wanted figures; then
     step sentence-map python "$here/sentence_map.py" "$out/sentence-map.npz" --xnli "${path[xnli]}" \

@@ -181,6 +181,8 @@ def test_pairs_of_a_model_with_xlms_tlm_are_marked(folders, texts, tmp_path, cap
     content = torch.load(tmp_path / "imported" / "model.pt", weights_only=True)
     content["cfg"]["task"]["tlm_language_embeddings"] = True
     torch.save(content, tmp_path / "xlm.pt")
+    checkpoint.write(tmp_path / "again.pt", checkpoint.read(tmp_path / "xlm.pt"))  # as trim-vocab does
+    assert checkpoint.read(tmp_path / "again.pt").xlm_tlm and not checkpoint.read(tmp_path / "imported").xlm_tlm
     capsys.readouterr()
     data = [f"--text=de={texts / 'de-en.de'}", "--pairs", texts / "de-en.de", "--max-length", LENGTH]
     models = ["--model", f"ppa={folders['bert']}", "--model", f"xlm={tmp_path / 'xlm.pt'}"]

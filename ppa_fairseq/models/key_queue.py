@@ -11,8 +11,8 @@ class KeyQueue(Float32Module):
     """A ring of the last K keys, equal on all ranks, that changes only when an update has succeeded.
 
     Keys are *staged* in the forward and *committed* after the optimizer's step; an overflow or a re-run of the same
-    batch discards them. Beside each key stands the hash of its pair's sentence in --pivot: a key whose pivot is
-    the query's own is a translation of it, hence no negative. Slots that no key has filled are no negatives either.
+    batch discards them. Beside each key stands the hash of its pair's sentence in --pivot: a key whose pivot is the
+    query's own is a translation of it, hence no negative. Slots that no key has filled are no negatives either.
 
     Args:
         size: K, the number of keys kept (paper: 32,000).
