@@ -199,6 +199,9 @@ if [ "$run" ]; then
     align "$row" "${seeds_of[$row]}"
     retrieve "$row" "${seeds_of[$row]}"
   done
+  for row in $xnli_ablations; do
+    ! wanted "$row" "${seeds_of[$row]}" || zero_shot "$row" "${seeds_of[$row]}"
+  done
   for row in "${rows[@]}"; do ! wanted "$row" "${seeds%% *}" || words "$row" "${seeds%% *}"; done
   for seed in $seeds; do
     for row in $translate_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed"; done

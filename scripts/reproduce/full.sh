@@ -11,9 +11,10 @@ align_flags="--pooling mean --momentum 0.999 --queue-size 32000 --temperature 0.
   --lr 1e-4 --num-workers 2 --log-interval 50"
 checkpoint_flags="--save-interval-updates 1000 --keep-interval-updates 1"
 queue_sizes="1024 8192 131072"
+temperatures="0.02 0.2"
 learning_rates="3e-5 3e-4"
 pair_counts="25000 100000"
-ablation_pairs=$pairs # of the rows on queue, momentum and negatives
+ablation_pairs=$pairs # of the rows on queue, momentum, negatives, temperature and head
 cls_learning_rate=1e-5
 cls_pair_counts=100000
 cls_momentums=0.9999
@@ -25,6 +26,7 @@ perplexity_sentences=0
 
 # XNLI.
 xnli_rows="unaligned ppa moco tlm xlm-tlm"
+xnli_ablations="queue-1024 queue-131072 temperature-0.02 temperature-0.2 head-normal head-orthogonal pairs-25000" # one seed
 translate_rows="unaligned ppa"
 few_rows="unaligned ppa" # that see few translations, many times
 few_translations=60 # in each language

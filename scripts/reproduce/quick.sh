@@ -13,9 +13,10 @@ align_flags="--pooling mean --momentum 0.95 --queue-size 2048 --temperature 0.05
   --lr 3e-4 --num-workers 0 --log-interval 5"
 checkpoint_flags="--no-save-optimizer-state" # a run of minutes starts again when it was stopped
 queue_sizes="64 512"
+temperatures="0.02 0.2"
 learning_rates="1e-4 6e-4"
-pair_counts="640 5120 25000 100000"
-ablation_pairs=5120 # of the rows on queue, momentum and negatives: more than the queue holds
+pair_counts="640 5120 25000 100000 152448" # the last: all that are kept, in whole batches
+ablation_pairs=5120 # of the rows on queue, momentum, negatives, temperature and head: more than the queue holds
 cls_learning_rate=3e-5
 cls_pair_counts="5120 20480"
 cls_momentums="0.99 0.999"
@@ -27,6 +28,8 @@ perplexity_sentences=100
 
 # XNLI.
 xnli_rows="unaligned ppa moco tlm xlm-tlm long"
+xnli_ablations="queue-64 queue-512 temperature-0.02 temperature-0.2 head-normal head-orthogonal pairs-5120 pairs-25000
+  pairs-100000 pairs-152448" # of one seed: could one of these be why alignment brings XNLI no gain?
 translate_rows="unaligned long"
 few_rows="unaligned" # that see few translations, many times: unaligned alone, as this is about code-switching
 few_translations=60 # in each language

@@ -44,6 +44,17 @@ for momentum in 0 0.99 0.999; do
   row "momentum-$momentum" "$of_ablation, momentum $momentum" first --tlm-weight 0 $(of_pairs "$ablation_pairs") \
     --momentum "$momentum"
 done
+for temperature in $temperatures; do
+  row "temperature-$temperature" "$of_ablation, temperature $temperature" first --tlm-weight 0 \
+    $(of_pairs "$ablation_pairs") --temperature "$temperature"
+done
+# How the projection head starts.
+for start in normal orthogonal; do
+  start_flags="--user-dir $here/head_init --arch ppa_bert_head_$start"
+  row "head-$start" "$of_ablation, $start projection head" first --tlm-weight 0 $(of_pairs "$ablation_pairs") $start_flags
+  row "moco-cls-head-$start" "MoCo only, [CLS] pooling, $(thousands "$ablation_pairs") pairs, $start projection head" \
+    first --tlm-weight 0 --pooling cls $(of_pairs "$ablation_pairs") $start_flags
+done
 for lr in $learning_rates; do
   row "lr-$lr" "MoCo only, learning rate $lr" first --tlm-weight 0 --lr "$lr"
 done
