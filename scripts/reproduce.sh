@@ -153,9 +153,12 @@ retrieve() { # ROW SEED
     --max-pairs "$tatoeba_pairs" --layer all --pooling both --output "$out/retrieve/$1.$2"
 }
 
-words() { # ROW SEED: what became of the words
+words() { # ROW SEED
   step "words.$1.$2" ppa word-align --model "$1=$(encoder "$1" "$2")" --text "${path[gold]}/enfr.src-tgt" \
     --gold "${path[gold]}/enfr.gold" --gold-base 1 --layer all --method both --output "$out/words/$1.$2"
+}
+
+perplexity() { # ROW SEED
   step "perplexity.$1.$2" ppa perplexity --model "$1=$(encoder "$1" "$2")" --pairs "${path[tatoeba]}" \
     --max-sentences "$perplexity_sentences" --output "$out/perplexity/$1.$2"
 }
@@ -203,6 +206,7 @@ if [ "$run" ]; then
     ! wanted "$row" "${seeds_of[$row]}" || zero_shot "$row" "${seeds_of[$row]}"
   done
   for row in "${rows[@]}"; do ! wanted "$row" "${seeds%% *}" || words "$row" "${seeds%% *}"; done
+  for row in "${rows[@]}" $head_rows; do ! wanted "$row" "${seeds%% *}" || perplexity "$row" "${seeds%% *}"; done
   for seed in $seeds; do
     for row in $translate_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed"; done
     for row in $few_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed" -few; done

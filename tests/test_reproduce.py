@@ -75,7 +75,7 @@ def test_no_premise_is_trained_and_measured_on(tmp_path):
 SETTING = """
 seeds="1 2"
 bitext_flags= batch=4 pairs=8 align_flags="--queue-size 8" checkpoint_flags=
-queue_sizes="4 1234567" temperatures= learning_rates= pair_counts=4 ablation_pairs=4
+queue_sizes="4 1234567" temperatures= head_pairs=4 learning_rates= pair_counts=4 ablation_pairs=4
 cls_learning_rate=1e-3 cls_pair_counts= cls_momentums= cls_long_pairs=4
 tatoeba_pairs=2 perplexity_sentences=2
 xnli_rows= xnli_ablations= translate_rows= few_rows= xnli_test=3 xnli_train=6 few_translations=3

@@ -12,6 +12,7 @@ align_flags="--pooling mean --momentum 0.999 --queue-size 32000 --temperature 0.
 checkpoint_flags="--save-interval-updates 1000 --keep-interval-updates 1"
 queue_sizes="1024 8192 131072"
 temperatures="0.02 0.2"
+head_pairs=100000 # that an MLM head is fitted on
 learning_rates="3e-5 3e-4"
 pair_counts="25000 100000"
 ablation_pairs=$pairs # of the rows on queue, momentum, negatives, temperature and head
@@ -26,7 +27,8 @@ perplexity_sentences=0
 
 # XNLI.
 xnli_rows="unaligned ppa moco tlm xlm-tlm"
-xnli_ablations="queue-1024 queue-131072 temperature-0.02 temperature-0.2 head-normal head-orthogonal pairs-25000" # one seed
+xnli_ablations="queue-1024 queue-131072 temperature-0.02 temperature-0.2 head-normal head-orthogonal
+  ppa-with-head pairs-25000" # of one seed
 translate_rows="unaligned ppa"
 few_rows="unaligned ppa" # that see few translations, many times
 few_translations=60 # in each language

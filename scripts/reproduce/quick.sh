@@ -14,6 +14,7 @@ align_flags="--pooling mean --momentum 0.95 --queue-size 2048 --temperature 0.05
 checkpoint_flags="--no-save-optimizer-state" # a run of minutes starts again when it was stopped
 queue_sizes="64 512"
 temperatures="0.02 0.2"
+head_pairs=32000 # that an MLM head is fitted on
 learning_rates="1e-4 6e-4"
 pair_counts="640 5120 25000 100000 152448" # the last: all that are kept, in whole batches
 ablation_pairs=5120 # of the rows on queue, momentum, negatives, temperature and head: more than the queue holds
@@ -29,7 +30,7 @@ perplexity_sentences=100
 # XNLI.
 xnli_rows="unaligned ppa moco tlm xlm-tlm long"
 xnli_ablations="queue-64 queue-512 temperature-0.02 temperature-0.2 head-normal head-orthogonal pairs-5120 pairs-25000
-  pairs-100000 pairs-152448" # of one seed: could one of these be why alignment brings XNLI no gain?
+  pairs-100000 pairs-152448 ppa-with-head" # of one seed: could one of these be why alignment brings XNLI no gain?
 translate_rows="unaligned long"
 few_rows="unaligned" # that see few translations, many times: unaligned alone, as this is about code-switching
 few_translations=60 # in each language

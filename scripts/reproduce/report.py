@@ -164,7 +164,7 @@ def words(results: Results) -> str:
         parts += [captioned(caption, by_key("layer", found)), *seeds_told(found)]
     found = {
         row.label: costs
-        for row in main_rows(results)
+        for row in results.rows
         if "--tlm-reset-positions" not in row.flags and (costs := results.perplexity(row))
     }
     lines = [

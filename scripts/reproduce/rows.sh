@@ -50,11 +50,20 @@ for temperature in $temperatures; do
 done
 # How the projection head starts.
 for start in normal orthogonal; do
-  start_flags="--user-dir $here/head_init --arch ppa_bert_head_$start"
+  start_flags="--user-dir $here/variants --arch ppa_bert_head_$start"
   row "head-$start" "$of_ablation, $start projection head" first --tlm-weight 0 $(of_pairs "$ablation_pairs") $start_flags
   row "moco-cls-head-$start" "MoCo only, [CLS] pooling, $(thousands "$ablation_pairs") pairs, $start projection head" \
     first --tlm-weight 0 --pooling cls $(of_pairs "$ablation_pairs") $start_flags
 done
+# An encoder without an MLM head gets one, fitted by TLM alone while the encoder stays as it is, and goes on from there.
+# Their perplexity, before and after, is what alignment makes an encoder forget.
+row with-head "unaligned, an MLM head fitted" first --contrastive-weight 0 $(of_pairs "$head_pairs") --lr 1e-3 \
+  --user-dir "$here/variants" --arch ppa_bert_frozen
+from_head="--pretrained $out/align/with-head.${seeds%% *}/checkpoint_last.pt"
+row ppa-with-head "PPA from the fitted head" first $from_head
+row moco-with-head "MoCo only, from the fitted head" first --tlm-weight 0 $from_head
+row tlm-with-head "TLM only, from the fitted head" first --contrastive-weight 0 $from_head
+head_rows="with-head ppa-with-head moco-with-head tlm-with-head"
 for lr in $learning_rates; do
   row "lr-$lr" "MoCo only, learning rate $lr" first --tlm-weight 0 --lr "$lr"
 done
