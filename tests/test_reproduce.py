@@ -94,6 +94,10 @@ case "$1 $*" in
       [{"pair": "average", "layer": 0, "pooling": "mean", "scoring": "cosine", "forward": 1, "backward": 2},
       {"pair": "average", "layer": 0, "pooling": "cls", "scoring": "cosine", "forward": 3, "backward": 4}]}' \\
       > "$folder/retrieval.json" ;;
+  evaluate-xnli*)
+    for folder; do :; done
+    mkdir -p "$folder"
+    echo '{"results": [{"language": "average", "accuracy": 50}]}' > "$folder/xnli.json" ;;
   word-align*) for folder; do :; done; mkdir -p "$folder"; echo '{"results": []}' > "$folder/alignment.json" ;;
   perplexity*) for folder; do :; done; mkdir -p "$folder"; echo '{"results": []}' > "$folder/perplexity.json" ;;
   prepare-xnli*) mkdir -p "$5"; echo '{"train": {"rows": 1, "languages": {"en": {}}}}' > "$5/statistics.json" ;;
@@ -173,6 +177,34 @@ def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
     assert "setting `tiny`" in paragraphs
     assert cells(page, "MoCo only  ")[2:6] == ["1.0 ± 0.0", "2.0 ± 0.0", "3.0 ± 0.0", "4.0 ± 0.0"]
     assert cells(page, "MoCo only, 4 pairs, queue of 4")[2:6] == ["1.0", "2.0", "3.0", "4.0"]
+
+
+def test_what_is_fine_tuned_on_what_and_from_where(bench):
+    setting = SETTING
+    for rows in ('xnli_rows="moco"', 'xnli_ablations="queue-4"', 'translate_rows="moco"', 'few_rows="moco"'):
+        setting = setting.replace(f"{rows.split('=')[0]}= ", f"{rows} ")
+    (bench / "tiny.sh").write_text(setting)
+    counts = 'case "$*" in *count_finetuning_updates*) echo 7; exit ;; *device_count*) echo 0; exit ;; esac'
+    (bench / "bin" / "python").write_text(f'#!/bin/sh\n{counts}\nexec "{sys.executable}" "$@"\n')
+    (bench / "go").touch()
+    output, _ = (process := drive(bench, "--only", "moco.1,queue-4")).communicate(timeout=600)
+    assert process.returncode == 0, output
+    launched = [line.split() for line in (bench / "calls").read_text().splitlines() if line.startswith("ppa launch")]
+    value = {flag: [line[line.index(flag) + 1] for line in launched] for flag in ("--save-dir", "--pretrained")}
+    classifier = "out/zero-shot/moco.1"
+    assert list(zip((line[3] for line in launched), value["--save-dir"], value["--pretrained"], strict=True)) == [
+        ("out/nli-bin", classifier, "out/align/moco.1/checkpoint_last.pt"),
+        ("out/nli-bin", "out/zero-shot/queue-4.1", "out/align/queue-4.1/checkpoint_last.pt"),
+        ("out/xnli-bin", "out/translate-train/moco.1", f"{classifier}/checkpoint_last.pt"),
+        ("out/xnli-bin", "out/code-switch/moco.1", f"{classifier}/checkpoint_last.pt"),
+        ("out/xnli-few-bin", "out/translate-train-few/moco.1", f"{classifier}/checkpoint_last.pt"),
+        ("out/xnli-few-bin", "out/code-switch-few/moco.1", f"{classifier}/checkpoint_last.pt"),
+    ]
+    mixed = ["--code-switch" in line for line in launched]
+    assert mixed == [False, False, False, True, False, True]
+    page = (bench / "results.md").read_text()
+    assert cells(page, "MoCo only  ")[6] == "50.0 (1 of 2 seeds)"
+    assert cells(page, "MoCo only, 4 pairs, queue of 4")[6] == "50.0"
 
 
 def test_a_checkpoint_trained_elsewhere_is_a_row_of_its_own(bench):
