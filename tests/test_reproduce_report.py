@@ -46,7 +46,8 @@ def test_the_report_has_the_result_files_numbers_and_nothing_else(tmp_path):
         assert cells(text, "MoCo only")[2 + side].startswith(f"{np.mean(moco, axis=0)[side]:.1f} ± ")
         assert cells(text, "MoCo only")[2 + side].endswith("(2 of 3 seeds)")
     assert "| queue of 9" not in text and "Not run: queue of 9.\n" in section(text, "All rows")
-    assert cells(text, "MoCo only")[6:] == [NOT_RUN] * 2
+    assert cells(text, "MoCo only")[6:] == [NOT_RUN] * 3
+    assert cells(text, "MoCo + TLM")[6:] == ["47.0 ± 1.0", "48.0 ± 1.0", NOT_RUN]
     assert cells(text, "XNLI zero-shot")[1:] == ["unaligned 40.0 ± 1.0, aligned 47.0 ± 1.0 (+7.0)", "met"]
     mixed = cells(text, "XNLI, MoCo + TLM (PPA): code")
     assert mixed[1:] == ["plain 48.0 ± 1.0, code-switching 47.5 ± 1.0 (-0.5)", "missed"]
@@ -63,6 +64,18 @@ def test_the_report_has_the_result_files_numbers_and_nothing_else(tmp_path):
     assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith("|"))
     assert (page.parent / "results" / "retrieval-by-layer.png").stat().st_size > 1000
     assert not (page.parent / "results" / "curves.png").exists()
+
+
+def test_rows_of_one_seed_stand_apart_and_are_no_goals(tmp_path):
+    made = MadeUp(tmp_path / "out")
+    for row in ("ppa", "queue-9"):
+        made.xnli("zero-shot", row, 1, 44.0)
+    page = tmp_path / "results.md"
+    report.main(made.out, page)
+    main, ablations = section(page.read_text(), "XNLI by language").split("Then on")[0].split("rows of one seed:")
+    assert cells(main, "language") == ["language", "MoCo + TLM (PPA)"]
+    assert cells(ablations, "language") == ["language", "queue of 9"] and cells(ablations, "en") == ["en", "45.0"]
+    assert "queue of 9" not in section(page.read_text(), "What was found")
 
 
 def test_words_are_told_by_method_and_layer_with_their_seeds(tmp_path):
