@@ -140,6 +140,7 @@ prepare() {
 
 align() { # ROW SEED
   [ -z "${given[$1]:-}" ] || return 0
+  [[ ${flags[$1]} != *"$from_head"* ]] || align with-head "${seeds%% *}"
   # shellcheck disable=SC2046,SC2086
   step "align.$1.$2" fairseq-train "$out/data-bin" --user-dir "$root/ppa_fairseq" --task ppa_alignment $precision \
     --arch ppa_bert --pretrained "$imported" --criterion ppa --batch-size "$batch" \
@@ -206,7 +207,7 @@ if [ "$run" ]; then
     ! wanted "$row" "${seeds_of[$row]}" || zero_shot "$row" "${seeds_of[$row]}"
   done
   for row in "${rows[@]}"; do ! wanted "$row" "${seeds%% *}" || words "$row" "${seeds%% *}"; done
-  for row in "${rows[@]}" $head_rows; do ! wanted "$row" "${seeds%% *}" || perplexity "$row" "${seeds%% *}"; done
+  for row in "${rows[@]}" $head_ablations; do ! wanted "$row" "${seeds%% *}" || perplexity "$row" "${seeds%% *}"; done
   for seed in $seeds; do
     for row in $translate_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed"; done
     for row in $few_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed" -few; done

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,16 @@ def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
     assert "setting `tiny`" in paragraphs
     assert cells(page, "MoCo only  ")[2:6] == ["1.0 ± 0.0", "2.0 ± 0.0", "3.0 ± 0.0", "4.0 ± 0.0"]
     assert cells(page, "MoCo only, 4 pairs, queue of 4")[2:6] == ["1.0", "2.0", "3.0", "4.0"]
+
+
+def test_what_goes_on_from_the_fitted_head_has_that_trained_first(bench):
+    output, _ = (process := drive(bench, "--only", "tlm-with-head.1")).communicate(timeout=600)
+    assert process.returncode == 0, output
+    lines = [line.split() for line in (bench / "calls").read_text().splitlines() if line.startswith("fairseq-train")]
+    folders = ["out/align/with-head.1", "out/align/tlm-with-head.1"]
+    assert [line[line.index("--save-dir") + 1] for line in lines] == folders
+    pretrained = [[after for flag, after in pairwise(line) if flag == "--pretrained"] for line in lines]
+    assert pretrained == [["out/imported"], ["out/imported", f"{folders[0]}/checkpoint_last.pt"]]
 
 
 def test_what_is_fine_tuned_on_what_and_from_where(bench):

@@ -26,9 +26,8 @@ tatoeba_pairs=0 # all
 perplexity_sentences=0
 
 # XNLI.
-xnli_rows="unaligned ppa moco tlm xlm-tlm"
-xnli_ablations="queue-1024 queue-131072 temperature-0.02 temperature-0.2 head-normal head-orthogonal
-  ppa-with-head pairs-25000" # of one seed
+xnli_rows="unaligned ppa ppa-with-head moco tlm xlm-tlm"
+xnli_ablations="queue-1024 queue-131072 temperature-0.02 temperature-0.2 head-orthogonal pairs-25000" # of one seed
 translate_rows="unaligned ppa"
 few_rows="unaligned ppa" # that see few translations, many times
 few_translations=60 # in each language

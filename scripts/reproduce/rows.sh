@@ -13,6 +13,18 @@ row xlm-tlm "TLM only, as in XLM" all --contrastive-weight 0 --tlm-reset-positio
 # The method at the length that it needs, where a setting cannot afford that for all rows.
 [ -z "${long_pairs:-}" ] || row long "PPA, $(thousands "$long_pairs") pairs" all $(of_pairs "$long_pairs") $long_flags
 
+# An encoder without an MLM head gets one, fitted by TLM alone while the encoder stays as it is, and goes on from there.
+# The perplexity of what starts from it tells what alignment makes an encoder forget.
+from_head="--pretrained $out/align/with-head.${seeds%% *}/checkpoint_last.pt"
+row ppa-with-head "PPA, from the fitted head" all $from_head
+row tlm-with-head "TLM only, from the fitted head" all --contrastive-weight 0 $from_head
+row with-head "unaligned, an MLM head fitted" first --contrastive-weight 0 $(of_pairs "$head_pairs") --lr 1e-3 \
+  --user-dir "$here/variants" --arch ppa_bert_frozen
+row moco-with-head "MoCo only, from the fitted head" first --tlm-weight 0 $from_head
+[ -z "${long_pairs:-}" ] || row long-with-head "PPA, $(thousands "$long_pairs") pairs, from the fitted head" first \
+  $(of_pairs "$long_pairs") $long_flags $from_head
+head_ablations="with-head moco-with-head${long_pairs:+ long-with-head}" # whose perplexity is measured, too
+
 row no-shuffle "PPA, no input shuffling" first --no-input-shuffle
 # [CLS] pooling, and what could help an encoder whose [CLS] was never trained: a lower rate, a longer warm-up, more pairs,
 # a twin that moves more slowly.
@@ -55,15 +67,6 @@ for start in normal orthogonal; do
   row "moco-cls-head-$start" "MoCo only, [CLS] pooling, $(thousands "$ablation_pairs") pairs, $start projection head" \
     first --tlm-weight 0 --pooling cls $(of_pairs "$ablation_pairs") $start_flags
 done
-# An encoder without an MLM head gets one, fitted by TLM alone while the encoder stays as it is, and goes on from there.
-# Their perplexity, before and after, is what alignment makes an encoder forget.
-row with-head "unaligned, an MLM head fitted" first --contrastive-weight 0 $(of_pairs "$head_pairs") --lr 1e-3 \
-  --user-dir "$here/variants" --arch ppa_bert_frozen
-from_head="--pretrained $out/align/with-head.${seeds%% *}/checkpoint_last.pt"
-row ppa-with-head "PPA from the fitted head" first $from_head
-row moco-with-head "MoCo only, from the fitted head" first --tlm-weight 0 $from_head
-row tlm-with-head "TLM only, from the fitted head" first --contrastive-weight 0 $from_head
-head_rows="with-head ppa-with-head moco-with-head tlm-with-head"
 for lr in $learning_rates; do
   row "lr-$lr" "MoCo only, learning rate $lr" first --tlm-weight 0 --lr "$lr"
 done
