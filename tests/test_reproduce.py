@@ -90,7 +90,8 @@ case "$1 $*" in
   retrieve*)
     for folder; do :; done
     mkdir -p "$folder"
-    echo '{"models": {"moco": {"layers": 0}, "mine": {"layers": 0}, "queue-4": {"layers": 0}, "pairs-4": {"layers": 0}},
+    echo '{"models": {"moco": {"layers": 0}, "mine": {"layers": 0}, "queue-4": {"layers": 0}, "pairs-4": {"layers": 0},
+      "tlm-with-head": {"layers": 0}},
       "results":
       [{"pair": "average", "layer": 0, "pooling": "mean", "scoring": "cosine", "forward": 1, "backward": 2},
       {"pair": "average", "layer": 0, "pooling": "cls", "scoring": "cosine", "forward": 3, "backward": 4}]}' \\
