@@ -186,6 +186,19 @@ def test_starts_from_the_pretrained_encoder_and_twin(train, imported, monkeypatc
     assert state["task_state"]["tokenizer"] == start.tokenizer
 
 
+@pytest.mark.parametrize("weights", [("0", "1"), ("1", "0"), ("1", "1")])
+def test_a_frozen_encoder_stays_as_it_was_while_the_heads_learn(train, imported, monkeypatch, weights):
+    monkeypatch.setattr("conftest.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    folder, (contrastive, tlm) = imported(), weights
+    frozen = ["--pretrained", str(folder), "--freeze-encoder", "--contrastive-weight", contrastive, "--tlm-weight", tlm]
+    one, more = (train(*frozen, "--max-update", updates, save_dir=updates)["model"] for updates in ("1", "3"))
+    start = checkpoint.read(folder).state
+    encoder = [name for name in start if name.startswith("encoder.")]
+    assert encoder and all(torch.equal(more[name], start[name]) for name in encoder)
+    learned = {name.split(".")[0] for name in one if not torch.equal(one[name], more[name])}
+    assert ("projection" in learned, "lm_head" in learned) == (contrastive == "1", tlm == "1")
+
+
 def test_a_ppa_checkpoint_gives_its_query_encoder_alone(train, imported, monkeypatch, tmp_path):
     monkeypatch.setattr("conftest.TINY_TRAINING", without_sizes(TINY_TRAINING))
     first = train("--pretrained", str(imported()), "--max-update", "3", NO_VALIDATION, save_dir="first")

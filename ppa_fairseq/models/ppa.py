@@ -31,6 +31,13 @@ class PPAModelConfig(EncoderConfig):
     projection_dim: int = field(default=128, metadata={"help": "width of a key"})
     queue_size: int = field(default=32000, metadata={"help": "number of earlier keys kept as negatives"})
     momentum: float = field(default=0.999, metadata={"help": "share of itself that the twin keeps at every update"})
+    freeze_encoder: bool = field(
+        default=False,
+        metadata={
+            "help": "train the heads alone: with --contrastive-weight 0 that fits an MLM head to an encoder that came "
+            "without one, before TLM changes it"
+        },
+    )
     contrastive_weight: float = II("criterion.contrastive_weight")
     tlm_weight: float = II("criterion.tlm_weight")
     tlm_language_embeddings: bool = II("task.tlm_language_embeddings")
@@ -53,6 +60,7 @@ class PPAModel(BaseFairseqModel):
             self.language_embeddings = nn.Embedding(1 + num_languages, shape.dim, padding_idx=0)
             nn.init.zeros_(self.language_embeddings.weight)
             self.language_embeddings.requires_grad_(cfg.tlm_weight > 0)
+        self.encoder.requires_grad_(not cfg.freeze_encoder)
         # DistributedDataParallel waits for the gradient of every weight that asks for one.
         self.lm_head.requires_grad_(cfg.tlm_weight > 0)
         self.projection.requires_grad_(cfg.contrastive_weight > 0)

@@ -19,7 +19,7 @@ from_head="--pretrained $out/align/with-head.${seeds%% *}/checkpoint_last.pt"
 row ppa-with-head "PPA, from the fitted head" all $from_head
 row tlm-with-head "TLM only, from the fitted head" all --contrastive-weight 0 $from_head
 row with-head "unaligned, an MLM head fitted" first --contrastive-weight 0 $(of_pairs "$head_pairs") --lr 1e-3 \
-  --user-dir "$here/variants" --arch ppa_bert_frozen
+  --freeze-encoder
 row moco-with-head "MoCo only, from the fitted head" first --tlm-weight 0 $from_head
 [ -z "${long_pairs:-}" ] || row long-with-head "PPA, $(thousands "$long_pairs") pairs, from the fitted head" first \
   $(of_pairs "$long_pairs") $long_flags $from_head

@@ -1,10 +1,7 @@
-"""`--user-dir` of the rows that need another model than PPA's; each --arch differs from it in how it starts.
+"""`--user-dir` of the rows on how the projection head starts: --arch ppa_bert_head_normal and _orthogonal.
 
-ppa_bert_head_normal, ppa_bert_head_orthogonal: the projection head starts as BERT's layers do, N(0, 0.02) with biases
-of 0, or orthogonal with biases of 0, which keeps the angles between sentences but for the ReLU. PPA's own starts as
-PyTorch's linear layers do, as in MoCo v2.
-
-ppa_bert_frozen: the encoder stays as it is. TLM then fits an MLM head to it, for a base that comes without one.
+PPA's own head starts as PyTorch's linear layers do, as in MoCo v2. One starts as BERT's layers do, N(0, 0.02) with
+biases of 0; the other, orthogonal with biases of 0, keeps the angles between sentences, but for its ReLU.
 """
 
 from fairseq.models import register_model, register_model_architecture
@@ -31,12 +28,5 @@ class OrthogonalHead(PPAModel):
         super().start_from(pretrained)
 
 
-@register_model("ppa_frozen", dataclass=PPAModelConfig)
-class FrozenEncoder(PPAModel):
-    def start_from(self, pretrained) -> None:
-        super().start_from(pretrained)
-        self.encoder.requires_grad_(False)
-
-
-for variant in ("head_normal", "head_orthogonal", "frozen"):
+for variant in ("head_normal", "head_orthogonal"):
     register_model_architecture(f"ppa_{variant}", f"ppa_bert_{variant}")(ppa_bert)
