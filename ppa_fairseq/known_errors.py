@@ -11,10 +11,15 @@ NO_ARCH = (
     "no --arch is given: give --arch ppa_bert for --task ppa_alignment, ppa_bert_classifier for xnli_codeswitch, "
     "ppa_bert_reader for mlqa_codeswitch"
 )
+OTHER_WEIGHTS = (
+    "the checkpoint to go on from trained other weights (--freeze-encoder, or an objective's weight of 0): give "
+    "another --save-dir and take it as --pretrained, or --reset-optimizer"
+)
 NO_OPTIMIZER = "no --optimizer is given: give one, such as --optimizer fused_adamw"
 NO_BATCH_SIZE = "neither --batch-size nor --max-tokens is given: give one, such as --batch-size 32"
 KNOWN = (  # type, pattern of the message, what to tell
     (argparse.ArgumentError, "conflicting option string: --momentum", MOMENTUM_OF_TWO),
+    (ValueError, "contains a parameter group that doesn't match the size", OTHER_WEIGHTS),
     (ValueError, "^optimizer is required!$", NO_OPTIMIZER),
     (AssertionError, "^Must specify batch size either with --max-tokens or --batch-size$", NO_BATCH_SIZE),
     (ValueError, "Cannot combine --fp16 and --tpu", "--fp16 and --bf16 exclude each other: give one"),

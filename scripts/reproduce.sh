@@ -106,6 +106,11 @@ method=ppa # the row that stands for it
 [ -z "${long_pairs:-}" ] || method=long
 for name_of_row in "${also[@]}"; do row "$name_of_row" "$name_of_row (trained elsewhere)" all; done
 xnli_rows=${xnli_rows:+$xnli_rows ${also[*]}} translate_rows=${translate_rows:+$translate_rows ${also[*]}}
+for row in $xnli_ablations; do
+  [[ " ${ablations[*]} " == *" $row "* ]] || fail "xnli_ablations in $setting: $row is no row of one seed"
+done
+# Flags of a row are split at spaces, and some rows have paths of these among them.
+[[ $root$out != *[[:space:]]* ]] || fail "no space can stand in $root nor in $out: name another --out, or move it"
 
 mkdir -p "$out/steps"
 echo "$name" > "$out/setting"
@@ -140,7 +145,8 @@ prepare() {
 
 align() { # ROW SEED
   [ -z "${given[$1]:-}" ] || return 0
-  [[ ${flags[$1]} != *"$from_head"* ]] || align with-head "${seeds%% *}"
+  local base=${flags[$1]##*"--pretrained $out/align/"} # ROW.SEED/checkpoint_last.pt of a row that goes on from another
+  [ "$base" = "${flags[$1]}" ] || { base=${base%%/*} && align "${base%.*}" "${base##*.}"; }
   # shellcheck disable=SC2046,SC2086
   step "align.$1.$2" fairseq-train "$out/data-bin" --user-dir "$root/ppa_fairseq" --task ppa_alignment $precision \
     --arch ppa_bert --pretrained "$imported" --criterion ppa --batch-size "$batch" \

@@ -68,7 +68,6 @@ def make_model(dictionary):
             attention_dropout=0.0,
             projection_dim=8,
             queue_size=16,
-            freeze_encoder=False,
             contrastive_weight=1.0,
             tlm_weight=1.0,
             tlm_language_embeddings=False,

@@ -39,6 +39,13 @@ def test_a_step_runs_once_and_no_other_command_takes_its_place(tmp_path):
     assert other.returncode == 1 and "one.json is of another command" in other.stderr
 
 
+def test_two_processes_that_want_one_step_run_it_once(tmp_path):
+    line = [*STEP, str(tmp_path), "one", "sh", "-c", f"sleep 2; echo ran >> {tmp_path}/count"]
+    both = [subprocess.Popen(line, cwd=ROOT) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    assert (tmp_path / "count").read_text() == "ran\n"
+
+
 def test_a_step_that_fails_says_why_and_is_not_taken_for_done(tmp_path):
     failed = step(tmp_path, "one", "sh", "-c", "echo no such disk; exit 3")
     assert failed.returncode == 1 and "no such disk" in failed.stderr and "status 3" in failed.stderr
@@ -90,8 +97,8 @@ case "$1 $*" in
   retrieve*)
     for folder; do :; done
     mkdir -p "$folder"
-    echo '{"models": {"moco": {"layers": 0}, "mine": {"layers": 0}, "queue-4": {"layers": 0}, "pairs-4": {"layers": 0},
-      "tlm-with-head": {"layers": 0}},
+    row=$(echo "$*" | sed 's/.*--model //; s/=.*//')
+    echo '{"models": {"'"$row"'": {"layers": 0}},
       "results":
       [{"pair": "average", "layer": 0, "pooling": "mean", "scoring": "cosine", "forward": 1, "backward": 2},
       {"pair": "average", "layer": 0, "pooling": "cls", "scoring": "cosine", "forward": 3, "backward": 4}]}' \\
@@ -182,12 +189,14 @@ def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
 
 
 def test_what_goes_on_from_the_fitted_head_has_that_trained_first(bench):
-    output, _ = (process := drive(bench, "--only", "tlm-with-head.1")).communicate(timeout=600)
+    output, _ = (process := drive(bench, "--only", "tlm-with-head.1,with-head")).communicate(timeout=600)
     assert process.returncode == 0, output
     lines = [line.split() for line in (bench / "calls").read_text().splitlines() if line.startswith("fairseq-train")]
     folders = ["out/align/with-head.1", "out/align/tlm-with-head.1"]
     assert [line[line.index("--save-dir") + 1] for line in lines] == folders
     pretrained = [[after for flag, after in pairwise(line) if flag == "--pretrained"] for line in lines]
+    measured = [line for line in (bench / "calls").read_text().splitlines() if line.startswith("ppa perplexity")]
+    assert [line.split()[3].split("=")[0] for line in measured] == ["tlm-with-head", "with-head"]
     assert pretrained == [["out/imported"], ["out/imported", f"{folders[0]}/checkpoint_last.pt"]]
 
 

@@ -9,7 +9,7 @@ import torch
 from conftest import TINY_TRAINING, assert_same_training
 
 from ppa_fairseq import checkpoint
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.errors import InputError, one_line
 from ppa_fairseq.tasks.ppa_alignment import PPAAlignmentTask
 
 NO_VALIDATION = "--disable-validation"
@@ -105,6 +105,7 @@ def test_xlm_style_tlm_trains_language_embeddings(train):
         (["--max-positions", "12"], "pairs have over 12 tokens, what the encoder"),
         (["--max-tokens", "4"], "have over 4 tokens, .*: none is left|have over 4 tokens"),
         (["--momentum", "1.5"], "--momentum must be at least 0 and at most 1, not 1.5"),
+        (["--freeze-encoder"], "--freeze-encoder is to fit the MLM head, .*: give --contrastive-weight 0"),
         (["--mask-prob", "0"], "--mask-prob must be over 0"),
         (["--token-types", "1"], "the second sentence of a pair needs type 1"),
         (["--train-subset", "valid"], "--train-subset: this task trains on the split 'train' alone"),
@@ -186,17 +187,18 @@ def test_starts_from_the_pretrained_encoder_and_twin(train, imported, monkeypatc
     assert state["task_state"]["tokenizer"] == start.tokenizer
 
 
-@pytest.mark.parametrize("weights", [("0", "1"), ("1", "0"), ("1", "1")])
-def test_a_frozen_encoder_stays_as_it_was_while_the_heads_learn(train, imported, monkeypatch, weights):
+@pytest.mark.parametrize("extra", [[], ["--tlm-reset-positions", "--tlm-language-embeddings"]])
+def test_beside_a_frozen_encoder_the_mlm_head_alone_learns(train, imported, monkeypatch, extra):
     monkeypatch.setattr("conftest.TINY_TRAINING", without_sizes(TINY_TRAINING))
-    folder, (contrastive, tlm) = imported(), weights
-    frozen = ["--pretrained", str(folder), "--freeze-encoder", "--contrastive-weight", contrastive, "--tlm-weight", tlm]
+    same = ["--pretrained", str(imported()), "--contrastive-weight", "0", *extra, NO_VALIDATION]
+    frozen = ["--freeze-encoder", *same]
     one, more = (train(*frozen, "--max-update", updates, save_dir=updates)["model"] for updates in ("1", "3"))
-    start = checkpoint.read(folder).state
-    encoder = [name for name in start if name.startswith("encoder.")]
-    assert encoder and all(torch.equal(more[name], start[name]) for name in encoder)
-    learned = {name.split(".")[0] for name in one if not torch.equal(one[name], more[name])}
-    assert ("projection" in learned, "lm_head" in learned) == (contrastive == "1", tlm == "1")
+    assert {name.split(".")[0] for name in one if not torch.equal(one[name], more[name])} == {"lm_head"}
+    start = checkpoint.read(imported()).state
+    assert all(torch.equal(more[name], start[name]) for name in start if name.startswith("encoder."))
+    with pytest.raises(ValueError, match="parameter group") as error:
+        train(*same, "--max-update", "4", save_dir="3")
+    assert "trained other weights (--freeze-encoder" in one_line(error.value)
 
 
 def test_a_ppa_checkpoint_gives_its_query_encoder_alone(train, imported, monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from omegaconf import II
 
 from ppa_fairseq import checkpoint
+from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead, Wanted, first_tokens
 from ppa_fairseq.models.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
@@ -34,8 +35,8 @@ class PPAModelConfig(EncoderConfig):
     freeze_encoder: bool = field(
         default=False,
         metadata={
-            "help": "train the heads alone: with --contrastive-weight 0 that fits an MLM head to an encoder that came "
-            "without one, before TLM changes it"
+            "help": "train the MLM head alone, with --contrastive-weight 0: fits one to an encoder that came without, "
+            "before TLM changes that"
         },
     )
     contrastive_weight: float = II("criterion.contrastive_weight")
@@ -59,7 +60,7 @@ class PPAModel(BaseFairseqModel):
             # Row 0 stands for "no language" and stays zero: sentences outside TLM see the base model's input.
             self.language_embeddings = nn.Embedding(1 + num_languages, shape.dim, padding_idx=0)
             nn.init.zeros_(self.language_embeddings.weight)
-            self.language_embeddings.requires_grad_(cfg.tlm_weight > 0)
+            self.language_embeddings.requires_grad_(cfg.tlm_weight > 0 and not cfg.freeze_encoder)
         self.encoder.requires_grad_(not cfg.freeze_encoder)
         # DistributedDataParallel waits for the gradient of every weight that asks for one.
         self.lm_head.requires_grad_(cfg.tlm_weight > 0)
@@ -69,6 +70,11 @@ class PPAModel(BaseFairseqModel):
     @classmethod
     def build_model(cls, cfg: PPAModelConfig, task) -> "PPAModel":
         """Build the model with random weights; the task then lets it :meth:`start_from` --pretrained."""
+        if cfg.freeze_encoder and cfg.contrastive_weight > 0:
+            raise InputError(
+                "--freeze-encoder is to fit the MLM head, and a projection head would be thrown away: "
+                "give --contrastive-weight 0, or leave it out"
+            )
         announce_cpu_bf16(cfg)
         shape = shape_of(cfg, task.dictionary)
         return cls(cfg, shape, task.dictionary, len(task.languages))

@@ -183,8 +183,8 @@ def words(results: Results) -> str:
     head = [["row", "perplexity of a masked WordPiece", "accuracy, %"]]
     parts.append(captioned("Tatoeba's pairs as TLM sees them, 15 % masked", lines and head + lines))
     left_out = (
-        "A head that was never trained (an encoder without one, and MoCo alone) guesses, and XLM's own TLM was trained "
-        "on another layout of a pair: they are left out."
+        "A head that was never trained guesses (of an encoder without one, and of MoCo alone from there), and XLM's "
+        "own TLM was trained on another layout of a pair: they are left out."
     )
     return "\n\n".join([*parts, paragraph(" ".join([*seeds_told(found), left_out]))])
 

@@ -14,16 +14,21 @@ row xlm-tlm "TLM only, as in XLM" all --contrastive-weight 0 --tlm-reset-positio
 [ -z "${long_pairs:-}" ] || row long "PPA, $(thousands "$long_pairs") pairs" all $(of_pairs "$long_pairs") $long_flags
 
 # An encoder without an MLM head gets one, fitted by TLM alone while the encoder stays as it is, and goes on from there.
-# The perplexity of what starts from it tells what alignment makes an encoder forget.
-from_head="--pretrained $out/align/with-head.${seeds%% *}/checkpoint_last.pt"
-row ppa-with-head "PPA, from the fitted head" all $from_head
-row tlm-with-head "TLM only, from the fitted head" all --contrastive-weight 0 $from_head
-row with-head "unaligned, an MLM head fitted" first --contrastive-weight 0 $(of_pairs "$head_pairs") --lr 1e-3 \
-  --freeze-encoder
-row moco-with-head "MoCo only, from the fitted head" first --tlm-weight 0 $from_head
-[ -z "${long_pairs:-}" ] || row long-with-head "PPA, $(thousands "$long_pairs") pairs, from the fitted head" first \
-  $(of_pairs "$long_pairs") $long_flags $from_head
-head_ablations="with-head moco-with-head${long_pairs:+ long-with-head}" # whose perplexity is measured, too
+# Perplexities then tell how well the head still reads what alignment made of the encoder, and, where another is fitted
+# to that anew, what is left of it there to be read.
+from_first() { echo "--pretrained $out/align/$1.${seeds%% *}/checkpoint_last.pt"; } # ROW, of the first seed
+fit_head="--contrastive-weight 0 $(of_pairs "$head_pairs") --lr 1e-3 --freeze-encoder"
+row ppa-with-head "PPA, from the fitted head" all $(from_first with-head)
+row tlm-with-head "TLM only, from the fitted head" all --contrastive-weight 0 $(from_first with-head)
+row with-head "unaligned, an MLM head fitted" first $fit_head
+row moco-with-head "MoCo only, from the fitted head" first --tlm-weight 0 $(from_first with-head)
+row moco-new-head "MoCo only, then a head fitted" first $fit_head $(from_first moco)
+head_ablations="with-head moco-with-head moco-new-head" # whose perplexity is measured, too
+if [ "${long_pairs:-}" ]; then
+  row long-with-head "PPA, $(thousands "$long_pairs") pairs, from the fitted head" first $(of_pairs "$long_pairs") \
+    $long_flags $(from_first with-head)
+  head_ablations+=" long-with-head"
+fi
 
 row no-shuffle "PPA, no input shuffling" first --no-input-shuffle
 # [CLS] pooling, and what could help an encoder whose [CLS] was never trained: a lower rate, a longer warm-up, more pairs,
@@ -63,7 +68,8 @@ done
 # How the projection head starts.
 for start in normal orthogonal; do
   start_flags="--user-dir $here/variants --arch ppa_bert_head_$start"
-  row "head-$start" "$of_ablation, $start projection head" first --tlm-weight 0 $(of_pairs "$ablation_pairs") $start_flags
+  row "head-$start" "$of_ablation, $start projection head" first --tlm-weight 0 $(of_pairs "$ablation_pairs") \
+    $start_flags
   row "moco-cls-head-$start" "MoCo only, [CLS] pooling, $(thousands "$ablation_pairs") pairs, $start projection head" \
     first --tlm-weight 0 --pooling cls $(of_pairs "$ablation_pairs") $start_flags
 done

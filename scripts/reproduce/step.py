@@ -6,6 +6,7 @@ STEPS/NAME.log gets what the command says, STEPS/NAME.json (when it has ended we
 machine. If that file is there the command is not run again; if it tells of another command, that is an error.
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -22,6 +23,13 @@ from ppa_fairseq.files import atomic_path
 
 def main(steps: Path, name: str, command: list[str]) -> int:
     record, log = steps / f"{name}.json", steps / f"{name}.log"
+    with (steps / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be running it: then it is done by now
+        return once(record, log, name, command)
+
+
+def once(record: Path, log: Path, name: str, command: list[str]) -> int:
+    """The exit status: 0 if the record tells that it was run, or it ran well now."""
     if record.exists():
         if json.loads(record.read_text())["command"] != command:
             print(

@@ -1,7 +1,7 @@
 """`--user-dir` of the rows on how the projection head starts: --arch ppa_bert_head_normal and _orthogonal.
 
 PPA's own head starts as PyTorch's linear layers do, as in MoCo v2. One starts as BERT's layers do, N(0, 0.02) with
-biases of 0; the other, orthogonal with biases of 0, keeps the angles between sentences, but for its ReLU.
+biases of 0; the other with orthogonal rows and biases of 0, so that sentences which differ stay apart.
 """
 
 from fairseq.models import register_model, register_model_architecture
