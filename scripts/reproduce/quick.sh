@@ -30,8 +30,7 @@ perplexity_sentences=100
 # XNLI.
 xnli_rows="unaligned ppa ppa-with-head moco tlm xlm-tlm long"
 # Of one seed: could one of these be why alignment brings XNLI no gain?
-xnli_ablations="pairs-5120 pairs-100000 pairs-152448 queue-64 temperature-0.02 temperature-0.2 head-orthogonal
-  moco-cls-long long-with-head"
+xnli_ablations="pairs-5120 pairs-100000 queue-64 temperature-0.02 head-orthogonal moco-cls-long long-with-head"
 translate_rows="unaligned long"
 few_rows="unaligned" # that see few translations, many times: unaligned alone, as this is about code-switching
 few_translations=60 # in each language
