@@ -8,8 +8,10 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from made_up_results import cells
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,6 +80,23 @@ def test_no_premise_is_trained_and_measured_on(tmp_path):
     assert len(premises[0]) == 5 and len(premises[1]) == 10 and not premises[0] & premises[1]
     with pytest.raises(InputError, match="60 rows are too few"):
         split_xnli(data, tmp_path / "out", test=30, train=31)
+
+
+@pytest.mark.parametrize("start", ["NormalHead", "OrthogonalHead"])
+def test_a_projection_head_starts_as_its_row_says(make_model, start):
+    import variants
+
+    model = make_model()
+    model.__class__ = getattr(variants, start)
+    model.start_from(SimpleNamespace(state=model.state_dict()))
+    for layer in (model.projection.fc1, model.projection.fc2):
+        assert not layer.bias.any()
+        if start == "OrthogonalHead":
+            torch.testing.assert_close(layer.weight @ layer.weight.T, torch.eye(len(layer.weight)))
+        else:
+            assert 0.01 < layer.weight.std() < 0.03
+    for ours, twins in zip(model.projection.parameters(), model.twin.projection.parameters(), strict=True):
+        assert torch.equal(ours, twins)
 
 
 SETTING = """
