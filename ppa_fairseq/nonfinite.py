@@ -28,8 +28,7 @@ def broken_tokens(encoder: nn.Module) -> Iterator[list[Tensor]]:
     broken: list[Tensor] = []
 
     def watch(module, args, embedded: Tensor) -> None:  # (T, C)
-        if not embedded.requires_grad:  # of a frozen encoder
-            embedded.requires_grad_()
+        embedded.requires_grad_()  # a frozen encoder's asks for no gradient
         embedded.register_hook(lambda gradient: broken.append(~gradient.isfinite().all(1)))
 
     handle = encoder.layernorm_embedding.register_forward_hook(watch)
