@@ -56,8 +56,7 @@ def read(folder: str | Path) -> Checkpoint:
         state |= initial_head(shape, state["encoder.embed_tokens.weight"].dtype)
         notes.append(
             f"no MLM head in {source.name}: initialised one, dense layer N(0, 0.02) with seed {HEAD_SEED}, "
-            "decoder tied to the word embeddings; it guesses: fit it (--freeze-encoder --contrastive-weight 0) before "
-            "TLM moves the encoder"
+            "decoder tied to the word embeddings; --freeze-encoder can fit it before TLM moves the encoder: see README"
         )
     if labels:
         notes.append(f"its classification head comes along: {len(labels)} classes, {labels[0]} to {labels[-1]}")
