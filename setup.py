@@ -44,9 +44,9 @@ setup(
             "pytest-xdist",
             "hypothesis",
             "ruff",
-            "polib",  # reads the catalogues of scripts/make_sample.py
+            "polib",  # reads the catalogues of tools/make_sample.py
             "sentence-transformers",
         ],
     },
-    entry_points={"console_scripts": ["ppa = ppa_fairseq.cli:main"]},
+    entry_points={"console_scripts": ["ppa = ppa_fairseq.commands.main:main"]},
 )

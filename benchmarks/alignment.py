@@ -6,7 +6,7 @@
 All train on the same pairs of the bundled sample, under the vocabulary of --tokenizer (an import, or any folder with a
 tokenizer), in fp32 with the same dropout. The sides (alignment_sides.py):
 
-    ppa_fairseq           the model, the criterion, --optimizer fused_adamw, the twin's and the queue's moves
+    ppa_fairseq           the model, the criterion, --optimizer fused_adamw, the momentum encoder's and the queue's moves
     transformers, plain   as one would write it first: shuffled batches, two query forwards, logits of every place, a
                           loop over the weights for the momentum, torch's AdamW as it comes
     transformers, tuned   as an expert would: batches by length, SDPA, the MLM head on masked places alone, fused AdamW,
@@ -36,10 +36,10 @@ from finetuning import SHAPES
 from sample_batches import make_batches, sample_dataset
 from tqdm import tqdm
 
-from ppa_fairseq.host_memory import keep_heap_small, return_freed
-from ppa_fairseq.markdown import markdown_table
-from ppa_fairseq.models.bert_encoder import BertShape
-from ppa_fairseq.tasks.encoder_task import TRIM_INTERVAL
+from ppa_fairseq.modules.bert import BertShape
+from ppa_fairseq.modules.host_memory import keep_heap_small, return_freed
+from ppa_fairseq.tasks._encoder_task import TRIM_INTERVAL
+from ppa_fairseq.utils.markdown import markdown_table
 
 OURS, PLAIN, TUNED, FAIRSEQ = "ppa_fairseq", "transformers, plain", "transformers, tuned", "fairseq masked_lm"
 ROWS = [(OURS, "shuffled"), (PLAIN, "shuffled"), (OURS, "by length"), (TUNED, "by length"), (FAIRSEQ, "by length")]

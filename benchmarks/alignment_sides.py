@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 
-from ppa_fairseq.data.batch_parts import in_parts
-from ppa_fairseq.host_memory import return_freed
-from ppa_fairseq.models.bert_encoder import BertShape, init_bert_params
+from ppa_fairseq.checkpoints.weights import Checkpoint
+from ppa_fairseq.data.bitext.micro_batches import micro_batches
 from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
+from ppa_fairseq.modules.bert import BertShape, init_bert_params
+from ppa_fairseq.modules.host_memory import return_freed
 from ppa_fairseq.tasks.ppa_alignment import CPU_TOKENS_AT_ONCE
-from ppa_fairseq.weights import Checkpoint
 
 RATE, DECAY, MOMENTUM, TEMPERATURE, CLIP = 3e-5, 0.01, 0.999, 0.05, 1.0
 QUEUE = 32_000
@@ -41,7 +41,7 @@ class Ours:
 
     def step(self, batch: dict) -> None:
         self.criterion.train()
-        *parts, last = in_parts(batch, CPU_TOKENS_AT_ONCE)
+        *parts, last = micro_batches(batch, CPU_TOKENS_AT_ONCE)
         for part in parts:
             self.criterion(self.model, part)[0].backward()
             return_freed()
@@ -73,7 +73,7 @@ class Transformers(ABC):
     def __init__(self, shape: BertShape, attention: str, fused: bool):
         from transformers import BertConfig, BertForMaskedLM
 
-        from ppa_fairseq import huggingface
+        from ppa_fairseq.checkpoints import huggingface
 
         ours = our_model(shape)
         parts = {f"{name}.{key}": value for name in ("encoder", "lm_head")

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ppa_fairseq.host_memory import keep_heap_small
-from ppa_fairseq.markdown import markdown_table
-from ppa_fairseq.models.packed_attention import attend
+from ppa_fairseq.modules.attention import attend
+from ppa_fairseq.modules.host_memory import keep_heap_small
+from ppa_fairseq.utils.markdown import markdown_table
 
 SIDES = {
     "no dropout": lambda query, key, value, p: attend(query, key, value, None, 0.0),

@@ -20,12 +20,12 @@ from finetuning import HYPOTHESIS, LABELS, PREMISE, draw_lengths
 from prediction import PIECES_A_WORD, SAMPLE, exported, with_head
 from turns import rows_of, take_turns
 
-from ppa_fairseq import checkpoint
-from ppa_fairseq.data.nli_reader import read_nli
-from ppa_fairseq.evaluation.classification import PairClassifier
-from ppa_fairseq.markdown import markdown_table
-from ppa_fairseq.models.heads import ClassificationHead
-from ppa_fairseq.weights import CLASSIFICATION_HEAD
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD
+from ppa_fairseq.data.nli.reader import read_nli
+from ppa_fairseq.evaluation.classification.classifier import PairClassifier
+from ppa_fairseq.modules.heads import ClassificationHead
+from ppa_fairseq.utils.markdown import markdown_table
 
 MAX_LENGTH, BATCH = 128, 32
 

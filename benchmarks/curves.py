@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from ppa_fairseq.evaluation.plots import plt, save
-from ppa_fairseq.markdown import markdown_table
+from ppa_fairseq.utils.markdown import markdown_table
 
 
 def write_curve(folder: Path, name: str, rows: list[dict[str, float]], x: str, panels: dict[str, list[str]]) -> None:

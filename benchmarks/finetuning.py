@@ -21,16 +21,16 @@ import torch
 from fairseq.data import ListDataset
 from tqdm import tqdm
 
-from ppa_fairseq import huggingface
+from ppa_fairseq.checkpoints import huggingface
+from ppa_fairseq.checkpoints.weights import Checkpoint
 from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
-from ppa_fairseq.data.nli_dataset import NLICorpus, NLIDataset
-from ppa_fairseq.data.qa_dataset import QACorpus, QADataset
+from ppa_fairseq.data.nli.dataset import NLICorpus, NLIDataset
+from ppa_fairseq.data.qa.dataset import QACorpus, QADataset
 from ppa_fairseq.data.sentence_pairs import PairLayout
-from ppa_fairseq.markdown import markdown_table
-from ppa_fairseq.models.bert_encoder import BertShape
 from ppa_fairseq.models.finetuned import ClassifierConfig, FinetunedConfig, PPAClassifier, PPAReader
+from ppa_fairseq.modules.bert import BertShape
 from ppa_fairseq.optim.fused_adamw import FusedAdamW
-from ppa_fairseq.weights import Checkpoint
+from ppa_fairseq.utils.markdown import markdown_table
 
 SHAPES = {
     "standin": BertShape(vocab_size=41_060, layers=8, dim=384, ffn_dim=1536, heads=12),

@@ -25,14 +25,14 @@ import torch
 from finetuning import CONTEXT, draw_lengths
 from turns import rows_of, take_turns
 
-from ppa_fairseq import checkpoint
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.checkpoints.weights import SPAN_HEAD, Checkpoint, part
 from ppa_fairseq.commands import export_hf
-from ppa_fairseq.data.squad_reader import Question, read_squad
-from ppa_fairseq.evaluation.question_answering import QuestionAnswerer
-from ppa_fairseq.markdown import markdown_table
-from ppa_fairseq.models.bert_encoder import init_bert_params
-from ppa_fairseq.models.heads import SpanHead
-from ppa_fairseq.weights import SPAN_HEAD, Checkpoint, part
+from ppa_fairseq.data.qa.squad import Question, read_squad
+from ppa_fairseq.evaluation.question_answering.answerer import QuestionAnswerer
+from ppa_fairseq.modules.bert import init_bert_params
+from ppa_fairseq.modules.heads import SpanHead
+from ppa_fairseq.utils.markdown import markdown_table
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample" / "de-en.train.tsv.xz"
 MAX_LENGTH, STRIDE, ANSWER, N_BEST, BATCH = 384, 128, 30, 20, 8

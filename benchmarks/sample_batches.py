@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from fairseq.data import ListDataset
 
-from ppa_fairseq import tokenizer
-from ppa_fairseq.data.alignment_dataset import AlignmentDataset, ParallelCorpus
+from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.data.bitext.dataset import AlignmentDataset, ParallelCorpus
+from ppa_fairseq.data.bitext.masking import MaskingScheme
 from ppa_fairseq.data.dictionary import WordPieceDictionary
-from ppa_fairseq.data.masking import MaskingScheme
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample"
 MAX_LENGTH = 128  # of both sentences together, as in preparation

@@ -31,11 +31,11 @@ from fairseq.data import ListDataset
 from finetuning import SHAPES
 from tqdm import tqdm
 
-from ppa_fairseq.data.alignment_dataset import AlignmentDataset, ParallelCorpus
+from ppa_fairseq.checkpoints.families import BERT
+from ppa_fairseq.data.bitext.dataset import AlignmentDataset, ParallelCorpus
+from ppa_fairseq.data.bitext.masking import MaskingScheme
 from ppa_fairseq.data.dictionary import WordPieceDictionary
-from ppa_fairseq.data.masking import MaskingScheme
-from ppa_fairseq.families import BERT
-from ppa_fairseq.models.key_queue import KeyQueue
+from ppa_fairseq.modules.key_queue import KeyQueue
 
 BASE = {"queue": 32_000, "batch": 16, "length": 24, "vocabulary": 41_060}
 QUICK = {
@@ -98,7 +98,7 @@ def rank_seconds(ranks: int, args: argparse.Namespace) -> float:
         --batch-size {args.global_batch // ranks} --max-update {args.rounds + WARM_UP} --seed 1 --num-workers 0
         --no-save --disable-validation --log-format json --log-interval 1
     """
-    command = [sys.executable, "-m", "ppa_fairseq.cli", "launch", "--nproc", str(ranks), "--cpu", "--", *flags.split()]
+    command = [sys.executable, "-m", "ppa_fairseq.commands.main", "launch", "--nproc", str(ranks), "--cpu", "--", *flags.split()]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=one_thread)
     if done.returncode:

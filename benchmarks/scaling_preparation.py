@@ -61,7 +61,7 @@ def run(*command: str | Path) -> tuple[float, float, float]:
     """Seconds, CPU seconds and peak memory, in bytes, of a `ppa` command."""
     start, peak, before = time.perf_counter(), 0, _cpu_seconds()
     with tempfile.TemporaryFile() as told:
-        process = subprocess.Popen([sys.executable, "-m", "ppa_fairseq.cli", *command], stdout=told, stderr=told)
+        process = subprocess.Popen([sys.executable, "-m", "ppa_fairseq.commands.main", *command], stdout=told, stderr=told)
         while process.poll() is None:
             peak = max(peak, _memory(process.pid))
             time.sleep(0.2)

@@ -21,9 +21,9 @@ import torch
 from alignment_sides import DECAY, RATE, Ours
 from tqdm import tqdm
 
-from ppa_fairseq import checkpoint
-from ppa_fairseq.markdown import markdown_table
+from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.tasks.ppa_alignment import PPAAlignmentConfig, PPAAlignmentTask
+from ppa_fairseq.utils.markdown import markdown_table
 
 WARM_UP = 2  # updates
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from alignment import STATUS, status
 
-from ppa_fairseq.host_memory import return_freed
-from ppa_fairseq.markdown import markdown_table
+from ppa_fairseq.modules.host_memory import return_freed
+from ppa_fairseq.utils.markdown import markdown_table
 
 WAYS = ("logits", "linear_cross_entropy")
 

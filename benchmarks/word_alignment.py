@@ -23,12 +23,12 @@ from safetensors.torch import load_file
 from torch.nn.utils.rnn import pad_sequence
 from turns import take_turns
 
-from ppa_fairseq import checkpoint
+from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.data.word_pairs import Words, word_pairs
-from ppa_fairseq.evaluation.alignment_error import Gold, Link, Tally, read_gold
 from ppa_fairseq.evaluation.embedding import choose_layers
-from ppa_fairseq.evaluation.word_alignment import METHODS, THRESHOLD, WordAligner
-from ppa_fairseq.markdown import markdown_table
+from ppa_fairseq.evaluation.word_alignment.aligner import METHODS, THRESHOLD, WordAligner
+from ppa_fairseq.evaluation.word_alignment.error_rate import Gold, Link, Tally, read_gold
+from ppa_fairseq.utils.markdown import markdown_table
 
 AWESOME_BATCH = 32
 Side = Callable[[Sequence[Words]], list[set[Link]]]

@@ -3,7 +3,9 @@
 fairseq imports `tasks` and `models` by itself when it is given this folder; importing the package alone stays light.
 """
 
-from ppa_fairseq import compat, errors, orphans
+from ppa_fairseq.fairseq_compat import environment as compat
+from ppa_fairseq.fairseq_compat import orphans
+from ppa_fairseq.utils import errors
 
 __version__ = "0.1.0"
 

@@ -8,7 +8,7 @@ import math
 
 from fairseq import utils
 
-from ppa_fairseq.data.corpora import find_pairs, load_corpora
+from ppa_fairseq.data.bitext.corpora import find_pairs, load_corpora
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("data", help="data-bin folder; several, separated by colons, are shards: one an epoch")

@@ -2,7 +2,7 @@
 # From raw parallel text to a before/after table:  scripts/quickstart.sh [--base DIR] [--out DIR]
 #
 # Aligns a small multilingual encoder on the bitext in sample/ and measures retrieval on pairs held out of it. The
-# encoder is made from registry packages (scripts/make_base.py), as no model hub is asked; --base takes any Hugging
+# encoder is made from registry packages (tools/make_base.py), as no model hub is asked; --base takes any Hugging
 # Face BERT folder instead, such as bert-base-multilingual-cased. A second start goes on where the first one ended.
 set -euo pipefail
 
@@ -35,7 +35,7 @@ step() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
 step "1/6 the base encoder"
 if [ -z "$base" ]; then
   base=$out/base
-  [ -e "$base" ] || python scripts/make_base.py "$base" sample/*.tsv.xz --layers 6 --cache runs/downloads
+  [ -e "$base" ] || python tools/make_base.py "$base" sample/*.tsv.xz --layers 6 --cache runs/downloads
   echo "The base is not mBERT: it is the first 6 layers of multilingual-e5-small under mBERT's WordPieces."
 fi
 imported=$out/imported
@@ -55,7 +55,7 @@ step "3/6 binarize (fairseq-preprocess for all pairs)"
 
 step "4/6 align"
 # Mean pooling, since the base's [CLS] was never trained; learning rate, momentum and queue fit a run of minutes. For
-# mBERT and a real corpus see scripts/align_mbert.sh, which has the paper's values.
+# mBERT and a real corpus see scripts/align.sh, which has the paper's values.
 updates=200
 device=$(python -c 'import torch; print("" if torch.cuda.is_available() else "--cpu")')
 checkpoint=$out/checkpoints/checkpoint_last.pt

@@ -1,7 +1,6 @@
 """What several test files need: the shared data, a tiny vocabulary, a tiny model, a tiny data-bin folder."""
 
 import functools
-import importlib
 import logging
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import training
 
 # The re-builds of fairseq bring a torchaudio that a CPU-only torch cannot load; transformers imports it if it is there.
 sys.modules.setdefault("torchaudio", None)
@@ -51,7 +51,7 @@ def dictionary():
 @pytest.fixture
 def make_model(dictionary):
     """``make_model(pooling="mean", …)``: a tiny PPA model with the same weights every time."""
-    from ppa_fairseq.models.encoder_config import shape_of
+    from ppa_fairseq.models._config import shape_of
     from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
 
     def build(**settings):
@@ -96,8 +96,8 @@ def make_dataset(dictionary):
     import numpy as np
     from fairseq.data import ListDataset
 
-    from ppa_fairseq.data.alignment_dataset import AlignmentDataset, ParallelCorpus
-    from ppa_fairseq.data.masking import MaskingScheme
+    from ppa_fairseq.data.bitext.dataset import AlignmentDataset, ParallelCorpus
+    from ppa_fairseq.data.bitext.masking import MaskingScheme
 
     def build(sizes=None, seed=1, **settings):
         rng = np.random.default_rng(0)
@@ -145,46 +145,12 @@ def data_bin(tmp_path_factory, dictionary):
     return root / "bin"
 
 
-TINY_TRAINING = """
-    --user-dir ppa_fairseq --task ppa_alignment --arch ppa_bert --criterion ppa --cpu
-    --encoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-attention-heads 2
-    --max-positions 64 --token-types 2 --layer-norm-eps 1e-12 --position-offset 0
-    --optimizer adam --lr 1e-2 --batch-size 8 --queue-size 64 --projection-dim 8 --momentum 0.9
-    --log-format simple --log-interval 4 --no-epoch-checkpoints --num-workers 0
-""".split()
-
-
-TINY_FINETUNING = """
-    --user-dir ppa_fairseq --cpu --optimizer adam --lr 1e-3 --batch-size 8 --max-epoch 1 --num-workers 0
-    --log-format simple --no-epoch-checkpoints --disable-validation
-""".split()
-NLI = ["--task", "xnli_codeswitch", "--arch", "ppa_bert_classifier", "--criterion", "sentence_prediction"]
-QA = ["--task", "mlqa_codeswitch", "--arch", "ppa_bert_reader", "--criterion", "span_prediction"]
-
-
-def run_training(argv: list[str], save_dir: Path) -> dict:
-    """fairseq-train in this process; returns its last checkpoint."""
-    from unittest import mock
-
-    from fairseq import checkpoint_utils
-    from fairseq.logging import metrics
-    from fairseq_cli.train import cli_main
-
-    for task in ("ppa_alignment", "xnli_codeswitch", "mlqa_codeswitch"):
-        importlib.import_module(f"ppa_fairseq.tasks.{task}")  # fairseq does it where the package is not imported yet
-    metrics.reset()
-    vars(checkpoint_utils.save_checkpoint).pop("best", None)  # fairseq keeps it on the function
-    with mock.patch.object(sys, "argv", ["fairseq-train", *argv, "--save-dir", str(save_dir)]):
-        cli_main()
-    return torch.load(save_dir / "checkpoint_last.pt", weights_only=True)
-
-
 @pytest.fixture
 def train(data_bin, tmp_path):
     """``train("--max-update", "6", …)`` runs fairseq-train in this process and returns its last checkpoint."""
 
     def run(*arguments, save_dir="checkpoints", data=data_bin):
-        return run_training([str(data), *TINY_TRAINING, *arguments], tmp_path / save_dir)
+        return training.run_training([str(data), *training.TINY_TRAINING, *arguments], tmp_path / save_dir)
 
     return run
 
@@ -192,7 +158,7 @@ def train(data_bin, tmp_path):
 @pytest.fixture
 def scaling_on_cpu(monkeypatch):
     """Let --fp16 and --amp train: fairseq scales losses on GPUs alone."""
-    from ppa_fairseq import traps
+    from ppa_fairseq.fairseq_compat import traps
 
     monkeypatch.setattr(traps, "refuse_loss_scaling", lambda args: None)
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq's overflow branch
@@ -201,24 +167,13 @@ def scaling_on_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda.amp, "autocast", functools.partial(torch.autocast, "cpu", dtype=torch.float16))
 
 
-def assert_same_training(one, other):
-    """Weights, twin, queue and optimizer state are equal bit for bit."""
-    assert one["model"].keys() == other["model"].keys()
-    for name, tensor in one["model"].items():
-        assert torch.equal(tensor, other["model"][name]), name
-    states = one["last_optimizer_state"]["state"], other["last_optimizer_state"]["state"]
-    for parameter in states[0]:
-        for name, value in states[0][parameter].items():
-            assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][parameter][name])), name
-    assert one["extra_state"]["train_iterator"] == other["extra_state"]["train_iterator"]
-
-
 @pytest.fixture
 def imported(tmp_path, dictionary):
     """What `ppa import-hf` would write for a tiny BERT under the data's vocabulary."""
-    from ppa_fairseq import checkpoint, huggingface
-    from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape
-    from ppa_fairseq.weights import Checkpoint
+    from ppa_fairseq.checkpoints import format as checkpoint
+    from ppa_fairseq.checkpoints import huggingface
+    from ppa_fairseq.checkpoints.weights import Checkpoint
+    from ppa_fairseq.modules.bert import BertEncoder, BertShape
 
     def write(symbols=tuple(dictionary.symbols), **sizes):
         shape = BertShape(len(symbols), **(dict(layers=1, dim=16, ffn_dim=32, heads=2, max_positions=64) | sizes))

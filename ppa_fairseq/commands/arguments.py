@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ppa_fairseq.data.bitext_reader import is_unicode
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.data.bitext.reader import is_unicode
+from ppa_fairseq.utils.errors import InputError
 
 
 class Once(argparse.Action):

@@ -26,19 +26,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq import tokenizer
+from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
 from ppa_fairseq.commands.arguments import Once
-from ppa_fairseq.data.nli_encoder import FIELDS
+from ppa_fairseq.data.nli.encoder import FIELDS
 from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.data.preprocess_jobs import Job, NLIJob, PairJob, binarize, save_dictionaries
-from ppa_fairseq.errors import InputError, shown
-from ppa_fairseq.files import atomic_folder
+from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.utils.files import output_folder
 
 TRAIN_FILE = re.compile(r"train\.(\w+-\w+)\.\w+")
-OUTPUT = re.compile(
-    r"(shard\d+/)?((train|valid)\.\w+-\w+\.\w+\.(bin|idx)|dict\.\w+\.txt|preprocess\.log)"
-    r"|\w+/(input0|input1|label)/((train|valid|test)\.(bin|idx)|dict\.txt)"
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--workers {args.workers}: must be at least 1")
     source = args.srcdict or args.text / "dict.txt"
     texts = _text_folders(args.text)
-    with atomic_folder(args.destdir, _is_data_bin, "binarized data") as out:
+    with output_folder(args.destdir, "binarize") as out:
         if (args.text / "labels.txt").is_file():
             jobs = [NLIJob(args.text, language, source, out) for language in _languages(args.text, args.lang_pairs)]
         else:
@@ -140,11 +136,6 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").split("\n")[:-1]
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error}); prepare the text again") from None
-
-
-def _is_data_bin(folder: Path) -> bool:
-    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
-    return all(OUTPUT.fullmatch(file) or file in tokenizer.FILES for file in files)
 
 
 def _summary(job: Job, counts: dict[str, Counter]) -> str:

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import Once, add_batching_arguments
 from ppa_fairseq.data.text_lines import text_lines
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_path
+from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.files import atomic_path
 
 # Lines embedded and written at a time: enough to sort by length, whatever the size of the file.
 WINDOW = 2**14
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ppa_fairseq.checkpoint import load_encoder
+    from ppa_fairseq.checkpoints.format import load_encoder
     from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
 
     if fault := fault_of_output(args.output, args.input):

@@ -14,7 +14,6 @@ predictions-NAME/SET.json, {id: text}, which the official scripts take.
 import argparse
 import json
 import os
-import re
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -24,20 +23,19 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import add_batching_arguments, check_models, named_path, positive
-from ppa_fairseq.errors import InputError, about_model, shown
-from ppa_fairseq.evaluation.qa_metrics import METRICS, Scores, score
-from ppa_fairseq.evaluation.qa_sets import QuestionSet, find_question_sets
-from ppa_fairseq.files import atomic_folder
-from ppa_fairseq.strict_json import read_object
+from ppa_fairseq.evaluation.question_answering.metrics import METRICS, Scores, score
+from ppa_fairseq.evaluation.question_answering.sets import QuestionSet, find_question_sets
+from ppa_fairseq.utils.errors import InputError, about_model, shown
+from ppa_fairseq.utils.files import output_folder
+from ppa_fairseq.utils.strict_json import read_object
 
 if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
-    from ppa_fairseq.data.squad_reader import Question
-    from ppa_fairseq.evaluation.question_answering import Answer, QuestionAnswerer
+    from ppa_fairseq.data.qa.squad import Question
+    from ppa_fairseq.evaluation.question_answering.answerer import Answer, QuestionAnswerer
 
 Predictions = dict[str, dict[str, str]]  # {name of a set: {question id: text}}
 JSON_FILE = "qa.json"
 REPORT = {JSON_FILE, "table.md"}
-OUTPUT = re.compile(r".+-(by-language|grid-f1|grid-em)\.png|(predictions|nbest)-.+")
 SHOWN = 5  # ids in a note
 
 
@@ -65,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ppa_fairseq.evaluation import qa_report, qa_results
+    from ppa_fairseq.evaluation.question_answering import report as qa_report
+    from ppa_fairseq.evaluation.question_answering import results as qa_results
     from ppa_fairseq.evaluation.significance import SETTINGS
 
     given = dict(map(named_predictions, args.predictions))
@@ -73,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     sets = find_question_sets(args.data, args.metric)
     questions = {one.name: one.read(args.renumber) for one in sets}
     predictions = {name: read_predictions(path, sets) for name, path in given.items()}
-    folder = atomic_folder(args.output, is_evaluation, "evaluation") if args.output else nullcontext()
+    folder = output_folder(args.output, "evaluate-qa") if args.output else nullcontext()
     with folder as folder:
         for name, path in args.models:  # all are sound before hours go into the first
             load(name, path, args)
@@ -165,8 +164,8 @@ def settings(args: argparse.Namespace) -> dict[str, int]:
 
 
 def load(name: str, path: Path, args: argparse.Namespace) -> "QuestionAnswerer":
-    from ppa_fairseq import checkpoint
-    from ppa_fairseq.evaluation.question_answering import QuestionAnswerer
+    from ppa_fairseq.checkpoints import format as checkpoint
+    from ppa_fairseq.evaluation.question_answering.answerer import QuestionAnswerer
 
     with about_model(name):
         return QuestionAnswerer(checkpoint.read(path), str(path), **settings(args), cpu=args.cpu)
@@ -224,7 +223,3 @@ def scores(name: str, of: QuestionSet, questions: list["Question"], texts: dict[
     return found
 
 
-def is_evaluation(folder: Path) -> bool:
-    """Whether an earlier evaluation wrote all of this folder."""
-    names = {path.name for path in folder.iterdir()}
-    return REPORT <= names and all(map(OUTPUT.fullmatch, names - REPORT))

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import Once, add_batching_arguments, add_models_argument, check_models
-from ppa_fairseq.errors import InputError, about_model
-from ppa_fairseq.files import READABLE, atomic_folder
+from ppa_fairseq.utils.errors import InputError, about_model
+from ppa_fairseq.utils.files import READABLE, output_folder
 
 if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
     import numpy as np
 
-    from ppa_fairseq.data.nli_reader import NLIExample
-    from ppa_fairseq.evaluation.classification import PairClassifier
+    from ppa_fairseq.data.nli.reader import NLIExample
+    from ppa_fairseq.evaluation.classification.classifier import PairClassifier
 
     Data = dict[str, list[NLIExample]]  # {language: its rows}
 
@@ -58,17 +58,17 @@ def comma_separated(text: str) -> list[str]:
 def run(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from ppa_fairseq.data.nli_files import find_nli
-    from ppa_fairseq.data.nli_reader import LABELS
-    from ppa_fairseq.evaluation import xnli_report as report
-    from ppa_fairseq.evaluation.classification import are_unnamed
+    from ppa_fairseq.data.nli.files import find_nli
+    from ppa_fairseq.data.nli.reader import LABELS
+    from ppa_fairseq.evaluation.classification import report
+    from ppa_fairseq.evaluation.classification.classifier import are_unnamed
     from ppa_fairseq.evaluation.significance import SETTINGS
 
     check_models(args.models, name_files=True)
     data = matched(choose_languages(find_nli(args.data), args.langs))
     translations = are_translations(data)
     gold = {lang: np.array([LABELS.index(row.label) for row in rows]) for lang, rows in data.items()}
-    with atomic_folder(args.output, is_evaluation, "evaluation") as folder:
+    with output_folder(args.output, "evaluate-xnli") as folder:
         # All are sound before hours go into the first.
         classes = {name: load(name, path, args)[0].labels for name, path in args.models}
         if args.labels and not any(map(are_unnamed, classes.values())):
@@ -139,9 +139,9 @@ def label_counts(data: "Data") -> dict[str, dict[str, int]]:
 
 def load(name: str, path: Path, args: argparse.Namespace) -> tuple["PairClassifier", list[int]]:
     """A classifier, and its ids of the data's classes."""
-    from ppa_fairseq import checkpoint
-    from ppa_fairseq.data.nli_reader import LABELS
-    from ppa_fairseq.evaluation.classification import PairClassifier, class_ids
+    from ppa_fairseq.checkpoints import format as checkpoint
+    from ppa_fairseq.data.nli.reader import LABELS
+    from ppa_fairseq.evaluation.classification.classifier import PairClassifier, class_ids
 
     with about_model(name):
         classifier = PairClassifier(checkpoint.read(path), str(path), args.max_length, args.batch_tokens, args.cpu)
@@ -183,7 +183,7 @@ def write_predictions(
     """One line an example: language, row (from 1), where it was read, classes, the probability of every class."""
     from scipy.special import softmax
 
-    from ppa_fairseq.data.nli_reader import LABELS
+    from ppa_fairseq.data.nli.reader import LABELS
 
     with path.open("w", newline="\n", **READABLE) as file:
         file.write("\t".join(["language", "row", "gold", "predicted", *LABELS, "place"]) + "\n")
@@ -194,7 +194,3 @@ def write_predictions(
                 file.write("\t".join(cells) + "\n")
 
 
-def is_evaluation(folder: Path) -> bool:
-    """Whether an earlier evaluation wrote all of this folder."""
-    names = {path.name for path in folder.iterdir()}
-    return OUTPUTS <= names and all(map(PREDICTIONS.fullmatch, names - OUTPUTS))

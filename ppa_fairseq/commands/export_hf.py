@@ -2,7 +2,7 @@
 
 OUT can be loaded with AutoTokenizer, AutoModel and, by what was trained, AutoModelForMaskedLM and
 SentenceTransformer, AutoModelForSequenceClassification or AutoModelForQuestionAnswering. CKPT is all that is
-needed: sizes, tokenizer and labels are in it. The twin, the queue and the projection head stay behind.
+needed: sizes, tokenizer and labels are in it. The momentum encoder, the queue and the projection head stay behind.
 """
 
 import argparse
@@ -11,11 +11,14 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from ppa_fairseq import __version__, checkpoint, huggingface, tokenizer
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_folder
-from ppa_fairseq.models.bert_encoder import BertShape
-from ppa_fairseq.weights import CLASSIFICATION_HEAD, SPAN_HEAD
+from ppa_fairseq import __version__
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.checkpoints import huggingface
+from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD
+from ppa_fairseq.modules.bert import BertShape
+from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.files import output_folder
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 MODULES_FILE, LENGTH_FILE, POOLING_FOLDER = "modules.json", "sentence_bert_config.json", "1_Pooling"
@@ -33,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    with atomic_folder(args.out, is_export, "export") as folder:
+    with output_folder(args.out, "export-hf") as folder:
         trained = checkpoint.read(args.checkpoint)
         tokenizer.build_tokenizer(trained.tokenizer, str(args.checkpoint))  # or tell what is wrong with it
         if args.checkpoint.is_file():  # maybe of --fp16; all commands here compute in fp32, as what loads it shall
@@ -80,11 +83,3 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def is_export(folder: Path) -> bool:
-    """Whether an earlier export wrote all of this folder."""
-    own = {CONFIG_FILE, WEIGHTS_FILE, MODULES_FILE, LENGTH_FILE, POOLING_FOLDER, *tokenizer.FILES}
-    try:
-        marked = MARK in json.loads((folder / CONFIG_FILE).read_text("utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-    return marked and {path.name for path in folder.iterdir()} <= own

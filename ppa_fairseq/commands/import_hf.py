@@ -9,10 +9,12 @@ A fine-tuned classifier or question answerer keeps its head and its labels.
 import argparse
 from pathlib import Path
 
-from ppa_fairseq import checkpoint, huggingface, tokenizer
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_folder
-from ppa_fairseq.weights import Checkpoint
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.checkpoints import huggingface
+from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints.weights import Checkpoint
+from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.files import output_folder
 
 DICTIONARY_FILE = "dict.txt"
 
@@ -25,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if not args.dir.is_dir():
         raise InputError(f"{args.dir}: no such folder; give a Hugging Face folder")
-    with atomic_folder(args.out, is_import, "import") as folder:
+    with output_folder(args.out, "import-hf") as folder:
         imported = huggingface.read(args.dir)
         texts, source = imported.tokenizer, str(args.dir)
         write_import(folder, imported, source)
@@ -47,8 +49,3 @@ def write_import(folder: Path, imported: Checkpoint, source: str) -> None:
     checkpoint.write(folder / checkpoint.MODEL_FILE, imported)
 
 
-def is_import(folder: Path) -> bool:
-    """Whether an earlier import wrote all of this folder."""
-    names = {path.name for path in folder.iterdir()}
-    own = {checkpoint.MODEL_FILE, DICTIONARY_FILE}
-    return own <= names <= own | set(tokenizer.FILES)

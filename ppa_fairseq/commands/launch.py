@@ -18,7 +18,7 @@ import sys
 import uuid
 from typing import NamedTuple
 
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.utils.errors import InputError
 
 # What hydra says before fairseq-hydra-train imports the plugin, whose `compat` keeps the rest quiet.
 HYDRA_NOISE = ",".join(

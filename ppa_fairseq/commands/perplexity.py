@@ -10,7 +10,6 @@ the percentage guessed right. Figures of different vocabularies are of different
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -29,13 +28,12 @@ from ppa_fairseq.commands.arguments import (
     named_path,
 )
 from ppa_fairseq.data.text_lines import text_lines
-from ppa_fairseq.errors import InputError, about_model
-from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
-from ppa_fairseq.files import atomic_folder, holds_only
-from ppa_fairseq.markdown import markdown_table
+from ppa_fairseq.evaluation.retrieval.pair_sets import find_pair_sets, read_pairs
+from ppa_fairseq.utils.errors import InputError, about_model
+from ppa_fairseq.utils.files import output_folder
+from ppa_fairseq.utils.markdown import markdown_table
 
 JSON_FILE = "perplexity.json"
-WRITTEN = re.compile(r"perplexity\.json|table\.md")
 MLM, TLM = "MLM", "TLM"
 AVERAGE = "average"
 UNTRAINED = "*"
@@ -105,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
     check_models(args.models)
     if args.max_sentences < 0:
         raise InputError(f"--max-sentences {args.max_sentences}: give 1 or more, or 0 for all")
-    with atomic_folder(args.output, is_perplexity, "perplexity") if args.output else nullcontext() as folder:
+    with output_folder(args.output, "perplexity") if args.output else nullcontext() as folder:
         texts = read_texts(args)
         models, results = {}, []
         for name, path in args.models:
@@ -140,7 +138,7 @@ def read_texts(args: argparse.Namespace) -> list[Text]:
 
 def measure(name: str, path: Path, texts: Sequence[Text], args: argparse.Namespace) -> tuple[dict, list[Result]]:
     """What one model is, and its results on all texts."""
-    from ppa_fairseq import checkpoint
+    from ppa_fairseq.checkpoints import format as checkpoint
     from ppa_fairseq.evaluation.masked_lm import MaskedLM
 
     model = MaskedLM(
@@ -204,11 +202,6 @@ def table(kind: str, models: dict[str, dict], results: Sequence[Result]) -> str:
 def marks_of(about: dict, kind: str) -> str:
     """What a model is marked by in the table of one kind."""
     return UNTRAINED * (not about["head_trained"]) + XLM_TLM * (about["xlm_tlm"] and kind == TLM)
-
-
-def is_perplexity(folder: Path) -> bool:
-    """Whether an earlier run of this command wrote all of this folder."""
-    return holds_only(folder, WRITTEN, JSON_FILE)
 
 
 def write(

@@ -14,26 +14,24 @@ statistics.json; what an earlier run left in OUT is replaced. Memory does not gr
 import argparse
 import json
 import os
-import re
 import sys
 from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq import tokenizer
-from ppa_fairseq.data.bitext_encoder import encode_in_worker, set_up_worker
-from ppa_fairseq.data.bitext_filters import REASONS, LengthLimits, read_batches
-from ppa_fairseq.data.bitext_reader import Bitext, parse_bitext
-from ppa_fairseq.data.bitext_writer import PairCounts, PairWriter
+from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints.families import family_of
+from ppa_fairseq.data.bitext.encoder import encode_in_worker, set_up_worker
+from ppa_fairseq.data.bitext.filters import REASONS, LengthLimits, read_batches
+from ppa_fairseq.data.bitext.reader import Bitext, parse_bitext
+from ppa_fairseq.data.bitext.writer import PairCounts, PairWriter
 from ppa_fairseq.data.ordered_pool import OrderedPool
-from ppa_fairseq.errors import InputError, shown
-from ppa_fairseq.families import family_of
-from ppa_fairseq.files import atomic_folder
+from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.utils.files import output_folder
 
 BATCH = 2000  # lines a task; --max-train ends with a batch, so this must not depend on --workers
 STATISTICS = "statistics.json"
-OUTPUT = re.compile(r"(train|valid)\.\w+-\w+\.\w+$|shard\d+$")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
     setup = (texts, args.tokenizer, limits, args.valid_share)
     all_counts = {}
     with (
-        atomic_folder(args.out, _is_prepared_text, "prepared text") as out,
+        output_folder(args.out, "prepare-bitext") as out,
         OrderedPool(args.workers, encode_in_worker, set_up_worker, setup) as pool,
         tqdm(total=sum(bitext.size for bitext in bitexts), unit="B", unit_scale=True) as progress,
     ):
@@ -134,11 +132,6 @@ def run(args: argparse.Namespace) -> None:
         statistics = json.dumps({name: vars(counts) for name, counts in all_counts.items()}, indent=1)
         (out / STATISTICS).write_text(statistics + "\n", encoding="utf-8")
     _report(all_counts, unknown)
-
-
-def _is_prepared_text(folder: Path) -> bool:
-    names = {path.name for path in folder.iterdir()} - {STATISTICS, "dict.txt", *tokenizer.FILES}
-    return (folder / STATISTICS).exists() and all(OUTPUT.match(name) for name in names)
 
 
 def _prepare(

@@ -13,7 +13,6 @@ another length. A question keeps the first of its answers that has a span; one w
 import argparse
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,23 +20,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq import tokenizer
+from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
 from ppa_fairseq.commands.arguments import positive
-from ppa_fairseq.data.answer_spans import FAULTS
-from ppa_fairseq.data.bitext_reader import LANGUAGE
+from ppa_fairseq.data.bitext.reader import LANGUAGE
 from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.ordered_pool import OrderedPool
-from ppa_fairseq.data.qa_encoder import encode_in_worker, set_up_worker
-from ppa_fairseq.data.qa_windows import check_window_sizes
+from ppa_fairseq.data.qa.answer_spans import FAULTS
+from ppa_fairseq.data.qa.encoder import encode_in_worker, set_up_worker
+from ppa_fairseq.data.qa.squad import Question, read_squad
+from ppa_fairseq.data.qa.windows import check_window_sizes
 from ppa_fairseq.data.sentence_pairs import PairLayout
-from ppa_fairseq.data.squad_reader import Question, read_squad
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import READABLE, atomic_folder, why_no_file
-from ppa_fairseq.markdown import markdown_table
+from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.files import READABLE, output_folder, why_no_file
+from ppa_fairseq.utils.markdown import markdown_table
 
 BATCH = 200  # questions a task
 META = "qa.json"
-OUTPUT = re.compile(r"(train|valid)\.((question|context|answer)\.(bin|idx)|offsets\.npy|ids\.txt)")
 REASONS = {
     "unanswerable": "questions without an answer in the file",
     "misplaced": "questions whose answers have no span, the first since it is misplaced",
@@ -79,7 +77,7 @@ class Source:
 
 def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.data.dictionary import WordPieceDictionary
-    from ppa_fairseq.data.qa_writer import QAWriter
+    from ppa_fairseq.data.qa.writer import QAWriter
 
     sources = [*_sources(args.train, "train"), *_sources(args.valid, "valid")]
     if not sources:
@@ -91,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     # Reading takes a hundredth of the time: what is wrong with the last file is told before the first is encoded.
     total = sum(len(source.read(args.renumber)) for source in sources)
     with (
-        atomic_folder(args.out, _is_prepared_qa, "prepared questions") as out,
+        output_folder(args.out, "prepare-qa") as out,
         OrderedPool(args.workers, encode_in_worker, set_up_worker, (texts, args.tokenizer)) as pool,
         tqdm(total=total, unit=" questions") as progress,
     ):
@@ -128,12 +126,6 @@ def _sources(texts: list[str], split: str) -> Iterator[Source]:
                 fault = "given twice" if path.is_file() else why_no_file(path)
                 raise InputError(f"{path}: {fault}; --{split} {language} needs SQuAD-format files")
         yield Source(language, split, tuple(paths))
-
-
-def _is_prepared_qa(folder: Path) -> bool:
-    names = {path.name for path in folder.iterdir() if path.is_file()}
-    inner = [path.name for sub in folder.iterdir() if sub.is_dir() for path in sub.iterdir()]
-    return names - {"dict.txt", *tokenizer.FILES} == {META} and all(map(OUTPUT.fullmatch, inner))
 
 
 def _prepare(source: Source, questions: list[Question], writer, pool: OrderedPool, progress: tqdm) -> None:

@@ -18,7 +18,6 @@ but for files that name their languages.
 import argparse
 import json
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -28,22 +27,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq import tokenizer
+from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
 from ppa_fairseq.commands.arguments import Once
-from ppa_fairseq.data.nli_encoder import FIELDS, REASONS, RowBatch, RowCounts, encode_in_worker, set_up_worker
-from ppa_fairseq.data.nli_files import files_in, parse_source
-from ppa_fairseq.data.nli_reader import LABELS, NLIExample, NLIFile, language_of
-from ppa_fairseq.data.nli_rows import side_by_side
+from ppa_fairseq.data.nli.encoder import FIELDS, REASONS, RowBatch, RowCounts, encode_in_worker, set_up_worker
+from ppa_fairseq.data.nli.files import files_in, parse_source
+from ppa_fairseq.data.nli.reader import LABELS, NLIExample, NLIFile, language_of
+from ppa_fairseq.data.nli.rows import side_by_side
 from ppa_fairseq.data.ordered_pool import OrderedPool
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_folder
-from ppa_fairseq.markdown import markdown_table
+from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.files import output_folder
+from ppa_fairseq.utils.markdown import markdown_table
 
 SPLITS = ("train", "valid", "test")
 BATCH = 2000  # examples a task: rows times languages
 STATISTICS = "statistics.json"
 LABEL_FILE = "labels.txt"
-OUTPUT = re.compile(r"(train|valid|test)\.(input0|input1|label)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     splits = {split: _by_language(of_split, wanted) for split, of_split in files.items() if of_split}
     _check_languages(splits, wanted)
     with (
-        atomic_folder(args.out, _is_prepared_text, "prepared NLI text") as out,
+        output_folder(args.out, "prepare-xnli") as out,
         OrderedPool(args.workers, encode_in_worker, set_up_worker, (texts, args.tokenizer)) as pool,
         tqdm(total=sum(file.path.stat().st_size for file in all_files), unit="B", unit_scale=True) as progress,
     ):
@@ -174,14 +172,6 @@ def _prepare(
     if not counts.rows:
         raise InputError(f"{split}: none of {counts.read:,} rows is left ({_dropped(counts)}); give other files")
     return counts
-
-
-def _is_prepared_text(folder: Path) -> bool:
-    own = {STATISTICS, LABEL_FILE, "dict.txt", *tokenizer.FILES}
-    others = [path for path in folder.iterdir() if path.name not in own]
-    return (folder / LABEL_FILE).exists() and all(
-        path.is_dir() and all(OUTPUT.fullmatch(file.name) for file in path.iterdir()) for path in others
-    )
 
 
 def _statistics(counts: RowCounts) -> dict:

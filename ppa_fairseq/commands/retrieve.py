@@ -8,7 +8,6 @@ also as table.md, retrieval.json and plots. Gains are over the first model.
 
 import argparse
 import json
-import re
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -24,13 +23,12 @@ from ppa_fairseq.commands.arguments import (
     check_models,
     positive,
 )
-from ppa_fairseq.data.bitext_reader import Bitext
-from ppa_fairseq.errors import InputError, about_model
-from ppa_fairseq.evaluation.pair_sets import find_pair_sets, read_pairs
-from ppa_fairseq.files import atomic_folder, holds_only
+from ppa_fairseq.data.bitext.reader import Bitext
+from ppa_fairseq.evaluation.retrieval.pair_sets import find_pair_sets, read_pairs
+from ppa_fairseq.utils.errors import InputError, about_model
+from ppa_fairseq.utils.files import output_folder
 
 JSON_FILE = "retrieval.json"
-WRITTEN = re.compile(r"retrieval\.json|table\.md|by-(pair|layer)-(cls|mean)-(cosine|margin)\.png")
 Pairs = dict[str, tuple[list[str], list[str]]]  # {"de-en": (German, English)}
 
 
@@ -54,12 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ppa_fairseq.evaluation import retrieval_report as report
+    from ppa_fairseq.evaluation.retrieval import report
 
     check_models(args.models)
     if args.max_pairs < 0 or args.max_pairs == 1:
         raise InputError(f"--max-pairs {args.max_pairs}: give two pairs or more, or 0 for all")
-    with atomic_folder(args.output, is_retrieval, "retrieval") if args.output else nullcontext() as folder:
+    with output_folder(args.output, "retrieve") if args.output else nullcontext() as folder:
         sets = find_pair_sets(args.pairs)
         pairs = {found.name: read_pairs(found, args.max_pairs or None, args.columns) for found in sets}
         models, results = {}, []
@@ -81,10 +79,10 @@ def run(args: argparse.Namespace) -> None:
 
 def measure(name: str, path: Path, pairs: Pairs, args: argparse.Namespace) -> tuple[dict, list]:
     """What one encoder is, and its results on all sets at every wanted layer, pooling and scoring."""
-    from ppa_fairseq.checkpoint import load_encoder
+    from ppa_fairseq.checkpoints.format import load_encoder
     from ppa_fairseq.evaluation.embedding import POOLINGS, SentenceEmbedder, choose_layers
-    from ppa_fairseq.evaluation.retrieval import SCORINGS, retrieval_accuracy
-    from ppa_fairseq.evaluation.retrieval_report import Result
+    from ppa_fairseq.evaluation.retrieval.accuracy import SCORINGS, retrieval_accuracy
+    from ppa_fairseq.evaluation.retrieval.report import Result
 
     encoder, tokenizer = load_encoder(path)
     layers = choose_layers(args.layer, encoder.cfg.layers)
@@ -115,11 +113,6 @@ def measure(name: str, path: Path, pairs: Pairs, args: argparse.Namespace) -> tu
         "device": str(embedder.device),
     }
     return model, results
-
-
-def is_retrieval(folder: Path) -> bool:
-    """Whether an earlier run of this command wrote all of this folder."""
-    return holds_only(folder, WRITTEN, JSON_FILE)
 
 
 def write(

@@ -20,19 +20,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq import checkpoint, tokenizer
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints.weights import Checkpoint
 from ppa_fairseq.commands.arguments import Once, add_columns_argument, positive
-from ppa_fairseq.commands.import_hf import is_import, write_import
-from ppa_fairseq.data.bitext_reader import Bitext
+from ppa_fairseq.commands.import_hf import write_import
+from ppa_fairseq.data.bitext.reader import Bitext
 from ppa_fairseq.data.ordered_pool import OrderedPool
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_folder
-from ppa_fairseq.markdown import markdown_table
-from ppa_fairseq.trimming import comparison
-from ppa_fairseq.trimming.corpora import Monolingual, parse_corpus, sentences_of
-from ppa_fairseq.trimming.pieces import PieceCounter, needed_by_any_text
-from ppa_fairseq.trimming.tokenizer_files import cut_files
-from ppa_fairseq.weights import Checkpoint
+from ppa_fairseq.data.trimming import comparison
+from ppa_fairseq.data.trimming.corpora import Monolingual, parse_corpus, sentences_of
+from ppa_fairseq.data.trimming.tokenizer_files import cut_files
+from ppa_fairseq.data.trimming.tokens import PieceCounter, needed_by_any_text
+from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.files import output_folder
+from ppa_fairseq.utils.markdown import markdown_table
 
 WORDS, BIAS = "encoder.embed_tokens.weight", "lm_head.bias"  # what has a row for each piece
 
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     corpora, others = ([parse_corpus(text) for text in texts] for texts in (args.texts, args.held_out))
-    with atomic_folder(args.out, is_import, "import") as folder:
+    with output_folder(args.out, "trim-vocab") as folder:
         model, source = checkpoint.read(args.model), str(args.model)
         symbols = tokenizer.symbols(model.tokenizer, source)
         read = 2 * sum(corpus.size for corpus in corpora) + sum(corpus.size for corpus in others)

@@ -11,7 +11,6 @@ line a pair, `i-j` counted from 0 (Pharaoh). With --gold they are measured: prec
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,13 +29,12 @@ from ppa_fairseq.commands.arguments import (
     check_models,
 )
 from ppa_fairseq.data.word_pairs import Words, word_pairs
-from ppa_fairseq.errors import InputError, about_model
-from ppa_fairseq.files import atomic_folder, holds_only
+from ppa_fairseq.utils.errors import InputError, about_model
+from ppa_fairseq.utils.files import output_folder
 
 # Pairs aligned and written at a time: enough to sort by length, whatever the size of the text.
 WINDOW = 2**12
 JSON_FILE = "alignment.json"
-WRITTEN = re.compile(r"alignment\.json|table\.md|by-layer-(softmax|argmax)\.png|.+-layer\d+-(softmax|argmax)\.txt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,9 +66,9 @@ def probability(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ppa_fairseq.evaluation import alignment_report as report
-    from ppa_fairseq.evaluation.alignment_error import read_gold
-    from ppa_fairseq.evaluation.word_alignment import METHODS, THRESHOLD
+    from ppa_fairseq.evaluation.word_alignment import report
+    from ppa_fairseq.evaluation.word_alignment.aligner import METHODS, THRESHOLD
+    from ppa_fairseq.evaluation.word_alignment.error_rate import read_gold
 
     check_models(args.models, name_files=bool(args.output))
     args.methods = METHODS if args.method == "both" else (args.method,)
@@ -83,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     gold = read_gold(args.gold, args.gold_base, sizes) if args.gold else None
     pairs = len(gold) if gold else sum(1 for _ in sizes)
     with ExitStack() as stack:
-        folder = stack.enter_context(atomic_folder(args.output, is_alignment, "alignment")) if args.output else None
+        folder = stack.enter_context(output_folder(args.output, "word-align")) if args.output else None
         models, results = {}, []
         for name, path in args.models:
             with about_model(name):
@@ -105,11 +103,11 @@ def align(
     name: str, path: Path, pairs: int, gold: "list | None", folder: Path | None, args: argparse.Namespace
 ) -> tuple[dict, list]:
     """What one encoder is, and its results by layer and method; its links go to files, or else to stdout."""
-    from ppa_fairseq.checkpoint import load_encoder
-    from ppa_fairseq.evaluation.alignment_error import Tally
-    from ppa_fairseq.evaluation.alignment_report import Result
+    from ppa_fairseq.checkpoints.format import load_encoder
     from ppa_fairseq.evaluation.embedding import choose_layers
-    from ppa_fairseq.evaluation.word_alignment import WordAligner
+    from ppa_fairseq.evaluation.word_alignment.aligner import WordAligner
+    from ppa_fairseq.evaluation.word_alignment.error_rate import Tally
+    from ppa_fairseq.evaluation.word_alignment.report import Result
 
     encoder, tokenizer = load_encoder(path)
     layers = choose_layers(args.layer, encoder.cfg.layers)
@@ -161,11 +159,6 @@ def open_links(
     if folder:
         return stack.enter_context(open(folder / f"{name}-layer{layer}-{method}.txt", "w", encoding="ascii"))
     return None if measured else sys.stdout
-
-
-def is_alignment(folder: Path) -> bool:
-    """Whether an earlier run of this command wrote all of this folder."""
-    return holds_only(folder, WRITTEN, JSON_FILE)
 
 
 def write(

@@ -9,8 +9,8 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.flag_checks import check_values
+from ppa_fairseq.fairseq_compat.arguments import check_values
+from ppa_fairseq.utils.errors import InputError
 
 FIRST = 10  # fairseq's priority of what a criterion logs; its trainer's come from 100 on
 

@@ -8,8 +8,8 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.tokenizer import tokenize_line
 
-from ppa_fairseq.errors import InputError, shown
-from ppa_fairseq.families import family_of
+from ppa_fairseq.checkpoints.families import family_of
+from ppa_fairseq.utils.errors import InputError, shown
 
 WRITTEN_BY = "give the dict.txt that `ppa import-hf` writes"
 MOST_DIGITS = 18  # of a count; int() raises at thousands of them

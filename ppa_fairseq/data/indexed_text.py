@@ -11,7 +11,7 @@ import numpy as np
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset, _dtype_header_code, best_fitting_int_dtype
 
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.utils.errors import InputError
 
 BLOCK = 1 << 20  # bytes read, or sizes of rows written, at once
 

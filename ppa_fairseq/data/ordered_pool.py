@@ -9,7 +9,7 @@ from multiprocessing import Pipe, Process, get_start_method
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.utils.errors import InputError
 
 
 class OrderedPool:

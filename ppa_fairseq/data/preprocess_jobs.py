@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from ppa_fairseq.data.nli_encoder import FIELDS
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.files import atomic_path
+from ppa_fairseq.data.nli.encoder import FIELDS
+from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.files import atomic_path
 
 
 class TextFile(NamedTuple):

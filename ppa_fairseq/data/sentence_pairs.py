@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ppa_fairseq.models.packing import pack
+from ppa_fairseq.modules.packing import pack
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:

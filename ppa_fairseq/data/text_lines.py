@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ppa_fairseq.data.bitext_reader import MAX_LINE, LineReader
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.data.bitext.reader import MAX_LINE, LineReader
+from ppa_fairseq.utils.errors import InputError
 
 
 def text_lines(path: Path) -> Iterator[str]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ppa_fairseq.data.bitext_reader import Bitext, unpacked_name
+from ppa_fairseq.data.bitext.reader import Bitext, unpacked_name
 from ppa_fairseq.data.text_lines import text_lines
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.utils.errors import InputError
 
 BAR = "|||"
 Words = tuple[list[str], list[str]]  # of the source, of the target

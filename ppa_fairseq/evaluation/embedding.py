@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from tokenizers import Encoding, Tokenizer
 
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.models.bert_encoder import BertEncoder
-from ppa_fairseq.models.packing import pack, pool
-from ppa_fairseq.weights import no_values
+from ppa_fairseq.checkpoints.weights import no_values
+from ppa_fairseq.modules.bert import BertEncoder
+from ppa_fairseq.modules.packing import pack, pool
+from ppa_fairseq.utils.errors import InputError
 
 POOLINGS = ("cls", "mean")
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ppa_fairseq.data.masking import MaskingScheme, mask_tokens
-from ppa_fairseq.errors import InputError
+from ppa_fairseq.checkpoints.weights import LM_HEAD, Checkpoint, part
+from ppa_fairseq.data.bitext.masking import MaskingScheme, mask_tokens
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
-from ppa_fairseq.models.bert_encoder import MaskedLMHead, Wanted
-from ppa_fairseq.weights import LM_HEAD, Checkpoint, part
+from ppa_fairseq.modules.bert import MaskedLMHead, SelectedPositions
+from ppa_fairseq.utils.errors import InputError
 
 EPOCH = 1  # of the masks: each sentence is masked once
 MAX_BITS = 1024  # from here on the perplexity, 2 to their power, is no number
@@ -120,8 +120,8 @@ class MaskedLM(PairModel):
             target = np.concatenate([flat[span][is_masked[span]] for span in spans])  # (M,)
             target = torch.from_numpy(target).to(self.device)
             counts = [int(is_masked[span].sum()) for span in spans]
-            read = Wanted(torch.from_numpy(wanted).to(self.device), counts)
-            hidden = self.encoder(**packed, wanted=read)["hidden"]  # (M, C)
+            read = SelectedPositions(torch.from_numpy(wanted).to(self.device), counts)
+            hidden = self.encoder(**packed, selected=read)["hidden"]  # (M, C)
             logits = self.head(hidden, self.encoder.embed_tokens.weight).float()  # (M, V)
             bits += F.cross_entropy(logits, target, reduction="none").double().sum().item() / math.log(2)
             correct += int((logits.argmax(-1) == target).sum())

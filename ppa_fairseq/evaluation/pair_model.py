@@ -8,13 +8,13 @@ import torch
 from fairseq.utils import apply_to_sample
 from torch import nn
 
+from ppa_fairseq.checkpoints.tokenizer_files import build_tokenizer, symbols
+from ppa_fairseq.checkpoints.weights import Checkpoint, no_values, part
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.sentence_pairs import PairLayout
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.models.bert_encoder import BertEncoder
-from ppa_fairseq.models.packing import pack
-from ppa_fairseq.tokenizer import build_tokenizer, symbols
-from ppa_fairseq.weights import Checkpoint, no_values, part
+from ppa_fairseq.modules.bert import BertEncoder
+from ppa_fairseq.modules.packing import pack
+from ppa_fairseq.utils.errors import InputError
 
 
 class PairModel(ABC):

@@ -13,7 +13,7 @@ logging.getLogger("matplotlib").setLevel(logging.WARNING)
 import matplotlib.pyplot as plt  # noqa: E402 (the backend comes first)
 import numpy as np  # noqa: E402
 
-from ppa_fairseq.files import atomic_path  # noqa: E402
+from ppa_fairseq.utils.files import atomic_path  # noqa: E402
 
 
 def plot_by_pair(path: Path, title: str, panels: dict[str, dict[str, dict[str, float]]]) -> None:

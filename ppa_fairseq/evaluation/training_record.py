@@ -4,9 +4,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppa_fairseq.checkpoint import MODEL_FILE, as_dict, scalars
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.weights import load_pickle
+from ppa_fairseq.checkpoints.format import MODEL_FILE, as_dict, scalars
+from ppa_fairseq.checkpoints.weights import load_pickle
+from ppa_fairseq.utils.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ import torch
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from torch import nn
 
-from ppa_fairseq import checkpoint
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, first_tokens
-from ppa_fairseq.models.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
-from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
-from ppa_fairseq.models.heads import ClassificationHead, SpanHead
-from ppa_fairseq.traps import settle_training_args
-from ppa_fairseq.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN_HEAD
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN_HEAD
+from ppa_fairseq.fairseq_compat.traps import fix_training_args
+from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
+from ppa_fairseq.modules.bert import BertEncoder, BertShape, first_tokens
+from ppa_fairseq.modules.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
+from ppa_fairseq.modules.heads import ClassificationHead, SpanHead
+from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class PPAClassifier(FinetunedModel):
     @in_cpu_bf16
     def forward(self, features_only: bool = True, classification_head_name: str = HEAD_NAME, **packed):
         """A packed batch of B sequences -> logits (B, K); the other arguments are those of fairseq's criterion."""
-        first = self.encoder(**packed, wanted=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
+        first = self.encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
         return self.classification_heads[classification_head_name](first), None
 
 
@@ -123,7 +123,7 @@ class PPAReader(FinetunedModel):
 @register_model_architecture("ppa_reader", "ppa_bert_reader")
 def whatever_is_pretrained(args) -> None:
     """Sizes from --pretrained."""
-    settle_training_args(args)
+    fix_training_args(args)
 
 
 @register_model_architecture("ppa_classifier", "ppa_mbert_base_classifier")
@@ -131,4 +131,4 @@ def whatever_is_pretrained(args) -> None:
 def mbert_base(args) -> None:
     """bert-base-multilingual-cased."""
     take_mbert_sizes(args)
-    settle_training_args(args)
+    fix_training_args(args)

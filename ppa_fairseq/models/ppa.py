@@ -1,4 +1,4 @@
-"""The model of PPA: query encoder, projection head, MLM head, momentum twin, queue of keys."""
+"""The model of PPA: query encoder, projection head, MLM head, momentum encoder, queue of keys."""
 
 import contextlib
 import logging
@@ -10,16 +10,16 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from omegaconf import II
 
-from ppa_fairseq import checkpoint
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.models.bert_encoder import BertEncoder, BertShape, MaskedLMHead, Wanted, first_tokens
-from ppa_fairseq.models.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
-from ppa_fairseq.models.encoder_config import EncoderConfig, shape_of, take_mbert_sizes
-from ppa_fairseq.models.key_queue import KeyQueue
-from ppa_fairseq.models.momentum_twin import MomentumTwin
-from ppa_fairseq.models.packing import pool
-from ppa_fairseq.models.projection import ProjectionHead
-from ppa_fairseq.traps import settle_training_args
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.fairseq_compat.traps import fix_training_args
+from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
+from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead, SelectedPositions, first_tokens
+from ppa_fairseq.modules.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
+from ppa_fairseq.modules.key_queue import KeyQueue
+from ppa_fairseq.modules.momentum_encoder import MomentumEncoder
+from ppa_fairseq.modules.packing import pool
+from ppa_fairseq.modules.projection import ProjectionHead
+from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class PPAModelConfig(EncoderConfig):
     )
     projection_dim: int = field(default=128, metadata={"help": "width of a key"})
     queue_size: int = field(default=32000, metadata={"help": "number of earlier keys kept as negatives"})
-    momentum: float = field(default=0.999, metadata={"help": "share of itself that the twin keeps at every update"})
+    momentum: float = field(default=0.999, metadata={"help": "share of itself that the momentum encoder keeps at every update"})
     freeze_encoder: bool = field(
         default=False,
         metadata={
@@ -46,7 +46,7 @@ class PPAModelConfig(EncoderConfig):
 
 @register_model("ppa", dataclass=PPAModelConfig)
 class PPAModel(BaseFairseqModel):
-    """One packed forward of the query encoder takes queries and TLM sequences together; the twin encodes the keys."""
+    """One packed forward of the query encoder takes queries and TLM sequences together; the momentum encoder encodes the keys."""
 
     def __init__(self, cfg: PPAModelConfig, shape: BertShape, dictionary, num_languages: int):
         super().__init__()
@@ -65,7 +65,7 @@ class PPAModel(BaseFairseqModel):
         # DistributedDataParallel waits for the gradient of every weight that asks for one.
         self.lm_head.requires_grad_(cfg.tlm_weight > 0)
         self.projection.requires_grad_(cfg.contrastive_weight > 0)
-        self.twin = MomentumTwin(self.encoder, self.projection)
+        self.momentum_encoder = MomentumEncoder(self.encoder, self.projection)
 
     @classmethod
     def build_model(cls, cfg: PPAModelConfig, task) -> "PPAModel":
@@ -80,14 +80,14 @@ class PPAModel(BaseFairseqModel):
         return cls(cfg, shape, task.dictionary, len(task.languages))
 
     def start_from(self, pretrained: checkpoint.Checkpoint) -> None:
-        """Take the query encoder and the MLM head from *pretrained*, nothing else; the twin starts equal to it."""
+        """Take the query encoder and the MLM head from *pretrained*, nothing else; the momentum encoder starts equal to it."""
         self.encoder.load_state_dict(checkpoint.part(pretrained.state, "encoder."))
         head = checkpoint.part(pretrained.state, "lm_head.")
         if head:
             self.lm_head.load_state_dict(head)
         else:
             logger.warning("the pretrained checkpoint has no MLM head: it starts from random weights")
-        self.twin = MomentumTwin(self.encoder, self.projection)
+        self.momentum_encoder = MomentumEncoder(self.encoder, self.projection)
 
     def max_positions(self) -> int:
         return self.encoder.max_positions()
@@ -115,8 +115,8 @@ class PPAModel(BaseFairseqModel):
         else:
             counts = query_input["lengths"][:count]
             places = torch.arange(sum(counts), device=masked.device)
-        wanted = Wanted(torch.cat([places, masked]), counts + masked_counts)
-        hidden, word_embeddings = self.encode(query_input, wanted)
+        selected = SelectedPositions(torch.cat([places, masked]), counts + masked_counts)
+        hidden, word_embeddings = self.encode(query_input, selected)
         of_queries, of_masked = hidden.split([len(places), len(masked)])
         # The MLM head runs on the masked places only: over all of them it would be most of the step.
         output = {"logits": self.lm_head(of_masked, word_embeddings)}
@@ -126,24 +126,24 @@ class PPAModel(BaseFairseqModel):
             output["key"] = self.encode_keys(key_input)
         return output
 
-    def encode(self, packed: dict, wanted: Wanted) -> tuple[torch.Tensor, torch.Tensor]:
-        """Last hidden states of the query encoder where they are wanted (R, C), and its word embeddings (V, C)."""
+    def encode(self, packed: dict, selected: SelectedPositions) -> tuple[torch.Tensor, torch.Tensor]:
+        """Last hidden states of the query encoder at the selected positions (R, C), and its word embeddings (V, C)."""
         packed = dict(packed)
         languages = packed.pop("languages", None)
         if languages is not None:
             packed["added_embedding"] = self.language_embeddings(languages)  # (T, C)
-        output = self.encoder(**packed, wanted=wanted, tied=True)
+        output = self.encoder(**packed, selected=selected, tied=True)
         return output["hidden"], output["word_embeddings"]
 
     @torch.no_grad()
     def encode_keys(self, packed: dict) -> torch.Tensor:
-        """Keys of the twin (N, D). Its fp32 masters are cast to the training precision for the forward alone."""
+        """Keys of the momentum encoder (N, D). Its fp32 masters are cast to the training precision for the forward alone."""
         precision = self.projection.fc1.weight.dtype
         cast = contextlib.nullcontext()
         if precision != torch.float32:
             cast = torch.autocast(packed["tokens"].device.type, dtype=precision)
         with cast:
-            return self.twin.projection(self.sentences(self.twin.encoder, packed))
+            return self.momentum_encoder.projection(self.sentences(self.momentum_encoder.encoder, packed))
 
     @torch.no_grad()
     def embed(self, packed: dict) -> torch.Tensor:
@@ -153,23 +153,23 @@ class PPAModel(BaseFairseqModel):
     def sentences(self, encoder: BertEncoder, packed: dict) -> torch.Tensor:
         """The vectors (B, C) of packed sentences alone."""
         if self.cfg.pooling == "cls":
-            return encoder(**packed, wanted=first_tokens(packed["cu_seqlens"]))["hidden"]
+            return encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"]
         return pool(encoder(**packed)["hidden"], packed["cu_seqlens"], self.cfg.pooling)
 
     def update_succeeded(self) -> None:
-        """The twin takes its step and the staged keys enter the queue."""
-        self.twin.follow(self.encoder, self.projection, self.cfg.momentum)
+        """The momentum encoder takes its step and the staged keys enter the queue."""
+        self.momentum_encoder.follow(self.encoder, self.projection, self.cfg.momentum)
         self.queue.commit()
 
 
 @register_model_architecture("ppa", "ppa_bert")
 def ppa_bert(args) -> None:
     """Whatever --pretrained is."""
-    settle_training_args(args)
+    fix_training_args(args)
 
 
 @register_model_architecture("ppa", "ppa_mbert_base")
 def ppa_mbert_base(args) -> None:
     """bert-base-multilingual-cased: 12 layers of 768, 178 million parameters."""
     take_mbert_sizes(args)
-    settle_training_args(args)
+    fix_training_args(args)

@@ -14,7 +14,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
-from ppa_fairseq.flag_checks import check_values, read_betas
+from ppa_fairseq.fairseq_compat.arguments import check_values, read_betas
 
 
 @dataclass

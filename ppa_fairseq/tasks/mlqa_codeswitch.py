@@ -10,13 +10,13 @@ from fairseq.tasks import register_task
 from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
 from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.dictionary import WordPieceDictionary
-from ppa_fairseq.data.qa_corpora import HOW_TO_PREPARE, find_languages, load_dictionary, load_qa, window_sizes
-from ppa_fairseq.data.qa_dataset import QADataset
-from ppa_fairseq.data.qa_windows import check_window_sizes
+from ppa_fairseq.data.qa.corpora import HOW_TO_PREPARE, find_languages, load_dictionary, load_qa, window_sizes
+from ppa_fairseq.data.qa.dataset import QADataset
+from ppa_fairseq.data.qa.windows import check_window_sizes
 from ppa_fairseq.data.sentence_pairs import PairLayout
-from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.finetuned import PPAReader
-from ppa_fairseq.tasks.finetuning_task import FinetuningConfig, FinetuningTask
+from ppa_fairseq.tasks._finetuning_task import FinetuningConfig, FinetuningTask
+from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 

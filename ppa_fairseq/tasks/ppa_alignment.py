@@ -13,22 +13,22 @@ from fairseq.tasks import register_task
 from omegaconf import MISSING
 
 from ppa_fairseq.criterions.ppa import PPACriterion
-from ppa_fairseq.data.alignment_dataset import AlignmentDataset, pivot_of
-from ppa_fairseq.data.batch_parts import in_parts
+from ppa_fairseq.data.bitext.corpora import find_pairs, load_corpora, load_dictionary
+from ppa_fairseq.data.bitext.dataset import AlignmentDataset, pivot_of
+from ppa_fairseq.data.bitext.masking import MaskingScheme
+from ppa_fairseq.data.bitext.micro_batches import micro_batches
 from ppa_fairseq.data.code_switching import ENGLISH
-from ppa_fairseq.data.corpora import find_pairs, load_corpora, load_dictionary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
-from ppa_fairseq.data.masking import MaskingScheme
 from ppa_fairseq.data.update_iterator import stamp_pairs_per_masked
-from ppa_fairseq.data.validation_retrieval import ValidationRetrieval
-from ppa_fairseq.errors import InputError
-from ppa_fairseq.host_memory import return_freed
-from ppa_fairseq.models.packing import some_sequences
+from ppa_fairseq.fairseq_compat.rank_check import check_ranks
+from ppa_fairseq.fairseq_compat.trainer import step
+from ppa_fairseq.fairseq_compat.traps import refuse_lone_ranks
 from ppa_fairseq.models.ppa import PPAModel
-from ppa_fairseq.optim.step import step
-from ppa_fairseq.rank_check import check_ranks
-from ppa_fairseq.tasks.encoder_task import TRAIN, EncoderTask, EncoderTaskConfig
-from ppa_fairseq.traps import refuse_lone_ranks
+from ppa_fairseq.modules.host_memory import return_freed
+from ppa_fairseq.modules.packing import some_sequences
+from ppa_fairseq.tasks._encoder_task import TRAIN, EncoderTask, EncoderTaskConfig
+from ppa_fairseq.tasks._validation_retrieval import ValidationRetrieval
+from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 CPU_TOKENS_AT_ONCE = 2048  # more than enough for matrix products at their full speed
@@ -65,13 +65,13 @@ class PPAAlignmentConfig(EncoderTaskConfig):
         },
     )
     check_ranks: bool = field(
-        default=False, metadata={"help": "after every update, stop unless all ranks hold the same weights, twin, queue"}
+        default=False, metadata={"help": "after every update, stop unless all ranks hold the same weights, momentum encoder and queue"}
     )
 
 
 @register_task("ppa_alignment", dataclass=PPAAlignmentConfig)
 class PPAAlignmentTask(EncoderTask):
-    """Loads pairs, feeds the criterion, moves the twin and the queue after each real update, measures retrieval."""
+    """Loads pairs, feeds the criterion, moves the momentum encoder and the queue after each real update, measures retrieval."""
 
     same_on_resume = ("lang_pairs", "tlm_language_embeddings")
 
@@ -188,7 +188,7 @@ class PPAAlignmentTask(EncoderTask):
         most, on_cpu = self.cfg.tokens_at_once, sample["target"].device.type == "cpu"
         if most is None:
             most = CPU_TOKENS_AT_ONCE if on_cpu else 0
-        *parts, last = in_parts(sample, most) if most else [sample]
+        *parts, last = micro_batches(sample, most) if most else [sample]
         run = partial(super().train_step, optimizer=optimizer, update_num=update_num, ignore_grad=ignore_grad)
         done = []
         with model.no_sync() if parts and hasattr(model, "no_sync") else nullcontext():  # ranks meet after the last
@@ -204,14 +204,14 @@ class PPAAlignmentTask(EncoderTask):
         return sum(losses), sum(sizes), {name: sum(part[name] for part in logged) for name in logged[0]}
 
     def optimizer_step(self, optimizer, model: PPAModel, update_num: int) -> None:
-        """Step, then move twin and queue: here and nowhere else, so that a skipped update moves neither."""
+        """Step, then move the momentum encoder and the queue: here and nowhere else, so that a skipped update moves neither."""
         if not step(optimizer):
             return
         if self.contrastive:
             model.update_succeeded()
             if (update_num + 1) % self.cfg.log_interval == 0:
-                distance = model.twin.distance(model.encoder, model.projection)
-                metrics.log_scalar("twin_dist", distance.item(), round=5)
+                distance = model.momentum_encoder.distance(model.encoder, model.projection)
+                metrics.log_scalar("momentum_distance", distance.item(), round=5)
         if self.cfg.check_ranks:
             check_ranks(model, update_num + 1)
 

@@ -8,12 +8,12 @@ from fairseq.tasks import register_task
 
 from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.dictionary import WordPieceDictionary
-from ppa_fairseq.data.nli_corpora import check_parallel, find_languages, load_dictionaries, load_nli
-from ppa_fairseq.data.nli_dataset import NLIDataset
+from ppa_fairseq.data.nli.corpora import check_parallel, find_languages, load_dictionaries, load_nli
+from ppa_fairseq.data.nli.dataset import NLIDataset
 from ppa_fairseq.data.sentence_pairs import PairLayout
-from ppa_fairseq.errors import InputError
 from ppa_fairseq.models.finetuned import PPAClassifier
-from ppa_fairseq.tasks.finetuning_task import FinetuningConfig, FinetuningTask
+from ppa_fairseq.tasks._finetuning_task import FinetuningConfig, FinetuningTask
+from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 SHORTEST = 8  # of --max-length: the specials, and a WordPiece or two of each sentence

@@ -1,0 +1,222 @@
+"""Sentence pairs of many language pairs, as batches for the query encoder, the momentum encoder and TLM."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset
+
+from ppa_fairseq.data.bitext.masking import INPUT_SHUFFLE, MaskingScheme, mask_tokens
+from ppa_fairseq.data.code_switching import ENGLISH
+from ppa_fairseq.data.counter_random import uniform
+from ppa_fairseq.data.sampling import epoch_counts, epoch_rows
+
+
+@dataclass(frozen=True)
+class ParallelCorpus:
+    """One language pair: two indexed datasets, line by line translations, each row ending in [SEP]."""
+
+    number: int  # its place among the task's pairs
+    source_lang: str
+    target_lang: str
+    source: torch.utils.data.Dataset
+    target: torch.utils.data.Dataset
+
+    @property
+    def name(self) -> str:
+        return f"{self.source_lang}-{self.target_lang}"
+
+
+def sentence_hash(tokens: torch.Tensor) -> int:
+    """A stable 64-bit name of a sentence, equal on every machine and run."""
+    digest = hashlib.blake2b(tokens.numpy().astype("<i8").tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def pivot_of(source_lang: str, target_lang: str, pivot: str) -> str:
+    """The language whose sentence names a pair: *pivot*, or the source's where the pair is of two others."""
+    return pivot if pivot == target_lang else source_lang
+
+
+class AlignmentDataset(FairseqDataset):
+    """Every batch holds, for each pair, its query, its key and (unless *tlm* is off) both as one masked sequence.
+
+    Which side becomes the query, and which tokens are masked, are functions of (seed, epoch, index).
+
+    Args:
+        corpora: the language pairs.
+        dictionary: gives [CLS], what stands between two sentences, and the second one's token type.
+        masking: the TLM mask, or None to leave the TLM sequences out.
+        seed: of shuffles, masks and sampling.
+        contrastive: off: no queries and no keys, TLM alone.
+        pivot: see :func:`pivot_of`; keys of pairs of one name are no negatives of each other.
+        input_shuffle: random input shuffling (Pan et al. 2021); off: the source is always the query.
+        sampling_exponent: see :func:`~ppa_fairseq.data.sampling.epoch_counts`.
+        reset_positions: XLM's TLM: positions start again at the second sentence.
+        languages: the order of the language embeddings' rows, for XLM's TLM; None leaves language ids out.
+        shard: the folder, if it is one of several.
+    """
+
+    def __init__(
+        self,
+        corpora: list[ParallelCorpus],
+        dictionary,
+        masking: MaskingScheme | None,
+        seed: int,
+        contrastive: bool = True,
+        pivot: str = ENGLISH,
+        input_shuffle: bool = True,
+        sampling_exponent: float = 1.0,
+        reset_positions: bool = False,
+        languages: list[str] | None = None,
+        shard: str | None = None,
+    ):
+        self.corpora = corpora
+        self.cls = np.array([dictionary.bos()])
+        self.between = np.array(dictionary.between, dtype=np.int64)
+        self.second_type = dictionary.second_type
+        self.masking = masking
+        self.seed = seed
+        self.contrastive = contrastive
+        self.pivot = pivot
+        self.input_shuffle = input_shuffle
+        self.reset_positions = reset_positions
+        self.languages = languages
+        self.shard = shard
+        specials = 1 + len(self.between)  # in [CLS] source [SEP] target [SEP], beyond each side's own [SEP]
+        self._lengths = [c.source.sizes + c.target.sizes + specials for c in corpora]
+        self._counts = epoch_counts([len(c.source) for c in corpora], sampling_exponent)
+        self.set_epoch(1)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        rows = [
+            epoch_rows(len(lengths), count, self.seed, epoch, number)
+            for number, (lengths, count) in enumerate(zip(self._lengths, self._counts, strict=True))
+        ]
+        self._row = np.concatenate(rows)  # (index,)
+        self._corpus = np.repeat(np.arange(len(rows)), self._counts)  # (index,)
+        self.sizes = np.concatenate([lengths[row] for lengths, row in zip(self._lengths, rows, strict=True)])
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __getitem__(self, index: int) -> dict:
+        corpus, row = self.corpora[self._corpus[index]], self._row[index]
+        source, target = corpus.source[row], corpus.target[row]
+        named_by = pivot_of(corpus.source_lang, corpus.target_lang, self.pivot)
+        pivot = target if corpus.target_lang == named_by else source
+        return {
+            "id": index,
+            "pair": corpus.number,
+            "languages": (corpus.source_lang, corpus.target_lang),
+            "source": source.numpy(),  # (length + 1,), ends in [SEP]
+            "target": target.numpy(),
+            "pivot": sentence_hash(pivot),
+        }
+
+    def origin(self, index: int) -> str:
+        """Where a pair of this epoch stands in the data: "de-en row 18" (of shard0), counted from 1."""
+        place = f"{self.corpora[self._corpus[index]].name} row {self._row[index] + 1}"
+        return f"{place} of {self.shard}" if self.shard else place
+
+    def num_tokens(self, index: int) -> int:
+        return self.sizes[index]
+
+    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
+        return self.sizes[indices]
+
+    def size(self, index: int) -> int:
+        return self.sizes[index]
+
+    def ordered_indices(self) -> np.ndarray:
+        """By length, in random order within one length, so that a batch's sentences are about equally long."""
+        shuffled = np.random.permutation(len(self))
+        return shuffled[np.argsort(self.sizes[shuffled], kind="stable")]
+
+    def collater(self, samples: list[dict]) -> dict:
+        """N pairs as one batch.
+
+        Returns:
+            ``net_input``: ``query_input`` (N queries, then N TLM sequences, packed), ``key_input`` (N keys, packed),
+            ``masked`` (M,) places in the packed query input and ``masked_counts``, how many in each TLM sequence;
+            beside it ``target`` (M,), ``id``, ``pair``, ``pivot`` and ``swapped`` (N,), and the counts fairseq logs.
+        """
+        if not samples:
+            return {}
+        index = np.array([sample["id"] for sample in samples])  # (N,)
+        swapped = np.zeros(len(samples), dtype=bool)
+        if self.input_shuffle:
+            swapped = uniform(self.seed, self.epoch, index, INPUT_SHUFFLE) < 0.5
+        sides = [
+            (s["target"], s["source"]) if swap else (s["source"], s["target"])
+            for s, swap in zip(samples, swapped, strict=True)
+        ]
+        queries = [[self.cls, query] for query, _ in sides] if self.contrastive else []
+        keys = [[self.cls, key] for _, key in sides]
+        pairs = [[self.cls, query, self.between, key] for query, key in sides] if self.masking else []
+        query_input = self._pack(queries + pairs)
+        masked = target = np.zeros(0, dtype=np.int64)
+        starts = query_input["cu_seqlens"].numpy()[len(queries) :]  # of the TLM sequences
+        if self.masking:
+            masked, target = self._mask(query_input, int(starts[0]), index, query_input["lengths"][len(queries) :])
+        if self.languages:
+            query_input["languages"] = self._language_ids(samples, swapped, queries, pairs)
+        net_input = {
+            "query_input": query_input,
+            "masked": torch.from_numpy(masked),
+            "masked_counts": np.diff(masked.searchsorted(starts)).tolist(),
+        }
+        if self.contrastive:
+            net_input["key_input"] = self._pack(keys)
+        return {
+            "id": torch.from_numpy(index),
+            "pair": torch.tensor([s["pair"] for s in samples]),
+            "pivot": torch.tensor([s["pivot"] for s in samples]),
+            "swapped": torch.from_numpy(swapped),
+            "net_input": net_input,
+            "target": torch.from_numpy(target),
+            "nsentences": len(samples),
+            "ntokens": sum(len(query) + len(key) for query, key in sides),
+        }
+
+    def _pack(self, sequences: list[list[np.ndarray]]) -> dict:
+        """Sequences, each given as its parts, one after another; a fourth part is the second sentence."""
+        lengths = np.array([sum(map(len, parts)) for parts in sequences])  # (B,)
+        second = np.array([len(parts[3]) if len(parts) > 3 else 0 for parts in sequences])  # (B,)
+        ends = np.cumsum(lengths)
+        positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)  # (T,)
+        boundary = np.repeat(lengths - second, lengths)  # (T,) where the second sentence starts
+        is_second = (positions >= boundary).astype(np.int64)  # (T,)
+        if self.reset_positions:
+            positions = positions - boundary * is_second
+        return {
+            "tokens": torch.from_numpy(np.concatenate([part for parts in sequences for part in parts])),
+            "positions": torch.from_numpy(positions),
+            "token_types": torch.from_numpy(is_second * self.second_type),
+            "cu_seqlens": torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
+            "lengths": lengths.tolist(),
+            "max_length": int(lengths.max()),
+        }
+
+    def _mask(
+        self, packed: dict, start: int, index: np.ndarray, lengths: list[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mask the TLM part of *packed*, which begins at token *start*, in place; the places and what stood there."""
+        tokens = packed["tokens"].numpy()[start:]
+        sequence = np.repeat(np.arange(len(lengths)), lengths)
+        position = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        masked, chosen = mask_tokens(tokens, sequence, position, index, self.masking, self.seed, self.epoch)
+        target = tokens[chosen]
+        tokens[:] = masked
+        return chosen + start, target
+
+    def _language_ids(self, samples: list[dict], swapped: np.ndarray, queries: list, pairs: list) -> torch.Tensor:
+        """The row of each token's language embedding (T,); 0, which stays zero, outside TLM."""
+        rows = [np.zeros(sum(len(part) for parts in queries for part in parts), dtype=np.int64)]
+        for sample, swap, (_, query, between, key) in zip(samples, swapped, pairs, strict=True):
+            languages = sample["languages"][::-1] if swap else sample["languages"]
+            first, second = (1 + self.languages.index(language) for language in languages)
+            rows.append(np.repeat([first, second], [1 + len(query) + len(between), len(key)]))
+        return torch.from_numpy(np.concatenate(rows))

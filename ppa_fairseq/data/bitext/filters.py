@@ -1,0 +1,117 @@
+"""Which pairs to keep, and on which side of the train/valid split a kept pair falls."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+
+import numpy as np
+
+from ppa_fairseq.data.bitext.reader import Row
+
+# Why a pair is dropped; the first that fits is counted.
+REASONS = {
+    "columns": "not as many tab-separated columns as most lines of the file",
+    "encoding": "a side that is not UTF-8",
+    "control": "control characters (NUL, a CR inside), U+FFFD, or a special symbol ([SEP], </s>, ...) as text",
+    "empty": "a side without text",
+    "identical": "both sides the same",
+    "duplicate": "the same pair stood before",
+    "short": "a side under --min-tokens WordPieces",
+    "long": "both sides together over --max-tokens WordPieces, or a line of over 32 KiB",
+    "spare valid": "falls into the validation split, which has --max-valid pairs already",
+    "spare train": "read together with the last of the --max-train pairs",
+}
+UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ufffd]|\[(?:CLS|SEP|PAD|MASK)\]|<(?:/?s|pad|mask)>")
+NOT_WORD = re.compile(r"\W+")
+
+
+class SeenPairs:
+    """Hashes of the pairs met so far: 8 bytes a pair, in sorted runs each twice as long as the next."""
+
+    def __init__(self):
+        self.runs: list[np.ndarray] = []  # each (n,) uint64, ascending
+
+    def add(self, hashes: np.ndarray) -> np.ndarray:
+        """Of *hashes* (N,) uint64, which are met here for the first time, (N,) bool."""
+        values, first = np.unique(hashes, return_index=True)
+        new = np.ones(len(values), dtype=bool)
+        for run in self.runs:
+            new &= run[np.searchsorted(run, values).clip(max=len(run) - 1)] != values
+        run = values[new]
+        while self.runs and len(self.runs[-1]) < 2 * len(run):
+            run = np.sort(np.concatenate([self.runs.pop(), run]))
+        if len(run):
+            self.runs.append(run)
+        met_first = np.zeros(len(hashes), dtype=bool)
+        met_first[first[new]] = True
+        return met_first
+
+
+@dataclass
+class Batch:
+    """Pairs to tokenize, out of `read` lines; `dropped` says why the others are not among them."""
+
+    pairs: list[tuple[str, str]]
+    pivot_side: int  # 0 or 1: whose sentence decides the split
+    read: int
+    dropped: Counter
+    broken_lines: list[tuple[str, str]]  # (reason, file:line: fault)
+
+
+def read_batches(rows: Iterator[Row], size: int, pivot_side: int) -> Iterator[Batch]:
+    """Batches of *size* lines each, filtered by all that can be judged before tokenization."""
+    seen = SeenPairs()
+    while chunk := list(islice(rows, size)):
+        pairs, dropped = [], Counter()
+        for first, second, broken, _ in chunk:
+            first, second = first.strip(), second.strip()
+            if reason := broken or text_fault(first, second):
+                dropped[reason] += 1
+            else:
+                pairs.append((first, second))
+        digests = b"".join(blake2b(f"{a}\t{b}".encode(), digest_size=8).digest() for a, b in pairs)
+        new = seen.add(np.frombuffer(digests, dtype=np.uint64))
+        dropped["duplicate"] += len(pairs) - int(new.sum())
+        yield Batch(
+            [pair for pair, is_new in zip(pairs, new, strict=True) if is_new],
+            pivot_side,
+            len(chunk),
+            dropped,
+            [(row.broken, row.where) for row in chunk if row.broken],
+        )
+
+
+def text_fault(first: str, second: str) -> str | None:
+    """The reason to drop this pair by its text alone, if any."""
+    if UNSAFE.search(first) or UNSAFE.search(second):
+        return "control"
+    if not first or not second:
+        return "empty"
+    return "identical" if first == second else None
+
+
+@dataclass(frozen=True)
+class LengthLimits:
+    """In WordPieces without [CLS] and [SEP]: at least *min_tokens* a side, at most *max_tokens* together."""
+
+    min_tokens: int
+    max_tokens: int
+
+    def fault(self, first: int, second: int) -> str | None:
+        """The reason to drop a pair of these lengths, if any."""
+        if first < self.min_tokens or second < self.min_tokens:
+            return "short"
+        return "long" if first + second > self.max_tokens else None
+
+
+def is_valid(sentence: str, share: float) -> bool:
+    """Does a pair with this pivot sentence belong to the validation split, which takes *share* of all?
+
+    A function of the sentence alone, up to case, spaces and punctuation: it falls on the same side in every
+    language pair, every corpus and every run.
+    """
+    words = NOT_WORD.sub("", sentence.casefold()).encode()
+    return int.from_bytes(blake2b(words, digest_size=8).digest(), "little") < share * 2**64

@@ -1,0 +1,125 @@
+"""F1 and exact match of answers, as the official scripts of MLQA and of SQuAD 1.1 define them.
+
+Both compare the words that are left of a prediction and of an answer after normalisation, and take the best
+over a question's answers. They differ in the normalisation: SQuAD's knows English alone, and is what XQuAD and
+TyDiQA-GoldP are measured with in every language; MLQA's goes by the language of the context.
+"""
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import filterfalse
+
+from ppa_fairseq.data.qa.squad import Question
+from ppa_fairseq.utils.errors import InputError
+
+METRICS = ("mlqa", "squad")
+Words = Callable[[str], list[str]]
+
+
+def any_of(articles: str) -> re.Pattern:
+    return re.compile(rf"\b(?:{'|'.join(articles.split())})\b")
+
+
+ENGLISH = any_of("a an the")
+ARTICLES = {
+    "ar": re.compile("ال"),  # wherever it stands, inside words, too: so does the official script
+    "de": any_of("ein eine einen einem eines einer der die das den dem des"),
+    "en": ENGLISH,
+    "es": any_of("un una unos unas el la los las"),
+    "hi": None,
+    "vi": any_of("của là cái chiếc những"),
+    "zh": None,
+}
+HAN = re.compile("([\u4e00-\u9fa5])")
+ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def words_of(metric: str, language: str | None) -> Words:
+    """How *metric* ("mlqa" or "squad") splits an answer in *language* into normalised words.
+
+    Raises InputError if MLQA's metric does not know the language; SQuAD's takes any.
+    """
+    if metric == "squad":
+        return squad_words
+    if language not in ARTICLES:
+        raise InputError(
+            f"MLQA's metric is defined for {', '.join(ARTICLES)}, not for {language or 'an unknown language'}; "
+            "name the language as in de=FILE, or give --metric squad"
+        )
+    return lambda text: mlqa_words(text, language)
+
+
+def squad_words(text: str) -> list[str]:
+    """Lower case, without ASCII punctuation and English articles, split at white space."""
+    return ENGLISH.sub(" ", text.lower().translate(ASCII_PUNCTUATION)).split()
+
+
+def mlqa_words(text: str, language: str) -> list[str]:
+    """Lower case, without punctuation and the language's articles, split at white space; each Han character a word."""
+    text = "".join(filterfalse(is_punctuation, text.lower()))
+    if articles := ARTICLES[language]:
+        text = articles.sub(" ", text)
+    if language == "zh":
+        text = HAN.sub(r" \1 ", text)
+    return text.split()
+
+
+@cache
+def is_punctuation(char: str) -> bool:
+    """Unicode's punctuation, and ASCII's symbols such as $ and +."""
+    return char in string.punctuation or unicodedata.category(char).startswith("P")
+
+
+def f1(predicted: Sequence[str], answer: Sequence[str]) -> float:
+    """Harmonic mean of precision and recall over words, each as often as it stands; 0 where both are empty."""
+    common = (Counter(predicted) & Counter(answer)).total()
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(predicted), common / len(answer)
+    return 2 * precision * recall / (precision + recall)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of N questions, in their order; an unanswered one has 0 in both."""
+
+    ids: list[str]  # N
+    f1: list[float]  # N, each 0 to 1
+    exact_match: list[bool]  # N
+    unanswered: list[str]  # ids of questions without a prediction
+    unknown: list[str]  # ids of predictions without a question
+
+    @property
+    def percent(self) -> dict[str, float]:
+        """Both as the official scripts print them, to the last digit."""
+        return {"exact_match": percent(self.exact_match), "f1": percent(self.f1)}
+
+
+def score(questions: Sequence[Question], predictions: Mapping[str, str], words: Words) -> Scores:
+    """Score *predictions* {question id: text} of questions that have answers, split by *words*."""
+    ids = [question.id for question in questions]
+    scores = Scores(ids, f1=[], exact_match=[], unanswered=[], unknown=sorted(predictions.keys() - set(ids)))
+    for question in questions:
+        if question.id not in predictions:
+            scores.unanswered.append(question.id)
+            scores.f1.append(0.0)
+            scores.exact_match.append(False)
+            continue
+        predicted = words(predictions[question.id])
+        answers = [words(text) for text, _ in question.answers]
+        scores.f1.append(max(f1(predicted, answer) for answer in answers))
+        scores.exact_match.append(predicted in answers)
+    return scores
+
+
+def percent(values: Sequence[float]) -> float:
+    """Their mean, in percent, by additions from first to last: sum() and fmean() round in another way."""
+    total = 0
+    for value in values:
+        total += value
+    return 100.0 * total / len(values)

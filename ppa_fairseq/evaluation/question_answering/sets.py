@@ -1,0 +1,94 @@
+"""Sets of questions to be measured on: found by their names, with the languages and the metric that these tell."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ppa_fairseq.data.bitext.reader import LANGUAGE, is_unicode
+from ppa_fairseq.data.qa.squad import Question, read_squad
+from ppa_fairseq.evaluation.question_answering.metrics import Words, words_of
+from ppa_fairseq.utils.errors import InputError
+
+QA_FILE = re.compile(r"(?P<name>[^.].*)\.jsonl?(\.gz|\.xz)?")
+MLQA_NAME = re.compile(rf"(?P<group>.+)-context-(?P<context>{LANGUAGE.pattern})-question-(?P<asked>{LANGUAGE.pattern})")
+SOURCE = re.compile(rf"({LANGUAGE.pattern})=(.+)")
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """A file of questions; `context` and `asked`: the languages of its contexts and its questions, None: not told."""
+
+    name: str  # of the file, without .json: "dev-context-ar-question-de", "xquad.de"
+    group: str  # what it is averaged with: "mlqa-dev", "xquad"
+    context: str | None
+    asked: str | None
+    metric: str
+    path: Path
+
+    @property
+    def words(self) -> Words:
+        """How the metric splits answers."""
+        return words_of(self.metric, self.context)
+
+    def read(self, renumber: bool) -> list[Question]:
+        """The questions, checked. Raises InputError if one has no answer to measure by, else as `read_squad`."""
+        questions = read_squad(self.path, renumber=renumber)
+        for question in questions:
+            if not question.answers:
+                raise InputError(f"{question.place}: no answer to measure a prediction by; leave the question out")
+        return questions
+
+
+def find_question_sets(paths: Iterable[str], metric: str | None = None) -> list[QuestionSet]:
+    """Sets among files, LANG=FILE and folders, there sorted by name and without training files.
+
+    MLQA's names (dev-context-ar-question-de.json) tell both languages, others one (xquad.de.json), if any. The metric
+    is MLQA's for MLQA's names and SQuAD's for others, unless `metric` says which.
+
+    Raises:
+        InputError: a path that doesn't exist, a folder without sets, two sets of one name, a language that the metric
+            does not know.
+    """
+    found: dict[str, QuestionSet] = {}
+    for text in paths:
+        path, language = Path(text), None
+        if not path.exists() and (match := SOURCE.fullmatch(text)):
+            language, path = match[1], Path(match[2])
+        if not path.exists():
+            raise InputError(f"{text}: no such file or folder")
+        for file in files_in(path) if path.is_dir() else [path]:
+            new = question_set(file, language, metric)
+            known = found.setdefault(new.name, new)
+            if known is not new:
+                raise InputError(f"{file}: {known.path} is called {new.name} too; measure one at a time")
+    for one in found.values():
+        try:
+            words_of(one.metric, one.context)
+        except InputError as error:
+            raise InputError(f"{one.path}: {error}") from None
+    return list(found.values())
+
+
+def files_in(folder: Path) -> list[Path]:
+    files = [path for path in sorted(folder.iterdir()) if QA_FILE.fullmatch(path.name) and path.is_file()]
+    files = [path for path in files if "train" not in path.name.split(".")]
+    if not files:
+        raise InputError(f"{folder}: no .json or .jsonl in this folder (*.train.* is passed over)")
+    return files
+
+
+def question_set(path: Path, language: str | None, metric: str | None) -> QuestionSet:
+    """The set that `path` holds; `language`, if given, is that of questions and contexts, whatever the name tells."""
+    match = QA_FILE.fullmatch(path.name)
+    name = match["name"] if match else path.name
+    if not is_unicode(name):
+        raise InputError(f"{path}: the name, under which its results are told, is not UTF-8; rename the file")
+    if language is None and (match := MLQA_NAME.fullmatch(name)):
+        return QuestionSet(name, f"mlqa-{match['group']}", match["context"], match["asked"], metric or "mlqa", path)
+    parts = name.split(".")
+    told = [part for part in parts if re.fullmatch(r"[a-z]{2}", part)]
+    if len(told) == 1:
+        parts.remove(told[0])
+        language = language or told[0]
+    return QuestionSet(name, ".".join(parts) or name, language, language, metric or "squad", path)

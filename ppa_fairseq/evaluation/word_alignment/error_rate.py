@@ -1,0 +1,90 @@
+"""Alignment error rate: found word links against a gold standard of sure and possible ones (Och and Ney 2003)."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+from ppa_fairseq.data.bitext.reader import MAX_LINE, LineReader
+from ppa_fairseq.utils.errors import InputError, shown
+
+LINK = re.compile(r"(\d{1,9})([-p])(\d{1,9})")
+Link = tuple[int, int]  # numbers of a source and a target word, from 0
+
+
+@dataclass(frozen=True)
+class Gold:
+    """The true links of one pair. `possible` holds the sure ones, too."""
+
+    sure: frozenset[Link]
+    possible: frozenset[Link]
+
+
+@dataclass
+class Tally:
+    """Links of a model and of the gold, counted over all sentence pairs; measures of them in percent."""
+
+    links: int = 0  # |A|
+    sure: int = 0  # |S|
+    links_sure: int = 0  # |A ∩ S|
+    links_possible: int = 0  # |A ∩ P|
+
+    def add(self, links: set[Link], gold: Gold) -> None:
+        self.links += len(links)
+        self.sure += len(gold.sure)
+        self.links_sure += len(links & gold.sure)
+        self.links_possible += len(links & gold.possible)
+
+    @property
+    def precision(self) -> float:
+        """Share of the found links that are possible; 0 where none was found."""
+        return 100 * self.links_possible / max(self.links, 1)
+
+    @property
+    def recall(self) -> float:
+        """Share of the sure links that were found."""
+        return 100 * self.links_sure / self.sure
+
+    @property
+    def error_rate(self) -> float:
+        """1 - (|A ∩ S| + |A ∩ P|) / (|A| + |S|)."""
+        return 100 * (1 - (self.links_sure + self.links_possible) / (self.links + self.sure))
+
+
+def read_gold(path: Path, base: int, sizes: Iterable[tuple[int, int]]) -> list[Gold]:
+    """A line a pair, of links `i-j` (sure) and `ipj` (possible) between spaces, counted from *base*.
+
+    *sizes* are the numbers of words of each pair's two sentences.
+
+    Raises:
+        InputError: not as many lines as pairs, a line too long to be one, something that is no link, a word that its
+            sentence does not have, no sure link at all.
+    """
+    gold = []
+    for number, (line, size) in enumerate(zip_longest(LineReader(path), sizes), 1):
+        if line is None or size is None:
+            more, less = ("pairs", "lines") if line is None else ("lines", "pairs")
+            raise InputError(f"{path}: {number - 1} {less}, but more {more}: the gold must have a line for each pair")
+        if len(line.removesuffix(b"\r")) > MAX_LINE:
+            raise InputError(f"{path}:{number}: a line of over {MAX_LINE} bytes; expected links i-j and ipj")
+        gold.append(read_links(line.decode("ascii", "replace"), base, size, f"{path}:{number}"))
+    if not any(links.sure for links in gold):
+        raise InputError(f"{path}: no sure link (i-j) in it, so there is no recall and no error rate")
+    return gold
+
+
+def read_links(line: str, base: int, size: Sequence[int], where: str) -> Gold:
+    links: dict[str, set[Link]] = {"-": set(), "p": set()}
+    for cell in line.split():
+        match = LINK.fullmatch(cell)
+        if match is None:
+            raise InputError(f"{where}: {shown(cell)} is no link; expected i-j (sure) or ipj (possible)")
+        source, target = int(match[1]) - base, int(match[3]) - base
+        if min(source, target) < 0 or source >= size[0] or target >= size[1]:
+            raise InputError(
+                f"{where}: {cell} links words that are not there: the sentences have {size[0]} and {size[1]}, counted "
+                f"from {base}; --gold-base says where the gold's count starts, and spaces part the text's words"
+            )
+        links[match[2]].add((source, target))
+    return Gold(frozenset(links["-"]), frozenset(links["-"] | links["p"]))

@@ -1,0 +1,220 @@
+"""BERT as a fairseq encoder over packed batches, and its masked-LM head.
+
+Devlin et al. 2019, as Hugging Face computes it: word + position + token-type embeddings, LayerNorm after
+every residual sum (post-LN), erf GELU; in fp32 within 1e-5 of `transformers` (tests/modules/test_bert.py).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from fairseq.models import FairseqEncoder
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ppa_fairseq.modules.attention import plan_attention
+from ppa_fairseq.modules.dropout import Dropout
+from ppa_fairseq.modules.feed_forward import FeedForward
+from ppa_fairseq.modules.tied_embedding import TiedEmbedding
+from ppa_fairseq.utils.errors import InputError
+
+
+@dataclass
+class BertShape:
+    """The sizes of a BERT; the defaults are bert-base-multilingual-cased (mBERT)."""
+
+    vocab_size: int = 119_547
+    layers: int = 12
+    dim: int = 768
+    ffn_dim: int = 3072
+    heads: int = 12
+    max_positions: int = 512
+    token_types: int = 2
+    layer_norm_eps: float = 1e-12
+    position_offset: int = 0  # row of the position table that position 0 takes (XLM-R: its padding id + 1)
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+
+
+@dataclass
+class SelectedPositions:
+    """The tokens of a packed batch whose last hidden states somebody reads."""
+
+    places: Tensor  # (R,) int64, ascending
+    counts: list[int]  # how many of them each of the B sequences has
+
+
+def first_tokens(cu_seqlens: Tensor) -> SelectedPositions:
+    """Each sequence's [CLS]."""
+    return SelectedPositions(cu_seqlens[:-1].long(), [1] * (len(cu_seqlens) - 1))
+
+
+class BertEncoder(FairseqEncoder):
+    """Packed token ids -> packed hidden states. `dictionary` is kept for fairseq and may be None."""
+
+    def __init__(self, dictionary, cfg: BertShape):
+        super().__init__(dictionary)
+        if cfg.dim % cfg.heads:
+            raise InputError(f"encoder width {cfg.dim} is not a multiple of its {cfg.heads} attention heads")
+        self.cfg = cfg
+        self.embed_tokens = nn.Embedding(cfg.vocab_size, cfg.dim)
+        self.embed_positions = nn.Embedding(cfg.max_positions, cfg.dim)
+        self.embed_token_types = nn.Embedding(cfg.token_types, cfg.dim)
+        self.layernorm_embedding = nn.LayerNorm(cfg.dim, eps=cfg.layer_norm_eps)
+        self.dropout = Dropout(cfg.dropout)
+        self.layers = nn.ModuleList(BertLayer(cfg) for _ in range(cfg.layers))
+        self.apply(init_bert_params)
+
+    def max_positions(self) -> int:
+        """The longest sequence, in tokens, that the position table takes."""
+        return self.cfg.max_positions - self.cfg.position_offset
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        token_types: Tensor,
+        cu_seqlens: Tensor,
+        lengths: list[int],
+        max_length: int,
+        added_embedding: Tensor | None = None,
+        return_layers: bool = False,
+        selected: SelectedPositions | None = None,
+        tied: bool = False,
+    ) -> dict:
+        """Encode a packed batch (models/packing.py says what each entry is).
+
+        `added_embedding` (T, C), say of languages, is summed into the embeddings before their LayerNorm.
+        Returns {"hidden": (T, C)}; with `return_layers` also "layers", a list of (T, C): the embeddings, then
+        every layer's output. With `selected`, "hidden" is (R, C), of these R tokens alone: the same values, without
+        most of the last layer's work. With `tied`, also "word_embeddings" (V, C), for the MLM head of the same
+        backward pass. Raises InputError for a sequence longer than the position table.
+        """
+        if max_length > self.max_positions():
+            raise InputError(
+                f"a sequence of {max_length} tokens does not fit the encoder's {self.max_positions()}"
+                " positions; shorten the input or lower the maximum length"
+            )
+        words, word_embeddings = self.embed_words(tokens, tied)
+        hidden = (
+            words
+            + self.embed_positions(positions + self.cfg.position_offset)
+            + self.embed_token_types(token_types)
+        )  # (T, C)
+        if added_embedding is not None:
+            hidden = hidden + added_embedding
+        hidden = self.dropout(self.layernorm_embedding(hidden))
+        attention = plan_attention(
+            cu_seqlens,
+            lengths,
+            max_length,
+            dtype=compute_dtype(hidden),
+            head_dim=self.cfg.dim // self.cfg.heads,
+            p=self.cfg.attention_dropout if self.training else 0.0,
+            counts=selected and selected.counts,
+        )
+        layers = [hidden]
+        for layer in self.layers:
+            last = selected and layer is self.layers[-1]
+            hidden = layer(hidden, attention, selected.places if last else None)
+            layers.append(hidden)
+        output = {"hidden": hidden}
+        if return_layers:
+            output["layers"] = layers
+        if tied:
+            output["word_embeddings"] = word_embeddings
+        return output
+
+    def embed_words(self, tokens: Tensor, tied: bool) -> tuple[Tensor, Tensor]:
+        """(T,) -> (T, C), and all word embeddings (V, C)."""
+        weight = self.embed_tokens.weight
+        # On the CPU alone: on a GPU, rows would be added in another order at every run.
+        if tied and weight.device.type == "cpu":
+            return TiedEmbedding.apply(weight, tokens)
+        return F.embedding(tokens, weight), weight
+
+
+class BertLayer(nn.Module):
+    """Self-attention and feed-forward, each with dropout, residual sum and LayerNorm."""
+
+    def __init__(self, cfg: BertShape):
+        super().__init__()
+        self.self_attn = SelfAttention(cfg.dim, cfg.heads)
+        self.self_attn_layer_norm = nn.LayerNorm(cfg.dim, eps=cfg.layer_norm_eps)
+        self.fc1 = nn.Linear(cfg.dim, cfg.ffn_dim)
+        self.fc2 = nn.Linear(cfg.ffn_dim, cfg.dim)
+        self.final_layer_norm = nn.LayerNorm(cfg.dim, eps=cfg.layer_norm_eps)
+        self.dropout = Dropout(cfg.dropout)
+
+    def forward(self, hidden: Tensor, attention, places: Tensor | None = None) -> Tensor:
+        """(T, C) -> (T, C); with `places` (R,) -> (R, C), of the tokens there alone."""
+        attended = self.self_attn(hidden, attention, places)
+        if places is not None:
+            hidden = hidden[places]
+        hidden = self.self_attn_layer_norm(hidden + self.dropout(attended))
+        return self.final_layer_norm(hidden + self.dropout(self._feed(hidden)))
+
+    def _feed(self, hidden: Tensor) -> Tensor:
+        if hidden.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            return FeedForward.apply(hidden, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+        wide = self.fc1(hidden)  # (T, F)
+        if torch.is_grad_enabled():
+            # GELU is done over in the backward pass: it takes little time, and its output is as large as its input.
+            return checkpoint(self._narrow, wide, use_reentrant=False, preserve_rng_state=False)
+        return self._narrow(wide)  # the first call of the other imports torch's compiler: seconds
+
+    def _narrow(self, wide: Tensor) -> Tensor:
+        return self.fc2(F.gelu(wide))
+
+
+class SelfAttention(nn.Module):
+    """Query, key and value in one projection."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv_proj = nn.Linear(dim, 3 * dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, hidden: Tensor, attention, places: Tensor | None = None) -> Tensor:
+        if places is None:
+            qkv = self.qkv_proj(hidden).unflatten(1, (3, self.heads, -1))  # (T, 3, H, D)
+            return self.out_proj(attention(qkv).flatten(1))
+        (weight, kv_weight), (bias, kv_bias) = (
+            part.split([len(part) // 3, 2 * len(part) // 3]) for part in (self.qkv_proj.weight, self.qkv_proj.bias)
+        )
+        query = F.linear(hidden[places], weight, bias).unflatten(1, (self.heads, -1))  # (R, H, D)
+        key_value = F.linear(hidden, kv_weight, kv_bias).unflatten(1, (2, self.heads, -1))  # (T, 2, H, D)
+        return self.out_proj(attention.attend_selected(query, key_value).flatten(1))
+
+
+class MaskedLMHead(nn.Module):
+    """Hidden states of masked positions -> vocabulary logits; the decoder's weight is the word embeddings.
+
+    Run it on the masked positions alone: on all of them, a vocabulary of 119,547 is most of the step.
+    """
+
+    def __init__(self, dim: int, vocab_size: int, layer_norm_eps: float):
+        super().__init__()
+        self.dense = nn.Linear(dim, dim)
+        self.layer_norm = nn.LayerNorm(dim, eps=layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.apply(init_bert_params)
+
+    def forward(self, hidden: Tensor, embedding_weight: Tensor) -> Tensor:
+        """(M, C) and the tied word embeddings (V, C) -> logits (M, V)."""
+        return F.linear(self.layer_norm(F.gelu(self.dense(hidden))), embedding_weight, self.bias)
+
+
+def init_bert_params(module: nn.Module) -> None:
+    """BERT's initialisation: N(0, 0.02) for weights, 0 for biases; LayerNorm starts as the identity."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+
+
+def compute_dtype(hidden: Tensor) -> torch.dtype:
+    """The dtype in which a linear layer will compute on `hidden`: autocast's where it is on."""
+    kind = hidden.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype

@@ -1,0 +1,90 @@
+"""The queue of earlier keys that serve as negatives (He et al. 2020, MoCo, algorithm 1)."""
+
+import torch
+import torch.distributed as dist
+from fairseq.distributed import utils as distributed_utils
+
+from ppa_fairseq.modules.float32 import Float32Module
+
+
+class KeyQueue(Float32Module):
+    """A ring of the last K keys, equal on all ranks, that changes only when an update has succeeded.
+
+    Keys are *staged* in the forward and *committed* after the optimizer's step; an overflow or a re-run of the same
+    batch discards them. Beside each key stands the hash of its pair's sentence in --pivot: a key whose pivot is the
+    query's own is a translation of it, hence no negative. Slots that no key has filled are no negatives either.
+
+    Args:
+        size: K, the number of keys kept (paper: 32,000).
+        dim: D, the width of a key.
+    """
+
+    def __init__(self, size: int, dim: int):
+        super().__init__()
+        self.size = size
+        self.register_buffer("keys", torch.zeros(size, dim))  # (K, D), unit rows where filled
+        self.register_buffer("pivots", torch.zeros(size, dtype=torch.int64))  # (K,)
+        self.register_buffer("next_slot", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+        self._staged: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._attempt = 0
+
+    def stage(self, keys: torch.Tensor, pivots: torch.Tensor, attempt: int) -> None:
+        """Put *keys* (N, D) and their *pivots* (N,) aside until :meth:`commit`.
+
+        *attempt* numbers the tries at an update: what an earlier, failed one has staged is dropped.
+        """
+        if attempt != self._attempt:
+            self._staged.clear()
+            self._attempt = attempt
+        self._staged.append((keys.detach().float(), pivots))
+
+    def unstage(self) -> None:
+        """Take back the last batch that was staged: it was a dummy."""
+        self._staged.pop()
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Write what all ranks have staged over the oldest slots. Every rank must call it, with or without keys."""
+        keys = torch.cat([k for k, _ in self._staged] or [self.keys.new_zeros(0, self.keys.size(1))])  # (N, D)
+        pivots = torch.cat([p for _, p in self._staged] or [self.pivots.new_zeros(0)])  # (N,)
+        self._staged.clear()
+        keys, pivots = (rows[-self.size :] for rows in gather_rows(keys, pivots))
+        # The slots are computed on the device: reading next_slot back would make the host wait for the step.
+        slots = (self.next_slot + torch.arange(len(keys), device=keys.device)) % self.size  # (N,)
+        self.keys[slots] = keys
+        self.pivots[slots] = pivots
+        self.next_slot.add_(len(keys)).remainder_(self.size)
+        self.filled.add_(len(keys)).clamp_(max=self.size)
+
+    def is_negative(self, pivots: torch.Tensor, pivot_aware: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which slots are negatives for queries whose pairs have *pivots* (N,).
+
+        Returns:
+            (N, K) bool, and the number of filled slots left out as false negatives, a scalar.
+        """
+        filled = torch.arange(self.size, device=self.keys.device) < self.filled  # (K,)
+        if not pivot_aware:
+            return filled.expand(len(pivots), -1), self.filled.new_zeros(())
+        same = (pivots[:, None] == self.pivots) & filled  # (N, K)
+        return filled & ~same, same.sum()
+
+
+def gather_rows(*tables: torch.Tensor) -> list[torch.Tensor]:
+    """The rows of all ranks in rank order: of each table (N, …), N the rank's own and the same in all, (ΣN, …)."""
+    group = distributed_utils.get_data_parallel_group()
+    world_size = distributed_utils.get_world_size(group)
+    if world_size == 1:
+        return list(tables)
+    count = torch.tensor([len(tables[0])], device=tables[0].device)
+    counts = [torch.empty_like(count) for _ in range(world_size)]
+    dist.all_gather(counts, count, group=group)
+    counts = torch.cat(counts).tolist()  # waits for the device, once
+    result = []
+    for rows in tables:
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        gathered = [torch.empty_like(padded) for _ in range(world_size)]
+        dist.all_gather(gathered, padded, group=group)
+        result.append(torch.cat([part[:n] for part, n in zip(gathered, counts, strict=True)]))
+    return result

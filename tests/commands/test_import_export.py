@@ -1,0 +1,403 @@
+"""`ppa import-hf` and `ppa export-hf`: bit for bit there and back, one clear line for what is no BERT."""
+
+import json
+import os
+import pickle
+import shutil
+
+import pytest
+import torch
+from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining
+
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.commands import main as cli
+from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.modules.packing import pack, pool
+
+VOCABULARY = [*"[PAD] [UNK] [CLS] [SEP] [MASK]".split(), *"Ein Hund bell ##t ##e schläft 東 ! .".split()]
+SENTENCES = ["Ein Hund bellt !", "Hund", "Ein schläft 東 . Ein Hund bellte ."]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A Hugging Face folder of BertForPreTraining (pooler, MLM and NSP heads): 2 layers x 16."""
+    folder = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    model = BertForPreTraining(
+        BertConfig(
+            vocab_size=len(VOCABULARY),
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=24,
+            initializer_range=0.3,
+        )
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    return folder
+
+
+@pytest.fixture
+def folder(bert, tmp_path):
+    """A copy of `bert` to spoil."""
+    return shutil.copytree(bert, tmp_path / "copy")
+
+
+def tensors_of(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def run(capsys, *command):
+    """(exit status, standard output, standard error) of one command."""
+    status = cli.main([str(word) for word in command])
+    return status, *capsys.readouterr()
+
+
+def imported_and_exported(capsys, folder, tmp_path):
+    status, told, error = run(capsys, "import-hf", folder, tmp_path / "in")
+    assert (status, error) == (0, "")
+    assert run(capsys, "export-hf", tmp_path / "in", tmp_path / "out")[0] == 0
+    return told, tensors_of(tmp_path / "out")
+
+
+def assert_same_tensors(actual, expected):
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert actual[name].dtype == tensor.dtype and torch.equal(actual[name], tensor), name
+
+
+def encoder_and_mlm(tensors):
+    return {n: t for n, t in tensors.items() if not n.startswith(("bert.pooler", "cls.seq_relationship"))}
+
+
+def test_there_and_back_is_bit_equal(bert, tmp_path, capsys):
+    told, tensors = imported_and_exported(capsys, bert, tmp_path)
+    assert_same_tensors(tensors, encoder_and_mlm(tensors_of(bert)))
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (bert / name).read_bytes()
+    assert "left out, having no part in alignment: bert.pooler.dense, cls.seq_relationship" in told
+    assert "keeps its case" in told and "2 layers x 16" in told
+
+
+def save_bin(folder, tensors, **options):
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin", **options)
+
+
+def save_shards(folder, tensors, name, save):
+    (folder / "model.safetensors").unlink()
+    stem, _, ending = name.partition(".")
+    files = [f"{stem}-0000{i}-of-00002.{ending}" for i in (1, 2)]
+    weight_map = {tensor: files[i % 2] for i, tensor in enumerate(sorted(tensors))}
+    for file in files:
+        save({tensor: tensors[tensor] for tensor in tensors if weight_map[tensor] == file}, folder / file)
+    (folder / f"{name}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def old_names(tensors):
+    return {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def with_copies(tensors):
+    words = tensors["bert.embeddings.word_embeddings.weight"]
+    return {
+        **{name: tensor for name, tensor in tensors.items() if name != "cls.predictions.bias"},
+        "bert.embeddings.position_ids": torch.arange(24)[None],
+        "cls.predictions.decoder.weight": words.clone(),
+        "cls.predictions.decoder.bias": tensors["cls.predictions.bias"],
+    }
+
+
+FORMS = {
+    "pytorch_model.bin": lambda folder, tensors: save_bin(folder, tensors),
+    "pytorch_model.bin of old torch": lambda folder, tensors: save_bin(
+        folder, tensors, _use_new_zipfile_serialization=False
+    ),
+    "gamma and beta": lambda folder, tensors: save_bin(folder, old_names(tensors)),
+    "tied copies and buffers": lambda folder, tensors: save_bin(folder, with_copies(tensors)),
+    "sharded safetensors": lambda folder, tensors: save_shards(
+        folder, tensors, "model.safetensors", save_file
+    ),
+    "sharded bin": lambda folder, tensors: save_shards(folder, tensors, "pytorch_model.bin", torch.save),
+    "float16": lambda folder, tensors: save_file(
+        {name: tensor.half() for name, tensor in tensors.items()}, folder / "model.safetensors"
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_the_weights_is_taken(folder, tmp_path, capsys, form):
+    expected = encoder_and_mlm(tensors_of(folder))
+    if form == "float16":
+        expected = {name: tensor.half() for name, tensor in expected.items()}
+    FORMS[form](folder, tensors_of(folder))
+    told, tensors = imported_and_exported(capsys, folder, tmp_path)
+    assert_same_tensors(tensors, expected)
+    assert "decoder" not in told and "position_ids" not in told
+
+
+def test_without_head_and_prefix_a_stated_head_is_made(folder, tmp_path, capsys):
+    encoder = {n: t for n, t in tensors_of(folder).items() if n.startswith("bert.") and "pooler" not in n}
+    bare = {name.removeprefix("bert."): tensor for name, tensor in encoder.items()}
+    save_file(bare, folder / "model.safetensors")
+    told, tensors = imported_and_exported(capsys, folder, tmp_path)
+    assert "no MLM head" in told and "seed 0" in told and "tied" in told and "left out" not in told
+    assert_same_tensors({n: tensors[n] for n in encoder}, encoder)
+    head = {name: tensor for name, tensor in tensors.items() if name not in encoder}
+    assert head.keys() == {n for n in encoder_and_mlm(tensors_of(tmp_path / "out")) if n.startswith("cls.")}
+    dense = head.pop("cls.predictions.transform.dense.weight")
+    assert 0.015 < dense.std() < 0.025
+    assert head.pop("cls.predictions.transform.LayerNorm.weight").eq(1).all()
+    assert all(tensor.eq(0).all() for tensor in head.values())
+    imported_and_exported(capsys, folder, tmp_path)
+    assert torch.equal(tensors_of(tmp_path / "out")["cls.predictions.transform.dense.weight"], dense)
+
+
+def test_the_dictionary_has_the_vocabularys_own_ids(bert, tmp_path, capsys):
+    run(capsys, "import-hf", bert, tmp_path / "in")
+    dictionary = WordPieceDictionary.load(str(tmp_path / "in" / "dict.txt"))
+    assert dictionary.symbols == VOCABULARY
+    assert (tmp_path / "in" / "dict.txt").read_text("utf-8").splitlines()[5] == "Ein 1"
+
+
+def test_fairseq_reads_the_checkpoint(bert, tmp_path, capsys):
+    run(capsys, "import-hf", bert, tmp_path / "in")
+    state = load_checkpoint_to_cpu(str(tmp_path / "in" / "model.pt"))
+    assert state["cfg"].model._name == "ppa_bert" and state["cfg"].model.encoder_layers == 2
+    assert state["optimizer_history"][-1]["num_updates"] == 0
+    assert "encoder.layers.1.self_attn.qkv_proj.weight" in state["model"]
+
+
+def test_an_export_loads_everywhere_and_computes_the_same(bert, tmp_path, capsys):
+    imported_and_exported(capsys, bert, tmp_path)
+    out = tmp_path / "out"
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    batch = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    theirs = AutoModelForMaskedLM.from_pretrained(bert, attn_implementation="eager").eval()
+    with torch.no_grad():
+        hidden = AutoModel.from_pretrained(out).eval()(**batch).last_hidden_state
+        logits = AutoModelForMaskedLM.from_pretrained(out).eval()(**batch).logits
+        torch.testing.assert_close(hidden, theirs.bert(**batch).last_hidden_state, rtol=0, atol=1e-5)
+        torch.testing.assert_close(logits, theirs(**batch).logits, rtol=0, atol=1e-5)
+        for path in (tmp_path / "in", tmp_path / "in" / "model.pt", out, bert):
+            encoder, own = checkpoint.load_encoder(path)
+            packed = pack([torch.tensor(encoding.ids) for encoding in own.encode_batch(SENTENCES)])
+            ours = encoder(**packed)["hidden"]
+            torch.testing.assert_close(ours, hidden[batch["attention_mask"].bool()], rtol=0, atol=1e-5)
+    for pooling in ("mean", "cls"):
+        assert run(capsys, "export-hf", tmp_path / "in", out, "--pooling", pooling)[0] == 0
+        vectors = SentenceTransformer(str(out), device="cpu").encode(SENTENCES, convert_to_tensor=True)
+        torch.testing.assert_close(vectors, pool(ours, packed["cu_seqlens"], pooling), rtol=0, atol=1e-5)
+
+
+def test_pooling_is_as_trained(bert, tmp_path, capsys):
+    run(capsys, "import-hf", bert, tmp_path / "in")
+    trained = torch.load(tmp_path / "in" / "model.pt", weights_only=True)
+    trained["cfg"]["model"]["pooling"] = "cls"
+    torch.save(trained, tmp_path / "trained.pt")
+    assert "cls pooling" in run(capsys, "export-hf", tmp_path / "trained.pt", tmp_path / "out")[1]
+    assert json.loads((tmp_path / "out/1_Pooling/config.json").read_text())["pooling_mode_cls_token"] is True
+
+
+def test_an_earlier_result_is_replaced_and_nothing_else(bert, tmp_path, capsys):
+    imported_and_exported(capsys, bert, tmp_path)
+    imported_and_exported(capsys, bert, tmp_path)
+    for command, source, out in (
+        ("import-hf", bert, "in"),
+        ("export-hf", tmp_path / "in" / "model.pt", "out"),
+    ):
+        (tmp_path / out / "notes.txt").write_text("mine")
+        before = sorted((tmp_path / out).rglob("*"))
+        status, _, error = run(capsys, command, source, tmp_path / out)
+        assert status == 1 and "name a new or an empty folder" in error
+        assert sorted((tmp_path / out).rglob("*")) == before
+        (tmp_path / "file").write_text("mine")
+        assert run(capsys, command, source, tmp_path / "file")[0] == 1
+        assert (tmp_path / "file").read_text() == "mine"
+        (tmp_path / out / "notes.txt").unlink()
+    assert run(capsys, "export-hf", tmp_path / "in", bert)[0] == 1  # not over another model
+    assert (bert / "vocab.txt").exists()
+
+
+def test_a_full_disk_leaves_nothing_behind(bert, tmp_path, capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    run(capsys, "import-hf", bert, tmp_path / "in")
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr("ppa_fairseq.commands.export_hf.save_file", full)
+    for command in (["import-hf", bert, tmp_path / "new"], ["export-hf", tmp_path / "in", tmp_path / "new"]):
+        status, _, error = run(capsys, *command)
+        assert status == 1 and "No space left" in error
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def change_config(**changes):
+    def change(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return change
+
+
+def change_tensors(change):
+    def apply(folder):
+        tensors = tensors_of(folder)
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return apply
+
+
+def truncate(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def truncated_bin(folder):
+    save_bin(folder, tensors_of(folder))
+    path = folder / "pytorch_model.bin"
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def poisoned_bin(folder):
+    tensors = tensors_of(folder)
+    save_bin(folder, {**tensors, "extra": Touch(folder / "ran")})
+
+
+def poisoned_pickle(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Touch(folder / "ran"), protocol=2))
+
+
+def poisoned_new_pickle(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Touch(folder / "ran"), protocol=5))
+
+
+def missing_shard(folder):
+    save_shards(folder, tensors_of(folder), "model.safetensors", save_file)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def escaping_shard(folder):
+    (folder / "model.safetensors").rename(folder.parent / "elsewhere.safetensors")
+    index = {"weight_map": {"a": "../elsewhere.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def untie(tensors):
+    tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"] + 1
+
+
+def poison(tensors):
+    tensors["bert.encoder.layer.1.output.dense.bias"][3] = float("nan")
+
+
+def quantise(tensors):
+    name = "bert.encoder.layer.1.output.dense.weight"
+    tensors[name] = tensors[name].to(torch.int8)
+
+
+def add_word(folder):
+    with open(folder / "vocab.txt", "a", encoding="utf-8") as file:
+        file.write("noch\n")
+
+
+FAULTS = {
+    "another architecture": (change_config(model_type="roberta"), "config.json: model_type is 'roberta'"),
+    "another activation": (change_config(hidden_act="relu"), "hidden_act is 'relu'"),
+    "relative positions": (change_config(position_embedding_type="relative_key"), "position_embedding_type"),
+    "a decoder": (change_config(is_decoder=True), "is_decoder is True"),
+    "no size": (change_config(hidden_size="16"), "hidden_size is '16', which is no size"),
+    "a missing size": (change_config(num_hidden_layers=None), "num_hidden_layers is None"),
+    "fewer layers": (
+        change_config(num_hidden_layers=3),
+        "no tensor bert.encoder.layer.2.attention.self.query.weight",
+    ),
+    "too narrow": (
+        change_config(intermediate_size=31),
+        "fc1.weight is (32, 16) of torch.float32, not (31, 16)",
+    ),
+    "heads that do not divide": (
+        change_config(num_attention_heads=3),
+        "no multiple of its 3 attention heads",
+    ),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: no such file"),
+    "broken config": (lambda folder: (folder / "config.json").write_text("{"), "config.json: no JSON"),
+    "config no object": (
+        lambda folder: (folder / "config.json").write_text("3"),
+        "config.json: no JSON object",
+    ),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").unlink(),
+        "no model.safetensors and no pytorch",
+    ),
+    "truncated safetensors": (truncate, "model.safetensors: truncated"),
+    "truncated bin": (truncated_bin, "pytorch_model.bin: truncated"),
+    "foreign safetensors": (
+        lambda folder: (folder / "model.safetensors").write_text("hello"),
+        "truncated, or no",
+    ),
+    "code in the weights": (poisoned_bin, "no file's code is run"),
+    "code as the weights": (poisoned_pickle, "no file's code is run"),
+    "code of a newer protocol": (poisoned_new_pickle, "truncated, or no PyTorch file"),
+    "no state dict": (lambda folder: save_bin(folder, [torch.ones(2)]), "pytorch_model.bin: no state dict"),
+    "missing shard": (
+        missing_shard,
+        "names model-00002-of-00002.safetensors, which is no file of this folder",
+    ),
+    "shard elsewhere": (escaping_shard, "names ../elsewhere.safetensors, which is no file of this folder"),
+    "missing tensor": (
+        change_tensors(lambda t: t.pop("bert.encoder.layer.1.output.dense.bias")),
+        "no tensor bert.enc",
+    ),
+    "half a head": (
+        change_tensors(lambda t: t.pop("cls.predictions.bias")),
+        "no tensor cls.predictions.bias",
+    ),
+    "untied decoder": (change_tensors(untie), "only a tied MLM head can be taken"),
+    "NaN": (change_tensors(poison), "encoder.layers.1.fc2.bias holds NaN"),
+    "quantised": (change_tensors(quantise), "torch.int8"),
+    "another vocabulary": (add_word, "the vocabulary has 15 entries and the word embeddings 14 rows"),
+    "no vocabulary": (
+        lambda folder: (folder / "vocab.txt").unlink(),
+        "no tokenizer.json, sentencepiece.bpe.model or vocab.txt",
+    ),
+    "no folder": (shutil.rmtree, "no such folder"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_no_bert_gets_one_clear_line_and_no_output(folder, tmp_path, capsys, fault):
+    spoil, message = FAULTS[fault]
+    spoil(folder)
+    status, told, error = run(capsys, "import-hf", folder, tmp_path / "in")
+    assert status == 1 and told == ""
+    assert error.startswith(f"ppa import-hf: error: {tmp_path}")
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "in").exists() and not (folder / "ran").exists()
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]

@@ -1,0 +1,249 @@
+"""NLI is read the same from every format it is published in; what is wrong is told by file and line."""
+
+import gzip
+import json
+import lzma
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ppa_fairseq.data.nli.files import find_nli, parse_source
+from ppa_fairseq.data.nli.reader import (
+    LABELS,
+    NO_CONSENSUS,
+    NLIExample,
+    NLIFile,
+    language_of,
+    read_nli,
+)
+from ppa_fairseq.utils.errors import InputError
+
+# What must not end a line or a field: quotes, a lone \r, Unicode's own line separators.
+ROWS = [
+    ('"Well, he said', 'He said "no".', "contradiction"),
+    ("I'm \r home", "Someone \u2028 is \x85 home", "entailment"),
+    ("และเขาพูดว่า, ม่าม๊า ผมอยู่บ้าน", "他说:“妈妈,我回来了。”", "neutral"),
+    ("{", '\\t \\" {"a": 1}', "neutral"),
+    ("premise", "hypothesis", "entailment"),
+]
+XNLI_HEADER = (
+    "language gold_label sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse sentence1 "
+    "sentence2 promptID pairID genre label1 label2 label3 label4 label5 sentence1_tokenized sentence2_tokenized match"
+).split()
+MULTINLI_HEADER = [name for name in XNLI_HEADER if name not in ("language", "match") and "token" not in name]
+
+
+def tsv(rows, header=None):
+    lines = [header] if header else []
+    lines += [[row.get(name, "") for name in header] if header else row for row in rows]
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def json_lines(rows):
+    return "".join(json.dumps(row, ensure_ascii=number % 2 == 0) + "\n" for number, row in enumerate(rows))
+
+
+def records(rows, **more):
+    return [
+        {"sentence1": a, "sentence2": b, "gold_label": label, "pairID": f"{number}n", "label1": "neutral", **more}
+        for number, (a, b, label) in enumerate(rows, start=1)
+    ]
+
+
+FORMATS = {
+    "xnli.dev.tsv": lambda rows: tsv(records(rows, language="fr", match="True"), XNLI_HEADER),
+    "xnli.dev.jsonl": lambda rows: json_lines(records(rows, language="fr", match="True")),
+    "multinli_1.0_train.txt": lambda rows: tsv(records(rows), MULTINLI_HEADER),
+    "multinli_1.0_train.jsonl": lambda rows: json_lines(records(rows, annotator_labels=["neutral"])),
+    "multinli.train.fr.tsv": lambda rows: tsv(
+        [{"premise": a, "hypo": b, "label": f"{c} \r".replace("contradiction", "contradictory")} for a, b, c in rows],
+        ["premise", "hypo", "label"],
+    ),
+    "hugging-face.json": lambda rows: json_lines(
+        [{"premise": a, "hypothesis": b, "label": LABELS.index(c)} for a, b, c in rows]
+    ),
+    "train-fr.tsv": lambda rows: tsv(rows),
+}
+
+
+@pytest.mark.parametrize("packing", ["", ".gz", ".xz"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_rows(tmp_path, name, packing):
+    content = FORMATS[name](ROWS).encode()
+    path = tmp_path / f"{name}{packing}"
+    path.write_bytes({"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[packing](content))
+    examples = read_nli(path, "fr")
+    assert list(examples) == ["fr"]
+    assert [(example.premise, example.hypothesis, example.label) for example in examples["fr"]] == ROWS
+    has_header = name.endswith((".tsv", ".txt")) and name != "train-fr.tsv"
+    assert [example.place for example in examples["fr"]] == [f"{path}:{k + has_header}" for k in range(1, 6)]
+    has_id = name.startswith(("xnli", "multinli_"))
+    assert [example.pair_id for example in examples["fr"]] == [f"{k}n" if has_id else None for k in range(1, 6)]
+
+
+SENTENCE = st.text(st.characters(blacklist_characters="\t\n", blacklist_categories=["Cs"]))
+
+
+@given(st.lists(st.tuples(SENTENCE, SENTENCE, st.sampled_from(LABELS)), min_size=1))
+@settings(deadline=None)
+def test_any_text_comes_through(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("any")
+    for name in FORMATS.keys() - {"train-fr.tsv"}:  # where the first row could be a header
+        (folder / name).write_bytes(FORMATS[name](rows).encode())
+        found = [(language, one.premise, one.hypothesis, one.label) for language, one in NLIFile(folder / name, "fr")]
+        assert found == [("fr", premise.strip(), hypothesis.strip(), label) for premise, hypothesis, label in rows]
+
+
+def test_a_file_that_names_its_languages_gives_them_all(tmp_path):
+    rows = [row | {"language": language} for row in records(ROWS) for language in ("ar", "zh", "en")]
+    for name, content in (("xnli.dev.tsv", tsv(rows, XNLI_HEADER)), ("xnli.dev.jsonl", json_lines(rows))):
+        path = tmp_path / name
+        path.write_bytes(content.encode())
+        assert NLIFile(path).names_languages
+        examples = read_nli(path)
+        assert list(examples) == ["ar", "zh", "en"]
+        for number, language in enumerate(examples):
+            first = number + 1 + name.endswith("tsv")
+            assert [one.place for one in examples[language]] == [f"{path}:{first + 3 * k}" for k in range(5)]
+            assert [(one.premise, one.hypothesis, one.label) for one in examples[language]] == ROWS
+        assert read_nli(path, "zh") == {"zh": examples["zh"]}
+        with pytest.raises(InputError, match="no row of language sw in it"):
+            read_nli(path, "sw")
+
+
+def test_rows_without_consensus_are_left_out_and_counted(tmp_path, caplog):
+    rows = [*ROWS, ("a", "b", "-"), ("", "", "-"), ("c", "d", "neutral")]
+    for name in ("multinli_1.0_dev.txt", "multinli_1.0_dev.jsonl", "hf.jsonl"):
+        path = tmp_path / name
+        if name == "hf.jsonl":
+            numbers = {label: number for number, label in enumerate(LABELS)} | {"-": -1}
+            hf = [{"premise": a, "hypothesis": b, "label": numbers[c]} for a, b, c in rows]
+            path.write_text(json_lines(hf))
+        else:
+            path.write_text(FORMATS[name.replace("dev", "train")](rows), newline="\n")
+        caplog.clear()
+        assert [one.label for one in read_nli(path, "en")["en"]] == [label for *_, label in ROWS] + ["neutral"]
+        assert f"{path}: 2 rows without a label" in caplog.text
+        assert [one.label for _, one in NLIFile(path, "en")][5:] == [NO_CONSENSUS, NO_CONSENSUS, "neutral"]
+
+
+def test_the_rows_keep_the_order_of_ids_of_another_set_of_labels(tmp_path):
+    labels = ("Contradiction", "other")
+    path = tmp_path / "en.jsonl"
+    values = [0, 1, "OTHER ", "contradictory", "contradiction"]
+    path.write_text(json_lines([{"premise": "a", "hypothesis": "b", "label": value} for value in values]))
+    assert [one.label for one in read_nli(path, labels=labels)["en"]] == [labels[k] for k in (0, 1, 1, 0, 0)]
+    path.write_text(json_lines([{"premise": "a", "hypothesis": "b", "label": 2}]))
+    with pytest.raises(InputError, match=re.escape("unknown label 2; it must be one of Contradiction, other")):
+        read_nli(path, labels=labels)
+
+
+def test_empty_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
+    path = tmp_path / "dev-fr.tsv"
+    path.write_bytes("\ufeffa\tb\tneutral\r\n\r\n\nc\td\tneutral\n\n".encode())
+    assert read_nli(path)["fr"] == [
+        NLIExample("a", "b", "neutral", f"{path}:1"),
+        NLIExample("c", "d", "neutral", f"{path}:4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [
+        ("dev-fr.tsv", "fr"),
+        ("multinli.train.zh.tsv", "zh"),
+        ("xnli.test.sw.jsonl.gz", "sw"),
+        ("some_en.txt.xz", "en"),
+        ("ur.json", "ur"),
+        ("xnli.dev.tsv", None),
+        ("multinli_1.0_train.txt", None),
+        ("sick.tsv", None),
+        ("train.fr.shuffled.tsv", None),
+    ],
+)
+def test_the_language_in_a_name(tmp_path, name, language):
+    path = tmp_path / "in-de.tsv" / name  # the folder's name says nothing
+    if language:
+        assert language_of(path) == language
+    else:
+        with pytest.raises(InputError, match=f"{name}: neither its rows nor its name.*write fr={name}"):
+            language_of(path)
+
+
+def test_files_folders_and_named_languages_are_found_together(tmp_path):
+    folder = tmp_path / "dev"
+    folder.mkdir()
+    for name in ("dev-de.tsv", "dev-fr.tsv.gz", "sw.jsonl"):
+        content = FORMATS["hugging-face.json" if "json" in name else "train-fr.tsv"](ROWS).encode()
+        (folder / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    for name in (".hidden-en.tsv", "README.txt", "old-en.tsv.zip"):
+        (folder / name).write_text("no NLI")
+    other = tmp_path / "a=b.tsv"
+    other.write_text(tsv(ROWS[:2]), newline="\n")
+    found = find_nli([folder, f"zh={other}"])
+    assert {language: len(examples) for language, examples in found.items()} == {"de": 5, "fr": 5, "sw": 5, "zh": 2}
+    with pytest.raises(InputError, match=re.escape(f"{folder}/dev-de.tsv and {other} both have de")):
+        find_nli([folder, f"de={other}"])
+    assert parse_source(str(other)) == (None, other)
+    assert parse_source("fr=x/dev.tsv")[0] == "fr"
+    with pytest.raises(InputError, match=f"{tmp_path}: no .tsv, .jsonl or .json in this folder"):
+        other.unlink()
+        find_nli([tmp_path])
+
+
+GOOD = "a\tb\tneutral\n"
+HEADER = "premise\thypo\tlabel\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "dev-fr.tsv",
+            GOOD + "a\tb\tmaybe\n",
+            ":2: unknown label 'maybe'; it must be one of entailment, neutral, contra",
+        ),
+        ("dev-fr.tsv", GOOD + "a\tb\t\n", ":2: unknown label ''"),
+        ("dev-fr.tsv", GOOD + "a\tb\t0\n", ":2: unknown label '0'"),
+        ("dev-fr.tsv", GOOD + "a b\tneutral\n", ":2: 2 tab-separated columns, not 3"),
+        ("dev-fr.tsv", GOOD + "a\tb\tneutral\tx\n", ":2: 4 tab-separated columns, not 3"),
+        ("dev-fr.tsv", HEADER + "a\tb\n", ":2: 2 tab-separated columns, not 3"),
+        ("dev-fr.tsv", GOOD + "a\t  \tneutral\n", ":2: empty hypothesis"),
+        ("dev-fr.tsv", HEADER + "\tb\tneutral\n", ":2: empty premise"),
+        ("dev-fr.tsv", GOOD.encode() + b"a\xff\tb\tneutral\n", ":2: not UTF-8"),
+        ("dev-fr.tsv", GOOD + "a" * 40_000, ":2: a line of over 32768 bytes"),
+        ("dev-fr.tsv", "", ": no row in it"),
+        ("dev-fr.tsv", HEADER, ": no row in it"),
+        ("dev-fr.tsv", "a\tb\t-\n", ": no row with a label in it"),
+        ("dev-fr.tsv", "a,b,neutral\n", ":1: 1 tab-separated columns, and none named premise or sentence1; hypothesis"),
+        (
+            "dev-fr.tsv",
+            "premise\tlabel\n",
+            ":1: 2 tab-separated columns, and none named hypothesis or hypo or sentence2;",
+        ),
+        ("dev-fr.tsv", '{"premise": "a"}\n', ":1: 1 tab-separated columns"),
+        ("dev.tsv", GOOD, ": neither its rows nor its name"),
+        ("dev.tsv", "language\t" + HEADER + "fr\t" + GOOD + "../x\t" + GOOD, ":3: '../x' in the column language"),
+        ("dev.tsv", "language\t" + HEADER + "\t" + GOOD, ":2: '' in the column language"),
+        ("fr.jsonl", '{"premise": "a", "hypothesis": "b", "label": 1}\n{"premise"\n', ":2: no JSON ("),
+        ("fr.jsonl", '[{"premise": "a"}]\n', ":1: no JSON object"),
+        ("fr.jsonl", '{"hypothesis": "b", "label": 1}\n', ":1: no premise or sentence1; every row needs a premise"),
+        ("fr.jsonl", '{"premise": {"en": "a"}, "hypothesis": "b", "label": 1}\n', ":1: premise is no text"),
+        ("fr.jsonl", '{"premise": "a", "hypothesis": "b"}\n', ":1: no label"),
+        ("fr.jsonl", '{"premise": "a", "hypothesis": "b", "label": 3}\n', ":1: unknown label 3"),
+        ("fr.jsonl", '{"premise": "a", "hypothesis": "b", "label": true}\n', ":1: unknown label True"),
+        ("fr.jsonl", '{"premise": "a", "hypothesis": "b", "label": [1]}\n', ":1: unknown label [1]"),
+        ("dev-fr.tsv.gz", GOOD, ": truncated or damaged"),
+        ("dev-fr.zip", GOOD, ": cannot read .zip"),
+        ("none-fr.tsv", None, ": No such file or directory"),
+    ],
+)
+def test_bad_input_is_told_by_file_and_line(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as caught:
+        read_nli(path)
+    assert str(caught.value).startswith(f"{path}{message}")

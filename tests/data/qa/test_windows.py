@@ -1,0 +1,85 @@
+"""The windows are those that `tokenizers` cuts; where it cuts none, the question is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from ppa_fairseq.data.qa.windows import context_windows, kept_question
+from ppa_fairseq.utils.errors import InputError
+
+LAYOUTS = {3: "[CLS] $A [SEP] $B:1 [SEP]:1", 4: "[CLS] $A [SEP] [SEP] $B:1 [SEP]:1"}  # BERT's and XLM-R's
+
+
+def their_windows(tokenizer, question_length, context_length):
+    """What `tokenizers` keeps of a context of words of one letter, as [start, end) of words."""
+    first = tokenizer.encode(" ".join("q" * question_length), " ".join("c" * context_length))
+    windows = []
+    for encoding in (first, *first.overflowing):
+        kept = [o for o, side in zip(encoding.offsets, encoding.sequence_ids, strict=True) if side == 1]
+        windows.append((kept[0][0] // 2, kept[-1][1] // 2 + 1))
+    return windows
+
+
+@pytest.mark.parametrize("specials", LAYOUTS)
+@pytest.mark.parametrize(("max_length", "doc_stride"), [(6, 0), (9, 3), (12, 1), (16, 8), (21, 6)])
+def test_every_length_is_cut_as_tokenizers_cuts_it(specials, max_length, doc_stride):
+    tokenizer = Tokenizer(models.WordLevel({"[CLS]": 0, "[SEP]": 1, "q": 2, "c": 3}, unk_token="[SEP]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special_tokens = [("[CLS]", 0), ("[SEP]", 1)]
+    tokenizer.post_processor = processors.TemplateProcessing(pair=LAYOUTS[specials], special_tokens=special_tokens)
+    tokenizer.enable_truncation(max_length, stride=doc_stride, strategy="only_second")
+    sizes = max_length, doc_stride, specials
+    cases = windows = 0
+    for question in range(1, max_length - specials - doc_stride):
+        assert kept_question(question, *sizes) == question
+        for context in range(1, 3 * max_length):
+            found = context_windows(question, context, *sizes)
+            assert found == their_windows(tokenizer, question, context)
+            cases, windows = cases + 1, windows + len(found)
+    assert windows > cases > 0
+
+
+def test_examples_by_hand():
+    assert context_windows(10, 371, 384, 128) == [(0, 371)]  # fits to the last WordPiece
+    assert context_windows(10, 372, 384, 128) == [(0, 371), (243, 372)]
+    assert context_windows(10, 371, 384, 128, specials=4) == [(0, 370), (242, 371)]
+    assert context_windows(2, 6, 8, 1) == [(0, 3), (2, 5), (4, 6)]
+    assert context_windows(2, 7, 8, 1) == [(0, 3), (2, 5), (4, 7)]  # the last one ends with the context
+    assert context_windows(10, 0, 384, 128) == [(0, 0)]
+
+
+def test_a_question_too_long_for_tokenizers_is_cut():
+    assert kept_question(252, 384, 128, 3) == 252
+    assert context_windows(252, 500, 384, 128)[:2] == [(0, 129), (1, 130)]
+    assert kept_question(253, 384, 128, 3) == 126
+    assert context_windows(253, 500, 384, 128) == [(0, 255), (127, 382), (254, 500)]
+    assert context_windows(9999, 500, 384, 128) == context_windows(253, 500, 384, 128)
+
+
+@given(
+    question=st.integers(1, 90),
+    context=st.integers(1, 200),
+    doc_stride=st.integers(0, 30),
+    spare=st.integers(2, 40),
+    specials=st.sampled_from([3, 4]),
+)
+def test_windows_tile_the_context_and_share_the_stride(question, context, doc_stride, spare, specials):
+    sizes = doc_stride + specials + spare, doc_stride, specials
+    windows = context_windows(question, context, *sizes)
+    kept = kept_question(question, *sizes)
+    assert 0 < kept <= question
+    assert all(start < end and kept + specials + end - start <= sizes[0] for start, end in windows)
+    assert (windows[0][0], windows[-1][1]) == (0, context)
+    for (_, end), (start, next_end) in zip(windows, windows[1:], strict=False):
+        assert end - start == doc_stride
+        assert end < next_end
+
+
+@pytest.mark.parametrize(
+    ("max_length", "doc_stride", "needed"), [(132, 128, 133), (384, 381, 386), (4, 0, 5), (384, -1, 5)]
+)
+def test_sizes_without_room_are_refused(max_length, doc_stride, needed):
+    with pytest.raises(InputError, match=f"--max-length {max_length} .*need a length of {needed} or more"):
+        context_windows(5, 100, max_length, doc_stride)
+    context_windows(5, 100, needed, max(doc_stride, 0))

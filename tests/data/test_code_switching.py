@@ -1,0 +1,150 @@
+"""Code-switching: which examples are mixed with English, and that both forms of one are in the same batch."""
+
+import numpy as np
+import pytest
+from fairseq.data import data_utils, iterators
+
+from ppa_fairseq.data.code_switching import CodeSwitch, mix
+from ppa_fairseq.data.grouped_dataset import GroupedDataset
+from ppa_fairseq.utils.errors import InputError
+
+LANGUAGES = ["en", "de", "fr"]
+ROWS = {language: np.arange(count) for language, count in zip(LANGUAGES, (50, 50, 40), strict=True)}
+
+
+def entries(mixture):
+    return list(zip(mixture.first.tolist(), mixture.second.tolist(), mixture.row.tolist(), strict=True))
+
+
+def mixed(mixture):
+    return [entry for entry in entries(mixture) if entry[0] != entry[1]]
+
+
+def draw(switch, epoch=1, seed=1, rows=ROWS, english=ROWS["en"]):
+    return mix(LANGUAGES, rows, english, switch, seed, epoch)
+
+
+def test_without_it_every_example_comes_once_as_it_is():
+    assert entries(draw(None)) == [(n, n, row) for n, name in enumerate(LANGUAGES) for row in ROWS[name]]
+
+
+def test_every_other_example_gives_both_mixed_forms_as_one_unit():
+    mixture = draw(CodeSwitch())
+    assert sorted(mixed(mixture)) == sorted(
+        form for n in (1, 2) for row in ROWS[LANGUAGES[n]] for form in ((n, 0, row), (0, n, row))
+    )
+    assert len(entries(mixture)) == 50 + 3 * 50 + 3 * 40
+    units = {}
+    for entry, unit in zip(entries(mixture), mixture.unit.tolist(), strict=True):
+        units.setdefault(unit, []).append(entry)
+    assert sorted(units) == list(range(50 + 2 * 50 + 2 * 40))
+    for unit in units.values():
+        if len(unit) == 2:
+            (first, english, row), other = unit
+            assert english == 0 and other == (0, first, row) and first > 0
+        else:
+            assert len(unit) == 1 and unit[0][0] == unit[0][1]
+
+
+@pytest.mark.parametrize(("switch", "form"), [(CodeSwitch(second=False), (0, 1)), (CodeSwitch(first=False), (1, 0))])
+def test_one_half_alone(switch, form):
+    assert [entry[:2] for entry in mixed(draw(switch)) if 1 in entry[:2]] == [form] * 50
+
+
+def test_the_probability_is_of_examples_and_drawn_anew_each_epoch():
+    many = {"en": np.arange(4000), "de": np.arange(4000)}
+    switch = CodeSwitch(probability=0.3)
+    epochs = [mixed(draw(switch, epoch, rows=many, english=many["en"])) for epoch in (1, 2, 1)]
+    assert len(epochs[0]) / 8000 == pytest.approx(0.3, abs=0.03)
+    assert epochs[0] == epochs[2] != epochs[1]
+    both = set(epochs[0])
+    assert all((second, first, row) in both for first, second, row in epochs[0])
+    assert mixed(draw(switch, seed=2, rows=many, english=many["en"])) != epochs[0]
+
+
+def test_an_example_that_is_not_there_in_english_stays_as_it_is():
+    mixture = draw(CodeSwitch(), rows={"de": np.array([0, 3, 7])}, english=np.array([3, 4]))
+    assert mixed(mixture) == [(1, 0, 3), (0, 1, 3)] and len(entries(mixture)) == 5
+
+
+class Units(GroupedDataset):
+    def __init__(self, counts, seed=0, groups=None):
+        rng = np.random.default_rng(seed)
+        self.unit = np.repeat(np.arange(len(counts)), counts)
+        self.sizes = rng.integers(3, 40, len(self.unit))
+        self.group = None if groups is None else self.unit % groups
+
+    def __getitem__(self, index):
+        return index
+
+    def collater(self, samples):
+        return {"items": samples}
+
+    def set_epoch(self, epoch):
+        pass
+
+
+@pytest.mark.parametrize("limits", [(None, 7), (None, 8), (160, None), (300, 9), (None, None)])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_batch_divides_a_unit(limits, seed):
+    """Over shuffles, odd batch sizes and token limits; every item once, no limit passed, no batch needlessly small."""
+    max_tokens, max_sentences = limits
+    dataset = Units(np.random.default_rng(seed).integers(1, 4, 90), seed)
+    with data_utils.numpy_seed(seed):
+        batches = dataset.batch_by_size(dataset.ordered_indices(), max_tokens, max_sentences)
+    assert sorted(np.concatenate(batches)) == list(range(len(dataset)))
+
+    def fits(batch):
+        tokens = len(batch) * dataset.sizes[batch].max()
+        return tokens <= (max_tokens or 10**9) and len(batch) <= (max_sentences or 10**9)
+
+    for number, batch in enumerate(batches):
+        units, counts = np.unique(dataset.unit[batch], return_counts=True)
+        assert (counts == np.bincount(dataset.unit)[units]).all()
+        assert fits(batch)
+        if number + 1 < len(batches):
+            following = batches[number + 1]
+            unit = following[dataset.unit[following] == dataset.unit[following[0]]]
+            assert not fits(np.concatenate([batch, unit]))
+
+
+@pytest.mark.parametrize(("max_tokens", "max_sentences"), [(None, 8), (150, None), (200, 5)])
+def test_single_items_are_batched_as_fairseq_does(max_tokens, max_sentences):
+    dataset = Units(np.ones(200, dtype=int))
+    order = dataset.ordered_indices()
+    assert (np.diff(dataset.sizes[order]) >= 0).all()
+    ours = dataset.batch_by_size(order, max_tokens, max_sentences)
+    theirs = data_utils.batch_by_size(order, dataset.num_tokens, dataset.sizes[order], max_tokens, max_sentences)
+    assert [batch.tolist() for batch in ours] == [list(batch) for batch in theirs]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_units_are_whole_on_every_rank(ranks):
+    dataset = Units(np.tile([1, 2], 40))
+    batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=6)
+    seen = []
+    for rank in range(ranks):
+        itr = iterators.EpochBatchIterator(
+            dataset, dataset.collater, batches, seed=3, num_shards=ranks, shard_id=rank, num_workers=0
+        )
+        for sample in itr.next_epoch_itr():
+            if sample:
+                assert set(np.bincount(dataset.unit[sample["items"]])) <= {0, 1, 2}
+                for unit in np.unique(dataset.unit[sample["items"]]):
+                    assert set(np.flatnonzero(dataset.unit == unit)) <= set(sample["items"])
+                seen += sample["items"]
+    assert sorted(seen) == list(range(len(dataset)))
+
+
+def test_a_batch_is_of_one_group():
+    dataset = Units(np.ones(60, dtype=int), groups=3)
+    batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=7)
+    assert all(len(set(dataset.group[batch])) == 1 for batch in batches)
+    assert sorted(np.concatenate(batches)) == list(range(60))
+
+
+@pytest.mark.parametrize("limits", [(None, 1), (20, None)])
+def test_a_unit_over_the_limits_is_told(limits):
+    with pytest.raises(InputError, match=r"2 sequences of up to \d+ tokens must share a batch: set --batch-size to 2"):
+        dataset = Units(np.array([2, 2, 1]))
+        dataset.batch_by_size(dataset.ordered_indices(), *limits)

@@ -1,0 +1,294 @@
+"""experiments/reproduce.sh: a step runs once, a killed run goes on, and a report of nothing is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers.made_up_results import cells
+
+ROOT = Path(__file__).resolve().parents[2]
+
+from split_xnli import main as split_xnli  # noqa: E402
+
+from ppa_fairseq.data.nli.files import find_nli  # noqa: E402
+from ppa_fairseq.utils.errors import InputError  # noqa: E402
+
+STEP = [sys.executable, str(ROOT / "experiments" / "step.py")]
+
+
+def step(steps: Path, name: str, *command) -> subprocess.CompletedProcess:
+    line = [*STEP, str(steps), name, *map(str, command)]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=300)
+
+
+def test_a_step_runs_once_and_no_other_command_takes_its_place(tmp_path):
+    append = ["sh", "-c", f"echo ran | tee -a {tmp_path}/count"]
+    for _ in range(2):
+        assert step(tmp_path, "one", *append).returncode == 0
+    assert (tmp_path / "count").read_text() == "ran\n" == (tmp_path / "one.log").read_text()
+    record = json.loads((tmp_path / "one.json").read_text())
+    assert record["command"] == append and record["seconds"] >= 0 and "torch" in record["machine"]
+    other = step(tmp_path, "one", "true")
+    assert other.returncode == 1 and "one.json is of another command" in other.stderr
+
+
+def test_two_processes_that_want_one_step_run_it_once(tmp_path):
+    line = [*STEP, str(tmp_path), "one", "sh", "-c", f"sleep 2; echo ran >> {tmp_path}/count"]
+    both = [subprocess.Popen(line, cwd=ROOT) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    assert (tmp_path / "count").read_text() == "ran\n"
+
+
+def test_a_step_that_fails_says_why_and_is_not_taken_for_done(tmp_path):
+    failed = step(tmp_path, "one", "sh", "-c", "echo no such disk; exit 3")
+    assert failed.returncode == 1 and "no such disk" in failed.stderr and "status 3" in failed.stderr
+    assert not (tmp_path / "one.json").exists()
+    assert step(tmp_path, "one", "true").returncode == 0
+
+
+def xnli_folder(folder: Path, premises: int) -> Path:
+    """Two languages, three rows a premise, as XNLI has them."""
+    folder.mkdir()
+    for lang in ("en", "fr"):
+        rows = [
+            f"{lang} premise {number}\t{lang} hypothesis {number} {label}\t{label}\n"
+            for number in range(premises)
+            for label in ("neutral", "contradiction", "entailment")
+        ]
+        (folder / f"dev-{lang}.tsv").write_text("".join(rows))
+    return folder
+
+
+def test_no_premise_is_trained_and_measured_on(tmp_path):
+    data = find_nli([str(xnli_folder(tmp_path / "xnli", 20))])
+    split_xnli(data, tmp_path / "out", test=15, train=30)
+    parts = {part: find_nli(sorted(map(str, (tmp_path / "out").glob(f"{part}-*.tsv")))) for part in ("test", "train")}
+    assert {part: len(rows["en"]) for part, rows in parts.items()} == {"test": 15, "train": 30}
+    for rows in parts.values():
+        said = [[row.hypothesis.removeprefix(f"{lang} ") for row in rows[lang]] for lang in ("en", "fr")]
+        assert said[0] == said[1]
+    premises = [{row.premise for row in rows["en"]} for rows in parts.values()]
+    assert len(premises[0]) == 5 and len(premises[1]) == 10 and not premises[0] & premises[1]
+    with pytest.raises(InputError, match="60 rows are too few"):
+        split_xnli(data, tmp_path / "out", test=30, train=31)
+
+
+@pytest.mark.parametrize("start", ["NormalHead", "OrthogonalHead"])
+def test_a_projection_head_starts_as_its_row_says(make_model, start):
+    import variants
+
+    model = make_model()
+    model.__class__ = getattr(variants, start)
+    model.start_from(SimpleNamespace(state=model.state_dict()))
+    for layer in (model.projection.fc1, model.projection.fc2):
+        assert not layer.bias.any()
+        if start == "OrthogonalHead":
+            torch.testing.assert_close(layer.weight @ layer.weight.T, torch.eye(len(layer.weight)))
+        else:
+            assert 0.01 < layer.weight.std() < 0.03
+    for ours, twins in zip(model.projection.parameters(), model.momentum_encoder.projection.parameters(), strict=True):
+        assert torch.equal(ours, twins)
+
+
+SETTING = """
+seeds="1 2"
+bitext_flags= batch=4 pairs=8 align_flags="--queue-size 8" checkpoint_flags=
+queue_sizes="4 1234567" temperatures= head_pairs=4 learning_rates= pair_counts=4 ablation_pairs=4
+cls_learning_rate=1e-3 cls_pair_counts= cls_momentums= cls_long_pairs=4
+tatoeba_pairs=2 perplexity_sentences=2
+xnli_rows= xnli_ablations= translate_rows= few_rows= xnli_test=3 xnli_train=6 few_translations=3
+nli_updates=1 translate_updates=1 finetune_flags=
+"""
+
+STUB = """#!/bin/sh
+# Notes what it was asked for; "measures" 1 and 2 percent; a training with seed 2 waits a minute for a file "go".
+echo "$(basename "$0") $*" >> calls
+case "$1 $*" in
+  retrieve*)
+    for folder; do :; done
+    mkdir -p "$folder"
+    row=$(echo "$*" | sed 's/.*--model //; s/=.*//')
+    echo '{"models": {"'"$row"'": {"layers": 0}},
+      "results":
+      [{"pair": "average", "layer": 0, "pooling": "mean", "scoring": "cosine", "forward": 1, "backward": 2},
+      {"pair": "average", "layer": 0, "pooling": "cls", "scoring": "cosine", "forward": 3, "backward": 4}]}' \\
+      > "$folder/retrieval.json" ;;
+  evaluate-xnli*)
+    for folder; do :; done
+    mkdir -p "$folder"
+    echo '{"results": [{"language": "average", "accuracy": 50}]}' > "$folder/xnli.json" ;;
+  word-align*) for folder; do :; done; mkdir -p "$folder"; echo '{"results": []}' > "$folder/alignment.json" ;;
+  perplexity*) for folder; do :; done; mkdir -p "$folder"; echo '{"results": []}' > "$folder/perplexity.json" ;;
+  prepare-xnli*) mkdir -p "$5"; echo '{"train": {"rows": 1, "languages": {"en": {}}}}' > "$5/statistics.json" ;;
+  prepare-bitext*) mkdir -p "$5"; echo '{}' > "$5/statistics.json" ;;
+  *--seed\\ 2*) touch waiting; for _ in $(seq 600); do [ ! -e go ] || break; sleep 0.1; done ;;
+esac
+"""
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """A folder to run the driver in, with a `ppa` and a `fairseq-train` that only note what they were asked for."""
+    (tmp_path / "bin").mkdir()
+    this_python = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
+    for tool, text in {"ppa": STUB, "fairseq-train": STUB, "python": this_python}.items():
+        (tmp_path / "bin" / tool).write_text(text)
+        (tmp_path / "bin" / tool).chmod(0o755)
+    data = tmp_path / "data"
+    for name in ("standin", "bitext", "tatoeba", "nli-en", "align-en-fr"):
+        (data / name).mkdir(parents=True)
+    (data / "bitext" / "de-en.tsv").write_text("ja\tyes\n")
+    xnli_folder(data / "xnli-dev", 4)
+    (tmp_path / "tiny.sh").write_text(SETTING)
+    return tmp_path
+
+
+def drive(bench: Path, *flags) -> subprocess.Popen:
+    command = ["bash", ROOT / "experiments" / "reproduce.sh", "--setting", "tiny.sh", "--data", "data", "--out", "out"]
+    path = {"PATH": f"{bench / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [*command, "--report", "results.md", *flags],
+        cwd=bench,
+        env=os.environ | path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_training(bench: Path, process: subprocess.Popen) -> None:
+    """Until the training of the second seed waits for "go"."""
+    for _ in range(3000):
+        if (bench / "waiting").exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert process.poll() is None, process.stdout.read()
+
+
+def test_a_killed_run_goes_on_with_the_step_it_was_in(bench):
+    chosen = "--only", "moco,queue-4,pairs-4"
+    process = drive(bench, *chosen)
+    wait_for_training(bench, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (bench / "go").touch()
+    output, _ = (process := drive(bench, *chosen)).communicate(timeout=600)
+    assert process.returncode == 0, output
+    lines = (bench / "calls").read_text().splitlines()
+    trained = [line for line in lines if line.startswith("fairseq-train")]
+    killed = [line for line in trained if "align/moco.2" in line]
+    assert len(killed) == 2 and len(set(killed)) == 1  # the one that was killed runs again, and as before
+    others = [line for line in lines if line not in killed]
+    assert len(others) == len(set(others))  # all others ran once
+    assert [line.split("--save-dir ")[1].split()[0] for line in trained] == [
+        *("out/align/moco.1", "out/align/moco.2", "out/align/moco.2"),
+        *("out/align/queue-4.1", "out/align/pairs-4.1"),
+    ]
+    assert all("--tlm-weight 0" in line for line in trained)
+    assert trained[0].count("--max-update 2") == 1 and "--queue-size 8 --max-update 2" in trained[0]
+    assert trained[3].index("--queue-size 8") < trained[3].index("--queue-size 4")  # the row's own comes last
+    assert trained[4].index("--max-update 2") < trained[4].index("--max-update 1")
+    assert sum(line.startswith("ppa retrieve") for line in lines) == 4
+    page = (bench / "results.md").read_text()
+    paragraphs = " ".join(page.split())
+    assert "Not run: unaligned; " in paragraphs and "; MoCo only, 4 pairs, queue of 1,234,567;" in paragraphs
+    assert "setting `tiny`" in paragraphs
+    assert cells(page, "MoCo only  ")[2:6] == ["1.0 ± 0.0", "2.0 ± 0.0", "3.0 ± 0.0", "4.0 ± 0.0"]
+    assert cells(page, "MoCo only, 4 pairs, queue of 4")[2:6] == ["1.0", "2.0", "3.0", "4.0"]
+
+
+def test_what_goes_on_from_the_fitted_head_has_that_trained_first(bench):
+    output, _ = (process := drive(bench, "--only", "tlm-with-head.1,with-head")).communicate(timeout=600)
+    assert process.returncode == 0, output
+    lines = [line.split() for line in (bench / "calls").read_text().splitlines() if line.startswith("fairseq-train")]
+    folders = ["out/align/with-head.1", "out/align/tlm-with-head.1"]
+    assert [line[line.index("--save-dir") + 1] for line in lines] == folders
+    pretrained = [[after for flag, after in pairwise(line) if flag == "--pretrained"] for line in lines]
+    measured = [line for line in (bench / "calls").read_text().splitlines() if line.startswith("ppa perplexity")]
+    assert [line.split()[3].split("=")[0] for line in measured] == ["tlm-with-head", "with-head"]
+    assert pretrained == [["out/imported"], ["out/imported", f"{folders[0]}/checkpoint_last.pt"]]
+
+
+def test_what_is_fine_tuned_on_what_and_from_where(bench):
+    setting = SETTING
+    for rows in ('xnli_rows="moco"', 'xnli_ablations="queue-4"', 'translate_rows="moco"', 'few_rows="moco"'):
+        setting = setting.replace(f"{rows.split('=')[0]}= ", f"{rows} ")
+    (bench / "tiny.sh").write_text(setting)
+    counts = 'case "$*" in *count_finetuning_updates*) echo 7; exit ;; *device_count*) echo 0; exit ;; esac'
+    (bench / "bin" / "python").write_text(f'#!/bin/sh\n{counts}\nexec "{sys.executable}" "$@"\n')
+    (bench / "go").touch()
+    output, _ = (process := drive(bench, "--only", "moco.1,queue-4")).communicate(timeout=600)
+    assert process.returncode == 0, output
+    launched = [line.split() for line in (bench / "calls").read_text().splitlines() if line.startswith("ppa launch")]
+    value = {flag: [line[line.index(flag) + 1] for line in launched] for flag in ("--save-dir", "--pretrained")}
+    classifier = "out/zero-shot/moco.1"
+    assert list(zip((line[3] for line in launched), value["--save-dir"], value["--pretrained"], strict=True)) == [
+        ("out/nli-bin", classifier, "out/align/moco.1/checkpoint_last.pt"),
+        ("out/nli-bin", "out/zero-shot/queue-4.1", "out/align/queue-4.1/checkpoint_last.pt"),
+        ("out/xnli-bin", "out/translate-train/moco.1", f"{classifier}/checkpoint_last.pt"),
+        ("out/xnli-bin", "out/code-switch/moco.1", f"{classifier}/checkpoint_last.pt"),
+        ("out/xnli-few-bin", "out/translate-train-few/moco.1", f"{classifier}/checkpoint_last.pt"),
+        ("out/xnli-few-bin", "out/code-switch-few/moco.1", f"{classifier}/checkpoint_last.pt"),
+    ]
+    mixed = ["--code-switch" in line for line in launched]
+    assert mixed == [False, False, False, True, False, True]
+    page = (bench / "results.md").read_text()
+    assert cells(page, "MoCo only  ")[6] == "50.0 (1 of 2 seeds)"
+    assert cells(page, "MoCo only, 4 pairs, queue of 4")[6] == "50.0"
+
+
+def test_a_checkpoint_trained_elsewhere_is_a_row_of_its_own(bench):
+    (bench / "mine.pt").touch()
+    (bench / "go").touch()
+    output, _ = (process := drive(bench, "--only", "mine", "--also", "mine=mine.pt")).communicate(timeout=600)
+    assert process.returncode == 0, output
+    lines = (bench / "calls").read_text().splitlines()
+    measured = [line for line in lines if "--model mine=mine.pt" in line]
+    assert [line.split()[1] for line in measured] == ["retrieve", "word-align", "perplexity"]  # not once for each seed
+    assert "--layer all --method both" in measured[1]
+    assert not any(line.startswith("fairseq-train") for line in lines)
+    page = (bench / "results.md").read_text()
+    assert cells(page, "mine (trained elsewhere)")[2:4] == ["1.0", "2.0"]
+    assert cells(page, "mine (trained elsewhere)")[-1] == "–"
+    output, _ = (process := drive(bench, "--also", "mine=nothing.pt")).communicate(timeout=60)
+    assert process.returncode == 1 and "--also mine=nothing.pt" in output
+
+
+def test_a_call_meanwhile_with_a_row_of_its_own_leaves_the_others_report(bench):
+    (bench / "mine.pt").touch()
+    process = drive(bench, "--only", "moco")
+    wait_for_training(bench, process)
+    output, _ = (other := drive(bench, "--report-only", "--also", "mine=mine.pt")).communicate(timeout=300)
+    assert other.returncode == 0 and "mine (trained elsewhere)" in (bench / "results.md").read_text(), output
+    (bench / "go").touch()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and "mine" not in (bench / "results.md").read_text(), output
+
+
+def test_a_report_of_nothing_or_of_another_setting_is_refused_and_nothing_is_written(bench):
+    (bench / "results.md").write_text("what was found\n")
+    before = sorted(bench.rglob("*"))
+    output, _ = (process := drive(bench, "--report-only")).communicate(timeout=60)
+    assert process.returncode == 1 and "error: --report-only: out has no finished step" in output
+    assert sorted(bench.rglob("*")) == before
+    (bench / "out" / "steps").mkdir(parents=True)
+    (bench / "out" / "steps" / "import.json").write_text("{}")
+    (bench / "out" / "setting").write_text("other\n")
+    output, _ = (process := drive(bench, "--report-only")).communicate(timeout=60)
+    assert process.returncode == 1 and "error: out is of the setting other, not of tiny" in output
+    assert (bench / "results.md").read_text() == "what was found\n"
+
+
+def test_the_help_is_the_whole_head(bench):
+    output, _ = drive(bench, "--help").communicate(timeout=60)
+    assert output.startswith("The evidence") and "or figures" in output and "set -e" not in output
+    assert output.rstrip().endswith("other copies of these sets will give other figures.")

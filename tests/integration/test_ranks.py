@@ -1,0 +1,159 @@
+"""Several ranks train as one does, stay equal bit for bit, and end together."""
+
+import functools
+import re
+import signal
+
+import pytest
+import torch
+from helpers.ranks import at_update, signal_oneself, train_on_ranks
+from helpers.training import TINY_TRAINING
+
+from ppa_fairseq.criterions.ppa import PPACriterion
+from ppa_fairseq.fairseq_compat.rank_check import digests
+from ppa_fairseq.utils.errors import HANGS
+
+NO_VALIDATION = "--disable-validation"
+SHORT = [*TINY_TRAINING, NO_VALIDATION, "--max-update", "9"]
+
+
+def record_losses(path, rank: int) -> None:
+    """Write each update's loss a pair, over all ranks, to *path*."""
+    reduce = PPACriterion.reduce_metrics
+
+    def tell(logging_outputs):
+        if rank == 0:
+            loss, pairs = (sum(float(log[name]) for log in logging_outputs) for name in ("loss", "nsentences"))
+            with path.open("a") as losses:
+                losses.write(f"{loss / pairs!r}\n")
+        reduce(logging_outputs)
+
+    PPACriterion.reduce_metrics = staticmethod(tell)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "micro_batches", "size", "epochs", "updates", "more"),
+    [
+        (2, 1, 8, 2, 16, []),
+        (2, 2, 8, 2, 8, []),
+        (2, 2, 8, 2, 8, ["--tokens-at-once", "60"]),
+        (3, 1, 7, 2, 12, []),
+        (3, 1, 1, 1, 39, []),
+    ],
+    ids=["ragged", "accumulated", "in parts", "three ranks", "one pair a batch"],
+)
+def test_ranks_equal_one_rank_with_the_same_global_batch(
+    train, data_bin, tmp_path, monkeypatch, ranks, micro_batches, size, epochs, updates, more
+):
+    """The loss of every update and the end. A last update has less than a batch a rank: a short one, and dummies."""
+    settings = ["--batch-size", str(size), "--max-epoch", str(epochs), "--dropout", "0", "--attention-dropout", "0"]
+    settings += ["--queue-size", "256", NO_VALIDATION]  # all keys fit: of those of one update, ranks have another order
+    monkeypatch.setattr(PPACriterion, "reduce_metrics", PPACriterion.reduce_metrics)  # put back at the end
+    record_losses(tmp_path / "one.txt", 0)
+    one = train(*settings, "--update-freq", str(ranks * micro_batches))
+    argv = [str(data_bin), *TINY_TRAINING, *settings, "--update-freq", str(micro_batches), "--check-ranks", *more]
+    done = train_on_ranks(ranks, argv, tmp_path / "several", functools.partial(record_losses, tmp_path / "several.txt"))
+    assert [rank.exitcode for rank in done] == [0] * ranks, done[0].output[-3000:]
+    several = torch.load(tmp_path / "several" / "checkpoint_last.pt", weights_only=True)
+    curves = [[float(line) for line in (tmp_path / f"{n}.txt").read_text().split()] for n in ("one", "several")]
+    assert len(curves[0]) == updates and curves[1] == pytest.approx(curves[0], rel=1e-4)
+    assert one["optimizer_history"][-1]["num_updates"] == several["optimizer_history"][-1]["num_updates"] == updates
+    for model in (one["model"], several["model"]):
+        order = [115 * e + model["queue.pivots"][115 * e : 115 * (e + 1)].argsort() for e in reversed(range(epochs))]
+        for name in ("queue.keys", "queue.pivots"):
+            model[name] = model[name][torch.cat(order)]
+        for name in (name for name in model if name.endswith("qkv_proj.bias")):
+            # The softmax cancels the keys' biases: their gradient is rounding alone, of which Adam makes steps.
+            model[name].unflatten(0, (3, -1))[1] = 0
+    for name, tensor in one["model"].items():
+        torch.testing.assert_close(several["model"][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def change_one_bit(queue: bool, rank: int) -> None:
+    def change(model):
+        tensor = model.queue.keys if queue else model.momentum_encoder.projection.fc1.weight.data
+        tensor.view(torch.int32)[1, 1] ^= 1
+
+    if rank == 1:
+        at_update(3, rank, change)
+
+
+@pytest.mark.parametrize(("queue", "named"), [(True, "queue.keys"), (False, "momentum_encoder")])
+def test_ranks_that_differ_by_one_bit_stop_by_name(data_bin, tmp_path, queue, named):
+    argv = [str(data_bin), *SHORT, "--check-ranks"]
+    done = train_on_ranks(3, argv, tmp_path, functools.partial(change_one_bit, queue))
+    for rank in done:
+        assert rank.exitcode == 1
+        message = f"after update 3 the ranks do not hold the same {named} (ranks 0, 2 against rank 1). Go on"
+        assert rank.error.startswith(f"ppa_fairseq: error: --check-ranks: {message}")
+
+
+def test_the_digests_see_every_part_and_place(make_model):
+    model = make_model()
+    before = {part: int(digest) for part, digest in digests(model).items()}
+    assert set(before) == {"encoder", "lm_head", "projection", "momentum_encoder"} | {
+        f"queue.{name}" for name in ("keys", "pivots", "next_slot", "filled")
+    }
+    for name, tensor in model.state_dict().items():
+        for place in (0, -1):
+            bits = tensor.view(-1).view({4: torch.int32, 8: torch.int64}[tensor.element_size()])
+            bits[place] ^= 1
+            after = {part: int(digest) for part, digest in digests(model).items()}
+            bits[place] ^= 1
+            changed = [part for part in before if after[part] != before[part]]
+            assert changed == [name if name.startswith("queue.") else name.split(".")[0]]
+    weight = model.encoder.embed_tokens.weight.data
+    weight[:] = weight.flip(0)
+    assert int(digests(model)["encoder"]) != before["encoder"]
+
+
+def end_by(number: signal.Signals, rank: int) -> None:
+    if rank == 1:
+        at_update(3, rank, lambda model: signal_oneself(number))
+
+
+def test_a_killed_rank_ends_the_others(data_bin, tmp_path):
+    """Each for itself, without a launcher to stop it."""
+    argv = [str(data_bin), *SHORT]
+    survivor, killed = train_on_ranks(2, argv, tmp_path, functools.partial(end_by, signal.SIGKILL))
+    assert (survivor.exitcode, killed.exitcode) == (1, -signal.SIGKILL)
+    assert survivor.error.startswith("ppa_fairseq: error: lost the connection to another rank, which has ended")
+
+
+def test_a_rank_that_hangs_ends_the_others_after_the_timeout(data_bin, tmp_path):
+    """The stopped one itself hears no signal but SIGKILL: that is its launcher's (test_launch.py)."""
+    argv = [str(data_bin), *SHORT, "--heartbeat-timeout", "4"]
+    survivor, _ = train_on_ranks(2, argv, tmp_path, functools.partial(end_by, signal.SIGSTOP), stopped=1)
+    assert (survivor.exitcode, survivor.error) == (1, f"ppa_fairseq: error: {HANGS}")
+
+
+def break_a_gradient(rank: int) -> None:
+    from ppa_fairseq.models.ppa import PPAModel
+
+    forward, batches = PPAModel.forward, []
+
+    def broken(self, *args, **kwargs):
+        output = forward(self, *args, **kwargs)
+        batches.append(rank)
+        if rank == 1 and len(batches) > 2:
+            output["query"].register_hook(lambda gradient: gradient.index_fill(0, torch.tensor([3]), float("inf")))
+        return output
+
+    PPAModel.forward = broken
+
+
+def test_of_several_ranks_the_one_with_the_broken_pair_names_it(data_bin, tmp_path):
+    argv = [str(data_bin), *SHORT]
+    other, broken = train_on_ranks(2, argv, tmp_path, break_a_gradient)
+    assert (other.exitcode, broken.exitcode) == (1, 1)
+    assert "gradients are Nan/Inf: lower --lr" in other.error
+    part = "the gradient of the contrastive loss is not finite on 1 of 8 items in the encoder at once"
+    assert re.search(rf"error: update 3: {part} \(\w\w-en row \d+\)", broken.error), broken.error
+
+
+def test_tlm_alone_survives_validation(data_bin, tmp_path):
+    """fairseq's dummy batch is then one of validation, which has keys: they must not reach the queue or the logs."""
+    settings = ["--contrastive-weight", "0", "--max-epoch", "1", "--save-interval-updates", "3", "--check-ranks"]
+    done = train_on_ranks(2, [str(data_bin), *TINY_TRAINING, *settings], tmp_path)
+    assert [rank.exitcode for rank in done] == [0, 0], done[0].output[-3000:]
+    assert int(torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)["model"]["queue.filled"]) == 0

@@ -1,0 +1,135 @@
+"""Packed batches, pooling and attention against loops over single sequences."""
+
+import pytest
+import torch
+
+from ppa_fairseq.modules.attention import PaddedAttention, VarlenAttention
+from ppa_fairseq.modules.packing import pack, pool, some_sequences
+
+LENGTHS = [3, 9, 1, 17, 8, 9, 2]
+
+
+def sequences(lengths=LENGTHS):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(0, 100, (length,), generator=generator) for length in lengths]
+
+
+def test_pack_lays_sequences_end_to_end():
+    packed = pack(sequences())
+    assert packed["lengths"] == LENGTHS and packed["max_length"] == 17
+    assert packed["cu_seqlens"].dtype == torch.int32
+    for i, sequence in enumerate(sequences()):
+        start, end = packed["cu_seqlens"][i : i + 2].tolist()
+        assert packed["tokens"][start:end].tolist() == sequence.tolist()
+        assert packed["positions"][start:end].tolist() == list(range(len(sequence)))
+        assert packed["token_types"][start:end].tolist() == [0] * len(sequence)
+    assert end == len(packed["tokens"]) == sum(LENGTHS)
+
+
+def test_pack_takes_given_token_types():
+    types = [torch.tensor([0, 1, 1]), torch.tensor([1])]
+    assert pack(sequences([3, 1]), types)["token_types"].tolist() == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("lengths", [[], [3, 0, 2]])
+def test_pack_refuses_what_has_no_cls(lengths):
+    with pytest.raises(ValueError, match="cannot pack"):
+        pack(sequences(lengths))
+
+
+def test_pool_equals_a_loop_with_its_gradient():
+    packed = pack(sequences())
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(sum(LENGTHS), 5, generator=generator, requires_grad=True)
+    weight = torch.randn(len(LENGTHS), 5, generator=generator)
+    for mode, one in (("cls", lambda rows: rows[0]), ("mean", lambda rows: rows.sum(0) / len(rows))):
+        expected = torch.stack([one(rows) for rows in hidden.split(LENGTHS)])
+        pooled = pool(hidden, packed["cu_seqlens"], mode)
+        torch.testing.assert_close(pooled, expected, rtol=0, atol=1e-6)
+        gradients = [torch.autograd.grad((x * weight).sum(), hidden)[0] for x in (pooled, expected)]
+        torch.testing.assert_close(*gradients, rtol=0, atol=1e-6)
+
+
+def test_mean_in_half_precision_sums_in_fp32():
+    # 4096 + 1 is 4096 in fp16: a running sum would lose all the ones.
+    hidden = torch.ones(4096, 1, dtype=torch.float16)
+    hidden[0] = 4096
+    mean = pool(hidden, torch.tensor([0, 4096], dtype=torch.int32), "mean")
+    assert mean.dtype == torch.float16
+    assert mean.item() == torch.tensor((4096 + 4095) / 4096).half().item()
+
+
+def test_pool_refuses_other_modes():
+    with pytest.raises(ValueError, match="max"):
+        pool(torch.zeros(2, 3), torch.tensor([0, 2]), "max")
+
+
+def attention_by_loops(qkv, lengths):
+    """softmax(q k / sqrt D) v of each sequence alone, in float64."""
+    outputs = []
+    for one in qkv.double().split(lengths):
+        query, key, value = one.unbind(1)  # (L, H, D)
+        scores = torch.einsum("ihd,jhd->hij", query, key) / query.size(-1) ** 0.5
+        outputs.append(torch.einsum("hij,jhd->ihd", scores.softmax(-1), value))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("width", [1, 4, 8, 17, 64])
+def test_padded_attention_equals_loops_however_sequences_are_grouped(width):
+    generator = torch.Generator().manual_seed(2)
+    qkv = torch.randn(sum(LENGTHS), 3, 2, 4, generator=generator, requires_grad=True)
+    weight = torch.randn(sum(LENGTHS), 2, 4, generator=generator)
+    attended = PaddedAttention(LENGTHS, width, 0.0, torch.device("cpu"))(qkv)
+    expected = attention_by_loops(qkv, LENGTHS)
+    torch.testing.assert_close(attended.double(), expected, rtol=0, atol=1e-6)
+    gradients = [torch.autograd.grad((x * weight).sum(), qkv)[0] for x in (attended, expected)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-5)
+
+
+def test_dropout_drops_probabilities_of_real_keys_and_keeps_their_mean():
+    # Equal keys: each probability is 1/L. The value of token j is one-hot j: the output shows what was kept.
+    lengths, p, length = [5, 8, 20], 0.25, 33
+    qkv = torch.zeros(length, 3, 1, 20)
+    qkv[:, 2, 0] = torch.cat([torch.eye(20)[:n] for n in lengths])
+    attention = PaddedAttention(lengths, 8, p, torch.device("cpu"))
+    torch.manual_seed(0)
+    rounds = torch.stack([attention(qkv) for _ in range(300)]).squeeze(2)  # (rounds, T, 20)
+    start = 0
+    for n in lengths:
+        block = rounds[:, start : start + n]
+        start += n
+        assert (block[:, :, n:] == 0).all()
+        kept = block[:, :, :n]
+        scaled = torch.tensor(1 / n / (1 - p))
+        assert torch.isclose(kept, torch.zeros(())).logical_or(torch.isclose(kept, scaled)).all()
+        share = (kept == 0).float().mean().item()
+        assert abs(share - p) < 5 * (p * (1 - p) / kept.numel()) ** 0.5
+
+
+def test_varlen_attention_agrees_with_torch_on_shapes():
+    # No GPU here: torch's own shape function checks the arguments, forward and backward.
+    qkv = torch.empty(18, 3, 4, 8, dtype=torch.float16, device="meta", requires_grad=True)
+    output = VarlenAttention(torch.empty(5, dtype=torch.int32, device="meta"), 6)(qkv)
+    output.sum().backward()
+    assert output.shape == (18, 4, 8) and qkv.grad.shape == qkv.shape
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_varlen_attention_equals_loops(dtype):
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("needs a GPU with FlashAttention")
+    qkv = torch.randn(sum(LENGTHS), 3, 2, 16, device="cuda", dtype=dtype, requires_grad=True)
+    weight = torch.randn(sum(LENGTHS), 2, 16, device="cuda")
+    attended = VarlenAttention(pack(sequences())["cu_seqlens"].cuda(), 17)(qkv)
+    expected = attention_by_loops(qkv, LENGTHS)
+    torch.testing.assert_close(attended.double(), expected, rtol=0, atol=2e-2)
+    gradients = [torch.autograd.grad((x * weight).sum(), qkv)[0] for x in (attended, expected)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=5e-2)
+
+
+def test_some_sequences_are_those_packed_alone():
+    first, alone = some_sequences(pack(sequences()), (0, 3)), pack(sequences()[:3])
+    assert first.keys() == alone.keys()
+    for name, value in alone.items():
+        assert torch.equal(first[name], value) if torch.is_tensor(value) else first[name] == value

@@ -1,0 +1,196 @@
+"""fairseq-train with the task `mlqa_codeswitch`: its loss, resume, what it learns, bad input."""
+
+import logging
+import shutil
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+from helpers.qa_data import SHIFT, make_qa_bin
+from helpers.training import assert_same_training, run_training
+
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.checkpoints.weights import SPAN_HEAD
+from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
+from ppa_fairseq.data.qa.corpora import load_qa
+from ppa_fairseq.data.qa.dataset import QADataset
+from ppa_fairseq.data.sentence_pairs import PairLayout
+from ppa_fairseq.modules.bert import BertEncoder
+from ppa_fairseq.modules.heads import SpanHead
+from ppa_fairseq.modules.packing import pack
+from ppa_fairseq.tasks.mlqa_codeswitch import MLQACodeswitchTask
+from ppa_fairseq.utils.errors import InputError
+
+SIZES = {"train": 60, "valid": 20}
+SETTINGS = """
+    --user-dir ppa_fairseq --task mlqa_codeswitch --arch ppa_bert_reader --criterion span_prediction --cpu
+    --optimizer adam --lr 1e-2 --batch-size 8
+    --log-format simple --log-interval 4 --no-epoch-checkpoints --num-workers 0
+""".split()
+NO_VALIDATION = "--disable-validation"
+
+
+@pytest.fixture(scope="module")
+def qa_bin(tmp_path_factory, dictionary):
+    return make_qa_bin(tmp_path_factory.mktemp("qa"), dictionary, SIZES)
+
+
+@pytest.fixture
+def finetune(qa_bin, imported, tmp_path):
+    folder = imported()
+
+    def run(*arguments, save_dir="checkpoints", data=qa_bin):
+        return run_training([str(data), *SETTINGS, "--pretrained", str(folder), *arguments], tmp_path / save_dir)
+
+    return run
+
+
+class Logits(torch.nn.Module):
+    """A "model" whose logits are given."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.nn.Parameter(logits)
+
+    def forward(self, **packed):
+        return self.logits
+
+
+def test_the_loss_is_the_plain_one(qa_bin, dictionary):
+    """Window by window in float64, over the context's tokens and [CLS]; its gradient too."""
+    layout = PairLayout(dictionary, 24)
+    dataset = QADataset(load_qa(str(qa_bin), "train", ["en"]), [0], ["en"], layout, 6, seed=1)
+    batch = dataset.collater([dataset[i] for i in range(20)])
+    model = Logits(torch.randn(batch["ntokens"], 2))
+    loss, size, logged = SpanPredictionCriterion(None, None)(model, batch)
+    loss.backward()
+    free = model.logits.detach().double().requires_grad_()
+    expected, correct, place = 0.0, 0, 0
+    for window, length in enumerate(batch["net_input"]["lengths"]):
+        allowed = [t for t in range(length) if batch["choices"][place + t]]
+        hits = 0
+        for side in (0, 1):
+            scores = free[place : place + length, side][allowed]
+            target = allowed.index(int(batch["target"][window, side]))
+            expected = expected + (scores.logsumexp(0) - scores[target]) / 2
+            hits += int(scores.argmax()) == target
+        correct += hits == 2
+        place += length
+    expected.backward()
+    assert size == logged["nsentences"] == 20 and int(logged["ncorrect"]) == correct
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(model.logits.grad.double(), free.grad, rtol=1e-5, atol=1e-6)
+
+
+def evaluate(path, split, language, qa_bin, dictionary):
+    """Mean loss in nats, and percent of windows whose ends are both right, one window after another."""
+    trained = checkpoint.read(path)
+    encoder, head = BertEncoder(None, trained.shape).eval(), SpanHead(trained.shape.dim)
+    encoder.load_state_dict(checkpoint.part(trained.state, "encoder."))
+    head.load_state_dict(checkpoint.part(trained.state, SPAN_HEAD))
+    dataset = QADataset(load_qa(str(qa_bin), split, [language]), [0], [language], PairLayout(dictionary, 24), 6, 1)
+    losses, correct = [], 0
+    with torch.no_grad():
+        for index in range(len(dataset)):
+            item = dataset[index]
+            logits = head(encoder(**pack([item["tokens"]], [item["token_types"]]))["hidden"])
+            logits[~item["choices"]] = -torch.inf
+            correct += logits.argmax(0).tolist() == item["target"].tolist()
+            losses.append(torch.nn.functional.cross_entropy(logits.T, item["target"]).item())
+    return np.mean(losses), 100 * correct / len(dataset)
+
+
+def test_it_learns_and_validation_tells_how_much(finetune, qa_bin, dictionary, tmp_path):
+    """From code-switched German and English; the average over languages is what chooses the best checkpoint."""
+    metric = ["--best-checkpoint-metric", "accuracy_avg", "--maximize-best-checkpoint-metric", "--lr", "3e-3"]
+    settings = ["--train-langs", "en,de", "--code-switch", "--dropout", "0", *metric]
+    finetune(*settings, "--max-update", "1", "--lr", "0", save_dir="start")
+    state = finetune(*settings, "--max-epoch", "8")
+    start, last = (tmp_path / name / "checkpoint_last.pt" for name in ("start", "checkpoints"))
+    by_language = [evaluate(last, "valid", language, qa_bin, dictionary)[1] for language in SHIFT]
+    assert state["extra_state"]["val_loss"] == pytest.approx(np.mean(by_language), abs=0.02)
+    for language in ("en", "de"):
+        before, _ = evaluate(start, "train", language, qa_bin, dictionary)
+        after, _ = evaluate(last, "train", language, qa_bin, dictionary)
+        assert after < 0.75 * before
+
+
+@pytest.mark.parametrize("extra", [[], ["--update-freq", "2", "--num-workers", "2"]], ids=["plain", "accumulated"])
+def test_stop_and_go_on_equals_one_run(finetune, extra):
+    mixed = ["--train-langs", "en,de,fr", "--code-switch", "--code-switch-prob", "0.5", "--batch-size", "32"]
+    settings = [*extra, *mixed, NO_VALIDATION, "--lr-scheduler", "polynomial_decay", "--total-num-update", "40"]
+    whole = finetune("--max-update", "40", *settings, save_dir="whole")
+    for stop in ("5", "22", "40"):
+        parts = finetune("--max-update", stop, *settings, save_dir="parts")
+    assert_same_training(whole, parts)
+
+
+def test_a_fine_tuned_reader_gives_its_head_too(finetune, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    state = finetune("--max-update", "2", NO_VALIDATION)
+    last = tmp_path / "checkpoints" / "checkpoint_last.pt"
+    again = finetune("--pretrained", str(last), "--max-update", "1", "--lr", "0", NO_VALIDATION, save_dir="again")
+    assert torch.equal(again["model"][SPAN_HEAD + "weight"], state["model"][SPAN_HEAD + "weight"])
+    assert "and its fine-tuned head" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--train-langs", "en,sv"], "no training data in .sv.; there is de, en, fr"),
+        (["--code-switch"], "--code-switch mixes other languages with English"),
+        (["--doc-stride", "30"], "--max-length 24 with --doc-stride 30"),
+        (["--max-length", "100"], "a sequence of .* is over the 16 that the encoder or --max-tokens takes"),
+        (["--valid-subset", "test"], "no test data"),
+        (["--train-langs", "de", "--code-switch", "--batch-size", "1"], "must share a batch"),
+        (["--best-checkpoint-metric", "nll_loss"], "nll_loss: valid, the first of --valid-subset, tells accuracy_de"),
+    ],
+)
+def test_bad_input_is_one_clear_line(finetune, arguments, message):
+    extra = ["--max-tokens", "16"] if "--max-length" in arguments else []
+    with pytest.raises(InputError, match=message):
+        finetune("--max-update", "1", *arguments, *extra)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "en/train.ids.txt").write_text("q0\n"), "60 questions, 60 contexts, 60 answers, 1 ids"),
+        (lambda d: (d / "en/train.ids.txt").unlink(), "train.ids.txt: cannot be read"),
+        (lambda d: (d / "en/train.ids.txt").write_text("q\n" * 60), "an id stands twice"),
+        (lambda d: (d / "qa.json").write_text("{}"), "qa.json: max_length is None"),
+        (lambda d: (d / "dict.txt").unlink(), "dict.txt: no such file"),
+        (lambda d: (d / "en/train.answer.bin").unlink(), "train.answer.bin and .idx: no such files"),
+        (lambda d: (d / "en/train.context.bin").write_bytes(b"xx"), "train.context.bin and .idx: damaged"),
+        (lambda d: [shutil.rmtree(d / x) for x in SHIFT], "no LANGUAGE/train.question.idx in it"),
+        (lambda d: swap(d, "context", "question"), "the answer of row 1 is not in its context"),
+    ],
+)
+def test_damaged_data_is_named(finetune, qa_bin, tmp_path, damage, message):
+    shutil.copytree(qa_bin, tmp_path / "bin")
+    damage(tmp_path / "bin")
+    with pytest.raises(InputError, match=message):
+        finetune("--max-update", "1", NO_VALIDATION, data=tmp_path / "bin")
+
+
+def test_ids_that_no_translation_has_are_told(finetune, qa_bin, tmp_path):
+    """Else --code-switch would do nothing."""
+    shutil.copytree(qa_bin, tmp_path / "bin")
+    ids = tmp_path / "bin" / "de" / "train.ids.txt"
+    ids.write_text(ids.read_text().replace("q", "other"))
+    with pytest.raises(InputError, match="no question in de has an id of a question in en, so none can be mixed"):
+        finetune("--max-update", "1", "--train-langs", "fr,de", "--code-switch", data=tmp_path / "bin")
+
+
+def swap(folder, name, source):
+    for kind in ("bin", "idx"):
+        shutil.copy(folder / "en" / f"train.{source}.{kind}", folder / "en" / f"train.{name}.{kind}")
+
+
+def test_window_sizes_come_with_the_data(qa_bin):
+    settings = dict(data=str(qa_bin), train_langs="en", code_switch=False, code_switch_prob=1.0, seed=1)
+    for given, expected in (((None, None), (24, 6)), ((30, None), (30, 6)), ((None, 0), (24, 0))):
+        sizes = dict(zip(("max_length", "doc_stride"), given, strict=True))
+        task = MLQACodeswitchTask.setup_task(Namespace(**settings, **sizes, code_switch_english="both"))
+        assert (task.layout.room + task.layout.specials, task.cfg.doc_stride) == expected

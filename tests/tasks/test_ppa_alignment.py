@@ -1,0 +1,304 @@
+"""fairseq-train with the task: exact resume, what enters the queue, what a worker changes (nothing), bad input."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers.training import TINY_TRAINING, assert_same_training
+
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.tasks.ppa_alignment import PPAAlignmentTask
+from ppa_fairseq.utils.errors import InputError, one_line
+
+NO_VALIDATION = "--disable-validation"
+
+
+@pytest.mark.parametrize("extra", [[], ["--update-freq", "2", "--num-workers", "2"]], ids=["plain", "accumulated"])
+def test_stop_and_go_on_equals_one_run(train, extra):
+    """Stopped in the middle of an epoch, and in the next one; with dropout, accumulation and workers."""
+    settings = [*extra, NO_VALIDATION, "--lr-scheduler", "polynomial_decay", "--total-num-update", "18"]
+    whole = train("--max-update", "18", *settings, save_dir="whole")
+    train("--max-update", "5", *settings, save_dir="parts")
+    train("--max-update", "11", *settings, save_dir="parts")
+    assert_same_training(whole, train("--max-update", "18", *settings, save_dir="parts"))
+
+
+def test_workers_change_nothing(train):
+    """Two epochs: workers must not go on with the masks of the first."""
+    settings = ["--max-epoch", "2", NO_VALIDATION]
+    alone = train(*settings, save_dir="alone")
+    assert_same_training(alone, train(*settings, "--num-workers", "2", save_dir="workers"))
+
+
+def test_queue_holds_the_trained_pairs_and_no_others(train):
+    """An epoch of 115 pairs, the last batch of 3 among them; validation adds nothing."""
+    state = train("--max-epoch", "1", "--queue-size", "200")
+    assert int(state["model"]["queue.filled"]) == int(state["model"]["queue.next_slot"]) == 115
+    norms = state["model"]["queue.keys"][:115].norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones(115))
+
+
+def test_validation_reports_retrieval_over_the_whole_split(train, data_bin):
+    """The value that chooses the best checkpoint equals a loop over the split's sentences, one by one."""
+    from ppa_fairseq.data.bitext.corpora import load_corpora
+    from ppa_fairseq.modules.bert import BertEncoder
+    from ppa_fairseq.modules.packing import pack, pool
+
+    metric = ["--best-checkpoint-metric", "retrieval", "--maximize-best-checkpoint-metric"]
+    state = train("--max-epoch", "2", "--pooling", "mean", *metric)
+    weights = {k.removeprefix("encoder."): v for k, v in state["model"].items() if k.startswith("encoder.")}
+    model_cfg = state["cfg"]["model"]
+    sizes = {ours: model_cfg[name] for ours, name in checkpoint.SIZE_NAMES.items()}
+    encoder = BertEncoder(None, checkpoint.BertShape(vocab_size=210, **sizes)).eval()
+    encoder.load_state_dict(weights)
+
+    def vector(tokens):
+        packed = pack([torch.cat([torch.tensor([7]), tokens])])  # 7 is [CLS]
+        return torch.nn.functional.normalize(pool(encoder(**packed)["hidden"], packed["cu_seqlens"], "mean")[0], dim=0)
+
+    accuracies = []
+    with torch.no_grad():
+        for corpus in load_corpora(str(data_bin), "valid", ["de-en", "fr-en"], all_needed=True):
+            source, target = (torch.stack([vector(row) for row in side]) for side in (corpus.source, corpus.target))
+            for scores in (source @ target.T, target @ source.T):
+                found = [int(row.argmax()) == number for number, row in enumerate(scores)]
+                accuracies.append(100 * sum(found) / len(found))
+    assert state["extra_state"]["val_loss"] == pytest.approx(sum(accuracies) / len(accuracies), abs=0.01)
+
+
+@pytest.mark.parametrize("ablation", [["--tlm-weight", "0"], ["--contrastive-weight", "0"]])
+def test_one_objective_alone(train, ablation):
+    state = train("--max-epoch", "1", *ablation)
+    filled = int(state["model"]["queue.filled"])
+    assert filled == (0 if "--contrastive-weight" in ablation else 64)
+
+
+def test_the_loss_of_a_validation_does_not_depend_on_the_update(train):
+    """As its batches would be weighted otherwise by update: here nothing is learned, by one micro-batch or three."""
+    settings = ["--max-update", "1", "--lr", "0", "--contrastive-weight", "0"]
+    losses = [train(*settings, "--update-freq", n, save_dir=n)["extra_state"]["val_loss"] for n in ("1", "3")]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(("pivot", "named"), [("de", "de-en by de, fr-en by fr"), ("en", None)])
+def test_pairs_that_do_not_share_a_language_are_warned_of(train, caplog, pivot, named):
+    train("--max-update", "1", NO_VALIDATION, "--pivot", pivot)
+    assert ("count as negatives of each other" in caplog.text) == bool(named)
+    assert (named or "") in caplog.text
+
+
+def test_xlm_style_tlm_trains_language_embeddings(train):
+    state = train("--max-update", "3", "--tlm-reset-positions", "--tlm-language-embeddings")
+    table = state["model"]["language_embeddings.weight"]  # (1 + 3, 16)
+    assert table.shape == (4, 16) and table[0].abs().max() == 0 and (table[1:].abs().max(dim=1).values > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lang-pairs", "de-en,sv-en"], "no language pair sv-en here; it holds de-en, fr-en"),
+        (["--queue-size", "6"], "--queue-size 6 is smaller than the 8 pairs of one update"),
+        (["--pretrained", "nowhere"], "nowhere: no such checkpoint"),
+        (["--temperature", "0"], "--temperature must be over 0 and finite, not 0.0"),
+        (["--max-positions", "12"], "pairs have over 12 tokens, what the encoder"),
+        (["--max-tokens", "4"], "have over 4 tokens, .*: none is left|have over 4 tokens"),
+        (["--momentum", "1.5"], "--momentum must be at least 0 and at most 1, not 1.5"),
+        (["--freeze-encoder"], "--freeze-encoder is to fit the MLM head, .*: give --contrastive-weight 0"),
+        (["--mask-prob", "0"], "--mask-prob must be over 0"),
+        (["--token-types", "1"], "the second sentence of a pair needs type 1"),
+        (["--train-subset", "valid"], "--train-subset: this task trains on the split 'train' alone"),
+        (
+            ["--contrastive-weight", "0", "--best-checkpoint-metric", "contrastive_acc"],
+            "contrastive_acc: valid, the first of --valid-subset, tells .*, loss, tlm, tlm_acc$",
+        ),
+        (["--valid-subset", "test"], "the test split of de-en, fr-en is empty or not there"),
+    ],
+)
+def test_bad_input_is_one_clear_line(train, arguments, message):
+    with pytest.raises(InputError, match=message):
+        train("--max-update", "1", *arguments)
+
+
+def test_every_metric_that_validation_tells_can_choose_the_best_checkpoint(train, monkeypatch):
+    """Those of a pair that no batch of the subset has are not told: fairseq would look for them in vain."""
+    import fairseq_cli.train
+
+    told, tasks, stats_of, begin = {}, [], fairseq_cli.train.get_valid_stats, PPAAlignmentTask.begin_epoch
+    monkeypatch.setattr(fairseq_cli.train, "get_valid_stats", lambda *args: told.update(args[2]) or stats_of(*args))
+    monkeypatch.setattr(PPAAlignmentTask, "begin_epoch", lambda *args: tasks.append(args[0]) or begin(*args))
+    state = train("--max-update", "2", "--best-checkpoint-metric", "retrieval_fr-en")
+    assert state["extra_state"]["best"] == told["retrieval_fr-en"]
+    assert told.keys() - {"wps", "wpb", "bsz", "ups", "num_updates", "_pairs"} == set(tasks[0].metrics_of("valid"))
+
+
+def test_a_missing_or_damaged_file_is_named(train, data_bin, tmp_path):
+    import shutil
+
+    damaged = tmp_path / "bin"
+    shutil.copytree(data_bin, damaged)
+    content = (damaged / "train.fr-en.fr.bin").read_bytes()
+    (damaged / "train.fr-en.fr.bin").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="train.fr-en.fr.bin and .idx: damaged"):
+        train("--max-update", "1", data=damaged)
+    (damaged / "train.fr-en.fr.bin").unlink()
+    with pytest.raises(InputError, match="train.fr-en.fr.bin and .idx: no such files"):
+        train("--max-update", "1", data=damaged)
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        train("--max-update", "1", data=tmp_path / "nowhere")
+    shutil.copy(data_bin / "train.de-en.de.idx", damaged / "train.fr-en.fr.idx")
+    shutil.copy(data_bin / "train.de-en.de.bin", damaged / "train.fr-en.fr.bin")
+    with pytest.raises(InputError, match="has 75 sentences but .* has 40"):
+        train("--max-update", "1", data=damaged)
+    (damaged / "dict.fr.txt").write_text((damaged / "dict.fr.txt").read_text() + "more 1\n")
+    with pytest.raises(InputError, match="dict.fr.txt differs from"):
+        train("--max-update", "1", data=damaged)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_checkpoint(data_bin, tmp_path):
+    """A limit on the size of files stands for the disk: the checkpoint is larger, the rest is not."""
+    limits = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "
+    run = limits + "sys.argv[0] = 'fairseq-train'; runpy.run_module('fairseq_cli.train', run_name='__main__')"
+    arguments = [str(data_bin), *TINY_TRAINING, "--max-update", "1", NO_VALIDATION, "--save-dir", str(tmp_path)]
+    command = [sys.executable, "-c", run, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "ppa_fairseq: error: [Errno 27] File too large: nothing more can be written" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def without_sizes(settings):
+    start, end = settings.index("--encoder-layers"), settings.index("--optimizer")
+    return settings[:start] + settings[end:]
+
+
+def test_starts_from_the_pretrained_encoder_and_twin(train, imported, monkeypatch):
+    """At learning rate 0 a training ends where the import began; sizes and tokenizer go into its checkpoint."""
+    monkeypatch.setattr("helpers.training.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    folder = imported()
+    state = train("--pretrained", str(folder), "--max-update", "1", "--lr", "0", NO_VALIDATION)
+    start = checkpoint.read(folder)
+    for name, weight in start.state.items():
+        assert torch.equal(state["model"][name], weight), name
+        if name.startswith("encoder."):
+            assert torch.equal(state["model"][f"momentum_encoder.{name}"], weight), name
+    assert state["cfg"]["model"]["encoder_embed_dim"] == 16
+    assert state["task_state"]["tokenizer"] == start.tokenizer
+
+
+@pytest.mark.parametrize("extra", [[], ["--tlm-reset-positions", "--tlm-language-embeddings"]])
+def test_beside_a_frozen_encoder_the_mlm_head_alone_learns(train, imported, monkeypatch, extra):
+    monkeypatch.setattr("helpers.training.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    same = ["--pretrained", str(imported()), "--contrastive-weight", "0", *extra, NO_VALIDATION]
+    frozen = ["--freeze-encoder", *same]
+    one, more = (train(*frozen, "--max-update", updates, save_dir=updates)["model"] for updates in ("1", "3"))
+    assert {name.split(".")[0] for name in one if not torch.equal(one[name], more[name])} == {"lm_head"}
+    start = checkpoint.read(imported()).state
+    assert all(torch.equal(more[name], start[name]) for name in start if name.startswith("encoder."))
+    with pytest.raises(ValueError, match="parameter group") as error:
+        train(*same, "--max-update", "4", save_dir="3")
+    assert "trained other weights (--freeze-encoder" in one_line(error.value)
+
+
+def test_a_ppa_checkpoint_gives_its_query_encoder_alone(train, imported, monkeypatch, tmp_path):
+    monkeypatch.setattr("helpers.training.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    first = train("--pretrained", str(imported()), "--max-update", "3", NO_VALIDATION, save_dir="first")
+    last = tmp_path / "first" / "checkpoint_last.pt"
+    second = train("--pretrained", str(last), "--max-update", "1", "--lr", "0", NO_VALIDATION, save_dir="second")
+    weight = "encoder.layers.0.fc1.weight"
+    assert torch.equal(second["model"][weight], first["model"][weight])
+    assert torch.equal(second["model"]["momentum_encoder." + weight], first["model"][weight])
+    assert not torch.equal(second["model"]["projection.fc1.weight"], first["model"]["projection.fc1.weight"])
+    assert int(second["model"]["queue.filled"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (lambda s: s[:-1], [], "has 209 WordPieces, but the data 210"),
+        (lambda s: [*s[:-2], s[-1], s[-2]], [], "has 'w199' at id 208, but the data 'w198'"),
+        (lambda s: s, ["--encoder-layers", "2"], "--encoder-layers is 2 .* but --pretrained .* has 1"),
+    ],
+)
+def test_a_pretrained_encoder_that_does_not_fit(train, imported, dictionary, monkeypatch, change, arguments, message):
+    monkeypatch.setattr("helpers.training.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    folder = imported(change(dictionary.symbols))
+    with pytest.raises(InputError, match=message):
+        train("--pretrained", str(folder), "--max-update", "1", *arguments)
+
+
+def test_sizes_must_come_from_somewhere(train, monkeypatch):
+    monkeypatch.setattr("helpers.training.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    with pytest.raises(InputError, match="come from --pretrained: give it, or --encoder-layers"):
+        train("--max-update", "1")
+
+
+def test_a_checkpoint_stands_alone(train, imported, monkeypatch, tmp_path):
+    """fairseq's own loader (fairseq-validate uses it) and ours need nothing beside it, not even where it began."""
+    import shutil
+
+    from fairseq import checkpoint_utils
+
+    monkeypatch.setattr("helpers.training.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    folder = imported()
+    state = train("--pretrained", str(folder), "--max-update", "2", NO_VALIDATION)
+    shutil.rmtree(folder)
+    last = tmp_path / "checkpoints" / "checkpoint_last.pt"
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(last)])
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, state["model"][name]), name
+    assert len(task.dictionary) == 210
+    encoder, tokenizer = checkpoint.load_encoder(last)
+    assert torch.equal(encoder.embed_tokens.weight, state["model"]["encoder.embed_tokens.weight"])
+    assert tokenizer.token_to_id("w5") == 15
+
+
+def test_fairseq_validate_reports_what_training_did(train, data_bin, tmp_path, monkeypatch):
+    from unittest import mock
+
+    from fairseq_cli import validate
+
+    metric = ["--best-checkpoint-metric", "retrieval", "--maximize-best-checkpoint-metric"]
+    state = train("--max-update", "20", *metric)
+    last = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    argv = ["fairseq-validate", str(data_bin), "--path", last, "--batch-size", "5", "--cpu", "--log-format", "simple"]
+    argv += ["--user-dir", "ppa_fairseq", "--task", "ppa_alignment"]
+    reported = []
+    bar = validate.progress_bar.SimpleProgressBar
+    monkeypatch.setattr(bar, "print", lambda self, stats, **kwargs: reported.append(stats["retrieval"]))
+    with mock.patch.object(sys, "argv", argv):
+        validate.cli_main()
+    assert reported == [pytest.approx(state["extra_state"]["val_loss"])]
+
+
+def damage(path, content):
+    path.write_bytes(content(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (lambda data: data[: len(data) // 2], [], "incomplete, .* name a complete one by --restore-file"),
+        (lambda data: b"not a checkpoint at all", [], "incomplete"),
+        (lambda data: data, ["--queue-size", "72"], "size mismatch .* Give the flags it was trained with"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_resumed_is_one_line(train, tmp_path, content, arguments, message):
+    from ppa_fairseq.utils.errors import one_line
+
+    train("--max-update", "1", NO_VALIDATION)
+    damage(tmp_path / "checkpoints" / "checkpoint_last.pt", content)
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011  (fairseq raises a bare Exception)
+        train("--max-update", "2", NO_VALIDATION, *arguments)
+    assert re.search(message, one_line(caught.value))
+
+
+def test_a_spawned_ranks_error_is_one_line():
+    from ppa_fairseq.utils.errors import one_line
+
+    spawned = type("ProcessRaisedException", (Exception,), {})
+    text = "\n\n-- Process 1 terminated with the following error:\nTraceback …\nppa_fairseq.errors.InputError: x: no\n"
+    assert one_line(spawned(text)) == "x: no"
+    assert one_line(spawned("Traceback …\nValueError: x")) is None
+    assert one_line(ValueError("x")) is None
