@@ -178,7 +178,7 @@ def imported(tmp_path, dictionary):
     def write(symbols=tuple(dictionary.symbols), **sizes):
         shape = BertShape(len(symbols), **(dict(layers=1, dim=16, ffn_dim=32, heads=2, max_positions=64) | sizes))
         torch.manual_seed(3)
-        state = {f"encoder.{name}": weight for name, weight in BertEncoder(None, shape).state_dict().items()}
+        state = {f"encoder.{name}": weight for name, weight in BertEncoder(shape).state_dict().items()}
         state |= huggingface.initial_head(shape, torch.float32)
         texts = {"vocab.txt": "".join(symbol + "\n" for symbol in symbols), "tokenizer_config.json": "{}"}
         checkpoint.write(tmp_path / "imported" / "model.pt", Checkpoint(shape, state, texts))

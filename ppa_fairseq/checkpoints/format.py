@@ -109,7 +109,7 @@ def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:
     checkpoint = read(path)
     tokenizer = build_tokenizer(checkpoint.tokenizer, str(path))
     with no_values():
-        encoder = BertEncoder(None, checkpoint.shape)
+        encoder = BertEncoder(checkpoint.shape)
     encoder.load_state_dict(part(checkpoint.state, "encoder."), assign=True)
     return encoder.float().eval(), tokenizer
 

@@ -184,7 +184,7 @@ def check_state(state: dict[str, Tensor], shape: BertShape, source: str, labels:
     """Raise InputError unless `state` is an encoder of `shape`, finite, each of its heads whole or absent."""
     check_sizes(shape, len(state), source)
     with no_values():
-        modules = {"encoder.": BertEncoder(None, shape)}
+        modules = {"encoder.": BertEncoder(shape)}
         if part(state, LM_HEAD):
             modules[LM_HEAD] = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
         if part(state, CLASSIFICATION_HEAD):

@@ -131,7 +131,7 @@ def up_to(encoder: BertEncoder, layer: int) -> BertEncoder:
     if layer == encoder.cfg.layers:
         return encoder
     with no_values():
-        lower = BertEncoder(None, replace(encoder.cfg, layers=layer))
+        lower = BertEncoder(replace(encoder.cfg, layers=layer))
     weights = encoder.state_dict()
     lower.load_state_dict({name: weights[name] for name in lower.state_dict()}, assign=True)
     return lower.train(encoder.training)

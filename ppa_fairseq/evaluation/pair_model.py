@@ -43,7 +43,7 @@ class PairModel(ABC):
         if self.dictionary.second_type >= model.shape.token_types:
             raise InputError(f"{source}: has one token type, but the second sentence of a pair needs another")
         with no_values():
-            self.encoder = BertEncoder(None, model.shape)
+            self.encoder = BertEncoder(model.shape)
             self.head = self.new_head(model)
         self.layout = PairLayout(self.dictionary, max_length)
         shortest, longest = self.layout.specials + 2, self.encoder.max_positions()

@@ -11,7 +11,8 @@ from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN_HEAD
 from ppa_fairseq.fairseq_compat.traps import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
-from ppa_fairseq.modules.bert import BertEncoder, BertShape, first_tokens
+from ppa_fairseq.models._encoder import FairseqBertEncoder
+from ppa_fairseq.modules.bert import BertShape, first_tokens
 from ppa_fairseq.modules.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.modules.heads import ClassificationHead, SpanHead
 from ppa_fairseq.utils.errors import InputError
@@ -39,7 +40,7 @@ class FinetunedModel(BaseFairseqModel):
     def __init__(self, cfg: FinetunedConfig, shape: BertShape, dictionary):
         super().__init__()
         self.cfg = cfg
-        self.encoder = BertEncoder(dictionary, shape)
+        self.encoder = FairseqBertEncoder(dictionary, shape)
 
     def max_positions(self) -> int:
         return self.encoder.max_positions()

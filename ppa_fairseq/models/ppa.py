@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn as nn
 from fairseq.dataclass import ChoiceEnum
+from fairseq.distributed import utils as distributed_utils
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from omegaconf import II
 
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.fairseq_compat.traps import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
+from ppa_fairseq.models._encoder import FairseqBertEncoder
 from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead, SelectedPositions, first_tokens
 from ppa_fairseq.modules.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.modules.key_queue import KeyQueue
@@ -51,7 +53,7 @@ class PPAModel(BaseFairseqModel):
     def __init__(self, cfg: PPAModelConfig, shape: BertShape, dictionary, num_languages: int):
         super().__init__()
         self.cfg = cfg
-        self.encoder = BertEncoder(dictionary, shape)
+        self.encoder = FairseqBertEncoder(dictionary, shape)
         self.lm_head = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
         self.projection = ProjectionHead(shape.dim, cfg.projection_dim)
         self.queue = KeyQueue(cfg.queue_size, cfg.projection_dim)
@@ -159,7 +161,7 @@ class PPAModel(BaseFairseqModel):
     def update_succeeded(self) -> None:
         """The momentum encoder takes its step and the staged keys enter the queue."""
         self.momentum_encoder.follow(self.encoder, self.projection, self.cfg.momentum)
-        self.queue.commit()
+        self.queue.commit(distributed_utils.get_data_parallel_group())
 
 
 @register_model_architecture("ppa", "ppa_bert")

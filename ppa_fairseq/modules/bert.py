@@ -1,4 +1,4 @@
-"""BERT as a fairseq encoder over packed batches, and its masked-LM head.
+"""BERT over packed batches, and its masked-LM head.
 
 Devlin et al. 2019, as Hugging Face computes it: word + position + token-type embeddings, LayerNorm after
 every residual sum (post-LN), erf GELU; in fp32 within 1e-5 of `transformers` (tests/modules/test_bert.py).
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -49,11 +48,11 @@ def first_tokens(cu_seqlens: Tensor) -> SelectedPositions:
     return SelectedPositions(cu_seqlens[:-1].long(), [1] * (len(cu_seqlens) - 1))
 
 
-class BertEncoder(FairseqEncoder):
-    """Packed token ids -> packed hidden states. `dictionary` is kept for fairseq and may be None."""
+class BertEncoder(nn.Module):
+    """Packed token ids -> packed hidden states. *base_arguments* are for another base class of a subclass."""
 
-    def __init__(self, dictionary, cfg: BertShape):
-        super().__init__(dictionary)
+    def __init__(self, cfg: BertShape, *base_arguments):
+        super().__init__(*base_arguments)
         if cfg.dim % cfg.heads:
             raise InputError(f"encoder width {cfg.dim} is not a multiple of its {cfg.heads} attention heads")
         self.cfg = cfg

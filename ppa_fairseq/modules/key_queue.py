@@ -2,7 +2,6 @@
 
 import torch
 import torch.distributed as dist
-from fairseq.distributed import utils as distributed_utils
 
 from ppa_fairseq.modules.float32 import Float32Module
 
@@ -44,12 +43,12 @@ class KeyQueue(Float32Module):
         self._staged.pop()
 
     @torch.no_grad()
-    def commit(self) -> None:
-        """Write what all ranks have staged over the oldest slots. Every rank must call it, with or without keys."""
+    def commit(self, group: dist.ProcessGroup | None = None) -> None:
+        """Write what all ranks of *group* (default: all) have staged over the oldest slots. Every rank must call it."""
         keys = torch.cat([k for k, _ in self._staged] or [self.keys.new_zeros(0, self.keys.size(1))])  # (N, D)
         pivots = torch.cat([p for _, p in self._staged] or [self.pivots.new_zeros(0)])  # (N,)
         self._staged.clear()
-        keys, pivots = (rows[-self.size :] for rows in gather_rows(keys, pivots))
+        keys, pivots = (rows[-self.size :] for rows in gather_rows(keys, pivots, group=group))
         # The slots are computed on the device: reading next_slot back would make the host wait for the step.
         slots = (self.next_slot + torch.arange(len(keys), device=keys.device)) % self.size  # (N,)
         self.keys[slots] = keys
@@ -70,10 +69,16 @@ class KeyQueue(Float32Module):
         return filled & ~same, same.sum()
 
 
-def gather_rows(*tables: torch.Tensor) -> list[torch.Tensor]:
-    """The rows of all ranks in rank order: of each table (N, …), N the rank's own and the same in all, (ΣN, …)."""
-    group = distributed_utils.get_data_parallel_group()
-    world_size = distributed_utils.get_world_size(group)
+def gather_rows(*tables: torch.Tensor, group: dist.ProcessGroup | None = None) -> list[torch.Tensor]:
+    """Gather the rows of all ranks of *group* (default: all), in rank order.
+
+    Args:
+        tables: each (N, …); N is the same in all tables of a rank and may differ between ranks.
+
+    Returns:
+        each table (ΣN, …).
+    """
+    world_size = dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
     if world_size == 1:
         return list(tables)
     count = torch.tensor([len(tables[0])], device=tables[0].device)

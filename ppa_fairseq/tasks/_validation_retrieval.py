@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 
 from ppa_fairseq.evaluation.retrieval.accuracy import retrieval_accuracy
@@ -28,7 +29,8 @@ class ValidationRetrieval:
     def add(self, index: torch.Tensor, pair: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> None:
         """Add a batch of all ranks: *index* and *pair* (N,), vectors of both sides (N, C)."""
         rows = (index, pair, source.float(), target.float())
-        self._batches.append([part.cpu() for part in gather_rows(*rows)])
+        gathered = gather_rows(*rows, group=distributed_utils.get_data_parallel_group())
+        self._batches.append([part.cpu() for part in gathered])
         self._indices.update(self._batches[-1][0].tolist())
         self._seen.update(self._batches[-1][1].tolist())
         self._accuracy = None

@@ -49,7 +49,7 @@ def test_encoder_computes_in_fp32_and_eval_mode_whatever_was_saved(tmp_path):
     assert not encoder.training and {p.dtype for p in encoder.parameters()} == {torch.float32}
     assert {p.device.type for p in encoder.parameters()} == {"cpu"}
     assert tokenizer.encode("a c").ids == [2, 5, 7, 3]
-    expected = BertEncoder(None, SHAPE).eval()
+    expected = BertEncoder(SHAPE).eval()
     with torch.no_grad():
         for name, parameter in expected.named_parameters():
             parameter.copy_(half[f"encoder.{name}"])
@@ -191,7 +191,7 @@ def test_an_empty_tokenizer_is_told_when_it_is_needed(tmp_path):
 
 def test_modules_without_values_have_every_name_and_size():
     with no_values():
-        encoder = BertEncoder(None, SHAPE)
+        encoder = BertEncoder(SHAPE)
     sizes = {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()}
     assert sizes == {
         name: tensor.shape for name, tensor in random_state().items() if name.startswith("encoder.")

@@ -19,7 +19,7 @@ TOKENIZER = {"vocab.txt": "\n".join(VOCABULARY) + "\n", "tokenizer_config.json":
 
 def random_state():
     torch.manual_seed(0)
-    encoder, head = BertEncoder(None, SHAPE), MaskedLMHead(8, 20, 1e-6)
+    encoder, head = BertEncoder(SHAPE), MaskedLMHead(8, 20, 1e-6)
     state = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     return state | {f"lm_head.{name}": tensor for name, tensor in head.state_dict().items()}
 

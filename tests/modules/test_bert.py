@@ -58,7 +58,7 @@ def make_pair(vocab_size=60, max_positions=40, family="bert", **sizes):
         offset,
     )
     with no_values():
-        encoder, head = BertEncoder(None, shape), MaskedLMHead(shape.dim, vocab_size, shape.layer_norm_eps)
+        encoder, head = BertEncoder(shape), MaskedLMHead(shape.dim, vocab_size, shape.layer_norm_eps)
     tensors = {layout.current_name(name): tensor.clone() for name, tensor in theirs.state_dict().items()}
     table = layout.name_table(shape.layers, (LM_HEAD,)).items()
     state = {ours: torch.cat([tensors[name] for name in names]) for ours, names in table}
@@ -198,4 +198,4 @@ def test_half_precision_runs_and_stays_close(dtype):
 
 def test_a_width_that_the_heads_do_not_divide_is_refused():
     with pytest.raises(InputError, match="30 .* 4"):
-        BertEncoder(None, BertShape(dim=30, heads=4))
+        BertEncoder(BertShape(dim=30, heads=4))

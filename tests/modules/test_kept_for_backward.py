@@ -22,7 +22,7 @@ SHAPE = BertShape(50, layers=3, dim=32, ffn_dim=128, heads=4, max_positions=16, 
 
 def encoder(dtype: torch.dtype = torch.float32) -> BertEncoder:
     torch.manual_seed(0)
-    return BertEncoder(None, SHAPE).to(dtype).train()
+    return BertEncoder(SHAPE).to(dtype).train()
 
 
 def batch() -> dict:
@@ -95,7 +95,7 @@ EVALUATION = """
 import sys, torch
 from ppa_fairseq.modules.bert import BertEncoder, BertShape
 from ppa_fairseq.modules.packing import pack
-encoder = BertEncoder(None, BertShape(9, layers=1, dim=8, ffn_dim=8, heads=2, max_positions=8)).eval()
+encoder = BertEncoder(BertShape(9, layers=1, dim=8, ffn_dim=8, heads=2, max_positions=8)).eval()
 with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=AUTOCAST):
     encoder(**pack([torch.arange(5)]))
 print("torch._dynamo" in sys.modules)

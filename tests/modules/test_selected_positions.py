@@ -15,7 +15,7 @@ COUNTS = [2, 0, 5, 9, 0, 0, 3]  # one group has none at all, and one sequence al
 def encoder():
     torch.manual_seed(0)
     shape = BertShape(vocab_size=50, layers=3, dim=24, ffn_dim=48, heads=4, max_positions=32)
-    return BertEncoder(None, shape).eval()
+    return BertEncoder(shape).eval()
 
 
 @pytest.fixture

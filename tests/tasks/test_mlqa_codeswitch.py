@@ -86,7 +86,7 @@ def test_the_loss_is_the_plain_one(qa_bin, dictionary):
 def evaluate(path, split, language, qa_bin, dictionary):
     """Mean loss in nats, and percent of windows whose ends are both right, one window after another."""
     trained = checkpoint.read(path)
-    encoder, head = BertEncoder(None, trained.shape).eval(), SpanHead(trained.shape.dim)
+    encoder, head = BertEncoder(trained.shape).eval(), SpanHead(trained.shape.dim)
     encoder.load_state_dict(checkpoint.part(trained.state, "encoder."))
     head.load_state_dict(checkpoint.part(trained.state, SPAN_HEAD))
     dataset = QADataset(load_qa(str(qa_bin), split, [language]), [0], [language], PairLayout(dictionary, 24), 6, 1)

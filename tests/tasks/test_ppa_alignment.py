@@ -51,7 +51,7 @@ def test_validation_reports_retrieval_over_the_whole_split(train, data_bin):
     weights = {k.removeprefix("encoder."): v for k, v in state["model"].items() if k.startswith("encoder.")}
     model_cfg = state["cfg"]["model"]
     sizes = {ours: model_cfg[name] for ours, name in checkpoint.SIZE_NAMES.items()}
-    encoder = BertEncoder(None, checkpoint.BertShape(vocab_size=210, **sizes)).eval()
+    encoder = BertEncoder(checkpoint.BertShape(vocab_size=210, **sizes)).eval()
     encoder.load_state_dict(weights)
 
     def vector(tokens):

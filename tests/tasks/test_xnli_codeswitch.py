@@ -50,7 +50,7 @@ def finetune(nli_bin, imported, tmp_path):
 def logits_of(state, premise, hypothesis):
     """Of one example alone, by the parts of the model: ids of words, without specials."""
     trained = state if isinstance(state, Checkpoint) else checkpoint.read(state)
-    encoder = BertEncoder(None, trained.shape).eval()
+    encoder = BertEncoder(trained.shape).eval()
     encoder.load_state_dict(checkpoint.part(trained.state, "encoder."))
     head = ClassificationHead(trained.shape.dim, len(trained.labels), 0.1).eval()
     head.load_state_dict(checkpoint.part(trained.state, CLASSIFICATION_HEAD))
