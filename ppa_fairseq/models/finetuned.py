@@ -13,7 +13,7 @@ from ppa_fairseq.fairseq_compat.traps import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models._encoder import FairseqBertEncoder
 from ppa_fairseq.modules.bert import BertShape, first_tokens
-from ppa_fairseq.modules.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
+from ppa_fairseq.modules.cpu import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.modules.heads import ClassificationHead, SpanHead
 from ppa_fairseq.utils.errors import InputError
 

@@ -16,7 +16,7 @@ from ppa_fairseq.fairseq_compat.traps import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models._encoder import FairseqBertEncoder
 from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead, SelectedPositions, first_tokens
-from ppa_fairseq.modules.cpu_bf16 import announce_cpu_bf16, in_cpu_bf16
+from ppa_fairseq.modules.cpu import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.modules.key_queue import KeyQueue
 from ppa_fairseq.modules.momentum_encoder import MomentumEncoder
 from ppa_fairseq.modules.packing import pool

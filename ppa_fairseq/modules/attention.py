@@ -1,7 +1,7 @@
-"""Attention within the sequences of a packed batch: planned once a forward, then run by every layer.
+"""Self-attention within the sequences of a packed batch, planned once a forward and used by every layer.
 
-CUDA in half precision reads the packed tensors as they are (torch's variable-length attention). Everywhere
-else the sequences are laid into padded groups of nearly equal length, attended, and packed again.
+CUDA in half precision without dropout reads the packed tensors as they are (torch's variable-length attention).
+Elsewhere sequences of nearly equal length are padded into groups, attended, and packed again.
 """
 
 import functools
@@ -10,11 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ppa_fairseq.modules.dropout_attention import DropoutAttention
-from ppa_fairseq.modules.padded_layout import Layout
-
-# On the CPU, where padding costs time and a call little, lengths within a group differ by less than this.
-CPU_GROUP_WIDTH = 8
+CPU_GROUP_WIDTH = 8  # lengths within a group differ by less: on a CPU padding costs more than another call
 
 
 def plan_attention(
@@ -26,12 +22,15 @@ def plan_attention(
     p: float,
     counts: list[int] | None = None,
 ):
-    """The attention of one packed batch: a callable from query, key and value, (T, 3, H, D), to (T, H, D).
+    """Return the attention of one packed batch: a callable from (T, 3, H, D) to (T, H, D).
 
-    With `counts`, of B, its method `attend_selected` takes the queries of that many tokens of each sequence alone,
-    (R, H, D), and keys and values of all, (T, 2, H, D), to (R, H, D).
-
-    `dtype` is the one in which the layers will compute; `p` is the dropout on attention probabilities.
+    Args:
+        cu_seqlens, lengths, max_length: of the batch (modules/packing.py).
+        dtype: the one in which the layers compute.
+        head_dim: D.
+        p: dropout of the attention probabilities.
+        counts: B numbers of selected queries; the callable's `attend_selected` then takes those queries alone,
+            (R, H, D), with the keys and values of all tokens, (T, 2, H, D), and returns (R, H, D).
     """
     device = cu_seqlens.device
     if p == 0 and varlen_runs(device, dtype, head_dim):
@@ -41,7 +40,7 @@ def plan_attention(
 
 
 def varlen_runs(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
-    """Whether torch's variable-length attention takes this: it is FlashAttention, and has no dropout."""
+    """Say whether torch's variable-length attention (FlashAttention, without dropout) takes this input."""
     return (
         device.type == "cuda"
         and dtype in (torch.float16, torch.bfloat16)
@@ -54,7 +53,7 @@ def varlen_runs(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool
 
 @functools.cache
 def load_varlen_attn():
-    """torch's variable-length attention, None in torch < 2.10. Its import takes torch's compiler along: seconds."""
+    """Import torch's variable-length attention; None in torch < 2.10. It imports torch's compiler: seconds."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -63,7 +62,7 @@ def load_varlen_attn():
 
 
 class VarlenAttention:
-    """No padding at all: the kernel takes `cu_seqlens`."""
+    """Attention without padding: the kernel takes `cu_seqlens`."""
 
     def __init__(self, cu_seqlens: Tensor, max_length: int, counts: list[int] | None = None):
         self.cu_seqlens = cu_seqlens
@@ -82,40 +81,74 @@ class VarlenAttention:
 
 
 class PaddedAttention:
-    """Sequences padded to the next multiple of `width`, and one group for each padded length."""
+    """Attention over groups of sequences, each padded to the next multiple of `width`."""
 
     def __init__(
         self, lengths: list[int], width: int, dropout: float, device: torch.device, counts: list[int] | None = None
     ):
         self.dropout = dropout
-        true = torch.tensor(lengths)
+        true = torch.tensor(lengths)  # (B,)
         padded = (true + width - 1).div(width, rounding_mode="floor") * width
         order = padded.argsort(stable=True)  # of the sequences, group by group
         group_lengths, group = padded.unique(return_inverse=True)
         members = group.bincount()
-        self.keys = Layout(true, group_lengths[group], order, members)
-        self.masks = [
-            None if bool(mask.all()) else mask.view(count, 1, 1, length).to(device, non_blocking=True)
-            for mask, (count, length) in zip(self.keys.real.split(self.keys.sizes), self.keys.shapes, strict=True)
-        ]
-        self.keys.to(device)
+        self.keys = PaddedGroups(true, group_lengths[group], order, members, device)
+        self.masks = self.keys.masks(device)
         if counts is not None:
-            wanted = torch.tensor(counts)
-            most = torch.ones_like(members).scatter_reduce(0, group, wanted, "amax")  # by group, 1 at least
-            self.queries = Layout(wanted, most[group], order, members).to(device)
+            selected = torch.tensor(counts)  # (B,)
+            most = torch.ones_like(members).scatter_reduce(0, group, selected, "amax")  # by group, at least 1
+            self.queries = PaddedGroups(selected, most[group], order, members, device)
 
     def __call__(self, qkv: Tensor) -> Tensor:
         groups = zip(self.keys.pad(qkv), self.masks, strict=True)
-        return self.keys.pack([attend(*parts, mask, self.dropout) for parts, mask in groups])
+        return self.keys.pack([self._attend(*group, mask) for group, mask in groups])
 
     def attend_selected(self, query: Tensor, key_value: Tensor) -> Tensor:
-        """What the queries (R, H, D) attend to among the keys and values of their sequences, (T, 2, H, D)."""
         groups = zip(self.queries.pad(query.unsqueeze(1)), self.keys.pad(key_value), self.masks, strict=True)
-        return self.queries.pack([attend(some, *parts, mask, self.dropout) for (some,), parts, mask in groups])
+        return self.queries.pack([self._attend(selected, *keys, mask) for (selected,), keys, mask in groups])
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """(N, H, Q, D) and twice (N, H, L, D) -> (N, H, Q, D)."""
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=self.dropout)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """softmax(query keyᵀ / √D) value, (N, H, Q, D) and twice (N, H, L, D); `mask` (N, 1, 1, L) is True at real keys."""
-    if dropout == 0 or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-    return DropoutAttention.apply(query, key, value, mask, dropout)
+class PaddedGroups:
+    """Where the rows of packed sequences stand when each sequence is padded, group by group.
+
+    Args:
+        true, padded: (B,) rows of each sequence before and after; `padded` is equal within a group.
+        order: (B,) the sequences, group by group.
+        members: (G,) sequences of each group.
+    """
+
+    def __init__(self, true: Tensor, padded: Tensor, order: Tensor, members: Tensor, device: torch.device):
+        ends = padded[order].cumsum(0)
+        starts = torch.empty_like(true)
+        starts[order] = ends - padded[order]
+        shifts = starts - (true.cumsum(0) - true)
+        slots = torch.arange(int(true.sum())) + torch.repeat_interleave(shifts, true)  # (T,) place of each row
+        self.total = int(ends[-1])
+        self.real = torch.zeros(self.total, dtype=torch.bool).index_fill_(0, slots, True)
+        longest = padded[order[members.cumsum(0) - 1]]
+        self.shapes = list(zip(members.tolist(), longest.tolist(), strict=True))  # (N, L) of each group
+        self.sizes = [count * length for count, length in self.shapes]
+        self.slots = slots.to(device, non_blocking=True)
+
+    def masks(self, device: torch.device) -> list[Tensor | None]:
+        """Return each group's mask (N, 1, 1, L), True at real rows; None for a group without padding."""
+        return [
+            None if bool(real.all()) else real.view(count, 1, 1, length).to(device, non_blocking=True)
+            for real, (count, length) in zip(self.real.split(self.sizes), self.shapes, strict=True)
+        ]
+
+    def pad(self, packed: Tensor) -> list[tuple[Tensor, ...]]:
+        """(T, K, H, D) -> K tensors (N, H, L, D) for each group, zeros at padding."""
+        padded = packed.new_zeros(self.total, *packed.shape[1:]).index_copy(0, self.slots, packed)
+        return [
+            part.view(*shape, *part.shape[1:]).permute(2, 0, 3, 1, 4).unbind(0)
+            for part, shape in zip(padded.split(self.sizes), self.shapes, strict=True)
+        ]
+
+    def pack(self, groups: list[Tensor]) -> Tensor:
+        """Reverse `pad` for one tensor a group: (N, H, L, D) each -> (T, H, D)."""
+        return torch.cat([group.transpose(1, 2).flatten(0, 1) for group in groups])[self.slots]

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from ppa_fairseq.modules.attention import plan_attention
-from ppa_fairseq.modules.dropout import Dropout
-from ppa_fairseq.modules.feed_forward import FeedForward
-from ppa_fairseq.modules.tied_embedding import TiedEmbedding
+from ppa_fairseq.modules.cpu import TiedEmbedding
 from ppa_fairseq.utils.errors import InputError
 
 
@@ -37,14 +35,14 @@ class BertShape:
 
 @dataclass
 class SelectedPositions:
-    """The tokens of a packed batch whose last hidden states somebody reads."""
+    """The tokens of a packed batch whose last hidden states are read."""
 
     places: Tensor  # (R,) int64, ascending
-    counts: list[int]  # how many of them each of the B sequences has
+    counts: list[int]  # selected tokens of each of the B sequences
 
 
 def first_tokens(cu_seqlens: Tensor) -> SelectedPositions:
-    """Each sequence's [CLS]."""
+    """Select each sequence's [CLS]."""
     return SelectedPositions(cu_seqlens[:-1].long(), [1] * (len(cu_seqlens) - 1))
 
 
@@ -60,12 +58,12 @@ class BertEncoder(nn.Module):
         self.embed_positions = nn.Embedding(cfg.max_positions, cfg.dim)
         self.embed_token_types = nn.Embedding(cfg.token_types, cfg.dim)
         self.layernorm_embedding = nn.LayerNorm(cfg.dim, eps=cfg.layer_norm_eps)
-        self.dropout = Dropout(cfg.dropout)
+        self.dropout = nn.Dropout(cfg.dropout)
         self.layers = nn.ModuleList(BertLayer(cfg) for _ in range(cfg.layers))
         self.apply(init_bert_params)
 
     def max_positions(self) -> int:
-        """The longest sequence, in tokens, that the position table takes."""
+        """Return the longest sequence, in tokens, that the position table takes."""
         return self.cfg.max_positions - self.cfg.position_offset
 
     def forward(
@@ -81,13 +79,20 @@ class BertEncoder(nn.Module):
         selected: SelectedPositions | None = None,
         tied: bool = False,
     ) -> dict:
-        """Encode a packed batch (models/packing.py says what each entry is).
+        """Encode a packed batch (modules/packing.py describes its entries).
 
-        `added_embedding` (T, C), say of languages, is summed into the embeddings before their LayerNorm.
-        Returns {"hidden": (T, C)}; with `return_layers` also "layers", a list of (T, C): the embeddings, then
-        every layer's output. With `selected`, "hidden" is (R, C), of these R tokens alone: the same values, without
-        most of the last layer's work. With `tied`, also "word_embeddings" (V, C), for the MLM head of the same
-        backward pass. Raises InputError for a sequence longer than the position table.
+        Args:
+            added_embedding: (T, C), such as of languages, added to the embeddings before their LayerNorm.
+            return_layers: also return every layer's output.
+            selected: compute the last layer for these R tokens alone: equal values, less work.
+            tied: also return the word embeddings, for an MLM head in the same backward pass.
+
+        Returns:
+            "hidden" (T, C), or (R, C) with *selected*; with *return_layers* "layers", a list of (T, C) that begins with
+            the embeddings; with *tied* "word_embeddings" (V, C).
+
+        Raises:
+            InputError: a sequence is longer than the position table.
         """
         if max_length > self.max_positions():
             raise InputError(
@@ -127,7 +132,7 @@ class BertEncoder(nn.Module):
     def embed_words(self, tokens: Tensor, tied: bool) -> tuple[Tensor, Tensor]:
         """(T,) -> (T, C), and all word embeddings (V, C)."""
         weight = self.embed_tokens.weight
-        # On the CPU alone: on a GPU, rows would be added in another order at every run.
+        # On the CPU alone: a GPU would add rows in another order at every run.
         if tied and weight.device.type == "cpu":
             return TiedEmbedding.apply(weight, tokens)
         return F.embedding(tokens, weight), weight
@@ -143,7 +148,7 @@ class BertLayer(nn.Module):
         self.fc1 = nn.Linear(cfg.dim, cfg.ffn_dim)
         self.fc2 = nn.Linear(cfg.ffn_dim, cfg.dim)
         self.final_layer_norm = nn.LayerNorm(cfg.dim, eps=cfg.layer_norm_eps)
-        self.dropout = Dropout(cfg.dropout)
+        self.dropout = nn.Dropout(cfg.dropout)
 
     def forward(self, hidden: Tensor, attention, places: Tensor | None = None) -> Tensor:
         """(T, C) -> (T, C); with `places` (R,) -> (R, C), of the tokens there alone."""
@@ -154,16 +159,31 @@ class BertLayer(nn.Module):
         return self.final_layer_norm(hidden + self.dropout(self._feed(hidden)))
 
     def _feed(self, hidden: Tensor) -> Tensor:
-        if hidden.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-            return FeedForward.apply(hidden, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         wide = self.fc1(hidden)  # (T, F)
-        if torch.is_grad_enabled():
-            # GELU is done over in the backward pass: it takes little time, and its output is as large as its input.
-            return checkpoint(self._narrow, wide, use_reentrant=False, preserve_rng_state=False)
-        return self._narrow(wide)  # the first call of the other imports torch's compiler: seconds
+        if not torch.is_grad_enabled():
+            return self.fc2(F.gelu(wide))
+        weight, bias = self.fc2.weight.to(wide.dtype), self.fc2.bias.to(wide.dtype)  # autocast's dtype, where it is on
+        return GeluLinear.apply(wide, weight, bias)
 
-    def _narrow(self, wide: Tensor) -> Tensor:
-        return self.fc2(F.gelu(wide))
+
+class GeluLinear(torch.autograd.Function):
+    """gelu(x) Wᵀ + b: (T, F), (C, F), (C,) -> (T, C).
+
+    The backward pass computes GELU again, which takes little time, in place of keeping its output, which is as large as
+    the largest activation of a layer.
+    """
+
+    @staticmethod
+    def forward(ctx, wide: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(wide, weight)
+        return F.linear(F.gelu(wide), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        wide, weight = ctx.saved_tensors
+        of_wide = torch.ops.aten.gelu_backward(gradient @ weight, wide)
+        return of_wide, gradient.t() @ F.gelu(wide), gradient.sum(0)
 
 
 class SelfAttention(nn.Module):
@@ -188,9 +208,9 @@ class SelfAttention(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Hidden states of masked positions -> vocabulary logits; the decoder's weight is the word embeddings.
+    """Map hidden states of masked positions to vocabulary logits; the decoder's weight is the word embeddings.
 
-    Run it on the masked positions alone: on all of them, a vocabulary of 119,547 is most of the step.
+    Run it on the masked positions alone: on all positions, a vocabulary of 119,547 is most of the step.
     """
 
     def __init__(self, dim: int, vocab_size: int, layer_norm_eps: float):
@@ -206,7 +226,7 @@ class MaskedLMHead(nn.Module):
 
 
 def init_bert_params(module: nn.Module) -> None:
-    """BERT's initialisation: N(0, 0.02) for weights, 0 for biases; LayerNorm starts as the identity."""
+    """Initialise as BERT: N(0, 0.02) for weights, 0 for biases; LayerNorm starts as the identity."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):
@@ -214,6 +234,6 @@ def init_bert_params(module: nn.Module) -> None:
 
 
 def compute_dtype(hidden: Tensor) -> torch.dtype:
-    """The dtype in which a linear layer will compute on `hidden`: autocast's where it is on."""
+    """Return the dtype in which a linear layer computes on `hidden`: autocast's where it is on."""
     kind = hidden.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype

@@ -4,10 +4,10 @@ import torch.nn as nn
 
 
 class Float32Module(nn.Module):
-    """Follows `.to(device)` but not `.half()` or `.bfloat16()`: its tensors keep their own type.
+    """A module that follows `.to(device)` but not `.half()` or `.bfloat16()`: its tensors keep their own dtype.
 
-    The momentum encoder needs it: at a momentum of 0.999 most half-precision weights are never moved, as a step is mostly smaller
-    than half the distance to the next representable number.
+    The momentum encoder needs it. At a momentum of 0.999 most half-precision weights would never move: a step is
+    smaller than half the distance to the next number.
     """
 
     def _apply(self, fn, recurse=True):

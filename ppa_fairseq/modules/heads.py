@@ -1,19 +1,18 @@
-"""What fine-tuning puts on top of the encoder; a new head starts as BERT's layers did, N(0, 0.02)."""
+"""The heads of fine-tuning. A new head starts as BERT's layers did, N(0, 0.02)."""
 
 import torch
 from torch import Tensor, nn
 
 from ppa_fairseq.modules.bert import init_bert_params
-from ppa_fairseq.modules.dropout import Dropout
 
 
 class ClassificationHead(nn.Module):
-    """[CLS] vectors -> class logits, through one tanh layer: BERT's pooler and classifier in one."""
+    """Map [CLS] vectors to class logits through one tanh layer: BERT's pooler and classifier in one."""
 
     def __init__(self, dim: int, num_classes: int, dropout: float):
         super().__init__()
         self.dense = nn.Linear(dim, dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(dim, num_classes)
         self.apply(init_bert_params)
 
@@ -23,7 +22,7 @@ class ClassificationHead(nn.Module):
 
 
 class SpanHead(nn.Linear):
-    """Hidden states (T, C) -> logits (T, 2) of being an answer's first and last token."""
+    """Map hidden states (T, C) to the logits (T, 2) of being an answer's first and last token."""
 
     def __init__(self, dim: int):
         super().__init__(dim, 2)

@@ -9,9 +9,10 @@ from ppa_fairseq.modules.float32 import Float32Module
 class KeyQueue(Float32Module):
     """A ring of the last K keys, equal on all ranks, that changes only when an update has succeeded.
 
-    Keys are *staged* in the forward and *committed* after the optimizer's step; an overflow or a re-run of the same
-    batch discards them. Beside each key stands the hash of its pair's sentence in --pivot: a key whose pivot is the
-    query's own is a translation of it, hence no negative. Slots that no key has filled are no negatives either.
+    A forward *stages* its keys; they are *committed* after the optimizer's step. An update that overflows, or is
+    repeated, discards them. Beside each key stands the hash of its pair's sentence in --pivot. A key with the query's own
+    hash is a translation of the query, so it is not used as a negative. Slots that no key has filled yet are not used
+    either.
 
     Args:
         size: K, the number of keys kept (paper: 32,000).
@@ -31,7 +32,7 @@ class KeyQueue(Float32Module):
     def stage(self, keys: torch.Tensor, pivots: torch.Tensor, attempt: int) -> None:
         """Put *keys* (N, D) and their *pivots* (N,) aside until :meth:`commit`.
 
-        *attempt* numbers the tries at an update: what an earlier, failed one has staged is dropped.
+        *attempt* numbers the tries at an update; keys of an earlier, failed try are dropped.
         """
         if attempt != self._attempt:
             self._staged.clear()
@@ -39,7 +40,7 @@ class KeyQueue(Float32Module):
         self._staged.append((keys.detach().float(), pivots))
 
     def unstage(self) -> None:
-        """Take back the last batch that was staged: it was a dummy."""
+        """Drop the batch that was staged last: it was a dummy."""
         self._staged.pop()
 
     @torch.no_grad()
@@ -57,7 +58,7 @@ class KeyQueue(Float32Module):
         self.filled.add_(len(keys)).clamp_(max=self.size)
 
     def is_negative(self, pivots: torch.Tensor, pivot_aware: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """Which slots are negatives for queries whose pairs have *pivots* (N,).
+        """Find the slots that are negatives for queries whose pairs have *pivots* (N,).
 
         Returns:
             (N, K) bool, and the number of filled slots left out as false negatives, a scalar.

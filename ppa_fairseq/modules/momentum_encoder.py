@@ -10,7 +10,7 @@ from ppa_fairseq.modules.float32 import Float32Module
 
 
 class MomentumEncoder(Float32Module):
-    """θ_k ← m θ_k + (1 − m) θ_q after every update, in fp32 masters whatever the training precision.
+    """The key encoder: θ_k ← m θ_k + (1 − m) θ_q after every update, in fp32 whatever the training precision.
 
     It takes no gradient, always runs in eval mode (no dropout), and starts equal to the modules it follows.
 
@@ -31,7 +31,7 @@ class MomentumEncoder(Float32Module):
 
     @torch.no_grad()
     def follow(self, encoder: nn.Module, projection: nn.Module, momentum: float) -> None:
-        """One momentum step. Call it once for each optimizer update that really happened."""
+        """Take one momentum step. Call it once for each optimizer update that happened."""
         torch._foreach_lerp_(list(self.parameters()), list(_weights(encoder, projection)), 1.0 - momentum)
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ def pack(sequences: list[Tensor], token_types: list[Tensor] | None = None) -> di
     """Lay B sequences of token ids, each (L_b,) int64 with its [CLS] and [SEP], end to end.
 
     Token types, if given, are shaped like `sequences`; they default to 0. Positions are 0 … L_b - 1.
-    Raises ValueError for no sequence or an empty one: neither has a [CLS] to stand for it.
+    Raises ValueError for no sequence or an empty one: it has no [CLS].
     """
     lengths = [len(sequence) for sequence in sequences]
     if not lengths or min(lengths) == 0:
@@ -38,9 +38,9 @@ def pack(sequences: list[Tensor], token_types: list[Tensor] | None = None) -> di
 
 
 def some_sequences(packed: dict, *ranges: tuple[int, int]) -> dict:
-    """The sequences of a packed batch from one number up to another, range after range, as a packed batch.
+    """Take the sequences of some ranges [first, last) out of a packed batch, as a packed batch.
 
-    Of one range, its tensors are views; whatever else *packed* has for each token goes with them.
+    Any other tensor in *packed* with an entry a token is taken along. With one range the tensors are views.
     """
     lengths = packed["lengths"]
     starts = [0, *accumulate(lengths)]
@@ -56,10 +56,10 @@ def some_sequences(packed: dict, *ranges: tuple[int, int]) -> dict:
 
 
 def pool(hidden: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
-    """One vector a sequence from packed hidden states: (T, C), (B + 1,) -> (B, C).
+    """Pool packed hidden states (T, C), with (B + 1,) starts, to one vector a sequence (B, C).
 
-    `cls` takes each sequence's first token; `mean` averages all its tokens, [CLS] and [SEP] included (as
-    sentence-transformers pools by attention mask), summed in fp32 whatever the precision of `hidden`.
+    `cls` takes each sequence's first token. `mean` averages all its tokens, [CLS] and [SEP] included, as
+    sentence-transformers does; it sums in fp32 whatever the precision of `hidden`.
     """
     if mode == "cls":
         return hidden.index_select(0, cu_seqlens[:-1].long())

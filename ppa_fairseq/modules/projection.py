@@ -1,4 +1,4 @@
-"""The head between a sentence's vector and the contrastive loss, thrown away after alignment (MoCo v2)."""
+"""The head between a sentence vector and the contrastive loss (MoCo v2). It is thrown away after alignment."""
 
 import torch
 import torch.nn as nn
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 
 class ProjectionHead(nn.Module):
-    """Linear, ReLU, linear, then L2 normalisation: (N, C) → (N, D) of unit length.
+    """Linear, ReLU, linear, then L2 normalisation: (N, C) -> (N, D) of unit length.
 
     Args:
         dim: C, the encoder's width, also the hidden layer's.

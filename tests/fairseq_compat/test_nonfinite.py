@@ -197,7 +197,7 @@ def test_what_no_pair_broke_stays_fairseqs_error(train, start_with):
 @pytest.mark.parametrize("dummies", [False, True])
 def test_the_search_repeats_the_dropout_of_the_update_that_failed(train, seen, monkeypatch, dummies):
     """Bit for bit, in both micro-batches, and if the first is a dummy: only so does it meet what the update met."""
-    from ppa_fairseq.modules.dropout import Dropout
+    from torch.nn import Dropout
 
     masks, dropout, forward = [], Dropout.forward, PPAModel.forward
 

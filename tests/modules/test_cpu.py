@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 import torch
 
-from ppa_fairseq.modules import cpu_bf16
+from ppa_fairseq.modules import cpu
 
 
 def test_losses_and_gradients_are_near_those_of_fp32(make_model, make_dataset, make_criterion):
@@ -38,10 +38,10 @@ def test_training_takes_the_flag_and_keeps_fp32_weights(train):
     assert state["cfg"]["model"]["cpu_bf16"]
 
 
-@pytest.mark.parametrize(("has", "level", "said"), [(True, "INFO", "take bfloat16"), (False, "WARNING", "is emulated")])
+@pytest.mark.parametrize(("has", "level", "said"), [(True, "INFO", "use bfloat16"), (False, "WARNING", "is emulated")])
 def test_what_it_does_is_announced(caplog, has, level, said):
     caplog.set_level(logging.INFO)
-    with mock.patch.object(cpu_bf16, "has_bf16_instructions", return_value=has):
-        cpu_bf16.announce_cpu_bf16(mock.Mock(cpu_bf16=True))
+    with mock.patch.object(cpu, "has_bf16_instructions", return_value=has):
+        cpu.announce_cpu_bf16(mock.Mock(cpu_bf16=True))
     (record,) = caplog.records
     assert record.levelname == level and said in record.message
