@@ -1,4 +1,4 @@
-"""Sentence-level code-switching with English (Pan et al. 2021): which language each half of an example has."""
+"""Sentence-level code-switching with English (Pan et al. 2021): choose the language of each half of an example."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ PURPOSE = 0x5C  # keeps these draws apart from others of the same (seed, epoch, 
 
 @dataclass(frozen=True)
 class CodeSwitch:
-    """What a non-English example also gives.
+    """How to mix non-English examples with English.
 
     Attributes:
-        probability: of each example, each epoch anew.
-        first, second: whether (first in English, second not) and (second in English, first not) are made; the
-            paper makes both. First and second are premise and hypothesis, or question and context.
+        probability: of mixing an example, drawn anew every epoch.
+        first, second: make the form whose first (second) half is English. The paper makes both. First and second
+            are premise and hypothesis, or question and context.
     """
 
     probability: float = 1.0
@@ -27,18 +27,18 @@ class CodeSwitch:
 
 @dataclass(frozen=True)
 class Mixture:
-    """The examples of one epoch: entry *i* takes its first half from one language and its second from another.
+    """The E examples of one epoch: entry *i* takes its first half from one language and its second from another.
 
     Attributes:
         first, second: (E,) numbers of languages.
         row: (E,) the example's row, the same in every language.
-        unit: (E,) ascending; the two mixed forms of one example are one unit.
+        group: (E,) ascending; the two mixed forms of one example are one group.
     """
 
     first: np.ndarray
     second: np.ndarray
     row: np.ndarray
-    unit: np.ndarray
+    group: np.ndarray
 
 
 def mix(
@@ -49,15 +49,15 @@ def mix(
     seed: int,
     epoch: int,
 ) -> Mixture:
-    """All examples as they are, and the mixed forms that *switch* makes of the non-English ones.
+    """Return all examples unmixed, and the mixed forms of the non-English ones.
 
     Args:
-        languages: an entry's numbers are places in this list; with *switch*, English is one of them.
+        languages: an entry's numbers are positions in this list; with *switch*, English is one of them.
         rows: the rows to train on, by language; ascending.
-        english_rows: the rows that there are in English, ascending; no other has mixed forms.
+        english_rows: the rows that exist in English, ascending; only these have mixed forms.
         switch: None for plain translate-train (or zero-shot, with English alone).
     """
-    parts = []  # of (language of the first half, of the second, row, number within the unit)
+    parts = []  # of (language of the first half, of the second, row, number within the group)
     for language, chosen in rows.items():
         number = languages.index(language)
         parts.append([np.full(len(chosen), number)] * 2 + [chosen, np.zeros(len(chosen), dtype=np.int64)])

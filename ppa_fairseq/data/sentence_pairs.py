@@ -1,4 +1,4 @@
-"""Two sentences in one sequence: [CLS] first [SEP] second [SEP], cut where they are too long."""
+"""Two sentences in one sequence: [CLS] first [SEP] second [SEP], truncated to a maximum length."""
 
 import numpy as np
 import torch
@@ -7,9 +7,9 @@ from ppa_fairseq.modules.packing import pack
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many WordPieces of two sentences stay where *room* are to be had in all.
+    """Return how many tokens of two sentences to keep so that they fit into *room* together.
 
-    The longer one is cut until both are as long, then both in turn, as `tokenizers` does by "longest_first".
+    Cut the longer one to the length of the other, then both in turn, like the "longest_first" of `tokenizers`.
     """
     if first + second <= room:
         return first, second
@@ -19,11 +19,11 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 class PairLayout:
-    """Lays two sentences into one sequence as the base model's family does (*dictionary* knows it).
+    """Lays two sentences into one sequence as the family of the base model does.
 
     Args:
-        dictionary: gives bos, eos, what stands ``between`` beyond the first eos, and the ``second_type``.
-        max_length: of a sequence, its specials included.
+        dictionary: knows bos, eos, the ids ``between`` the first eos and the second sentence, and the ``second_type``.
+        max_length: of a sequence, special tokens included.
     """
 
     def __init__(self, dictionary, max_length: int):
@@ -31,19 +31,15 @@ class PairLayout:
         self.eos = np.array([dictionary.eos()])
         self.middle = np.array([dictionary.eos(), *dictionary.between])
         self.second_type = dictionary.second_type
+        self.specials = 2 + len(self.middle)  # special tokens of a sequence
         self.room = max_length - self.specials
 
-    @property
-    def specials(self) -> int:
-        """Tokens of a sequence that are no WordPieces of a sentence."""
-        return 2 + len(self.middle)
-
     def length(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Tokens of the sequences of sentences of so many WordPieces, each (N,)."""
+        """Return the lengths (N,) of the sequences for sentences of these lengths, (N,) each."""
         return np.minimum(first + second, self.room) + self.specials
 
     def lay(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids and token types, (L,) each, of two sentences given as ids without specials."""
+        """Return token ids and token types, (L,) each, for two sentences of ids without special tokens."""
         kept_first, kept_second = longest_first(len(first), len(second), self.room)
         parts = self.bos, first[:kept_first], self.middle, second[:kept_second], self.eos
         tokens = np.concatenate(parts).astype(np.int64)
@@ -53,8 +49,8 @@ class PairLayout:
 
 
 def gather(columns: list[np.ndarray], language: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """``columns[language[i]][row[i]]`` for every entry *i*; (E,)."""
-    result = np.empty(len(row), dtype=columns[0].dtype)
+    """Return ``columns[language[i]][row[i]]`` for every entry *i*, (E, ...)."""
+    result = np.empty((len(row), *columns[0].shape[1:]), dtype=columns[0].dtype)
     for number, values in enumerate(columns):
         here = language == number
         result[here] = values[row[here]]
@@ -62,7 +58,7 @@ def gather(columns: list[np.ndarray], language: np.ndarray, row: np.ndarray) -> 
 
 
 def collate(samples: list[dict]) -> dict:
-    """What every batch of N laid-out pairs has: ``net_input`` packed, ``id``, ``language`` (N,), counts."""
+    """Batch N laid-out pairs: ``net_input`` packed, ``id`` and ``language`` (N,), counts."""
     packed = pack([s["tokens"] for s in samples], [s["token_types"] for s in samples])
     return {
         "id": torch.tensor([s["id"] for s in samples]),

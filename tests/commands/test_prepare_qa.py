@@ -1,4 +1,4 @@
-"""`ppa prepare-qa`: rows and spans against transformers, every question kept or counted, nothing half-written."""
+"""`ppa prepare-qa`: rows and spans equal transformers', every question is kept or counted, no half output."""
 
 import errno
 import json
@@ -16,10 +16,9 @@ from transformers import BertTokenizer
 
 from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
 from ppa_fairseq.commands import main as cli
-from ppa_fairseq.commands import prepare_qa
 from ppa_fairseq.data.dictionary import WordPieceDictionary
-from ppa_fairseq.data.qa import writer as qa_writer
-from ppa_fairseq.data.qa.answer_spans import answer_spans, token_span
+from ppa_fairseq.data.qa import prepare as qa_prepare
+from ppa_fairseq.data.qa.encoder import answer_spans, token_span
 from ppa_fairseq.data.qa.squad import Question, read_squad
 from ppa_fairseq.data.qa.windows import context_windows
 
@@ -133,7 +132,7 @@ def test_a_span_covers_what_overlaps_it(gaps, data):
     assert token_span(np.array(offsets), start, end) == ((touched[0], touched[-1]) if touched else None)
 
 
-def test_every_answer_is_judged():
+def test_faults_of_answers_are_described():
     offsets = np.array([(0, 2), (3, 7), (7, 10), (11, 12)])
     answers = [("Bonn", 3), ("Bonn", 4), ("onni", 4), (" ", 2), ("", 3), ("o\u200b", -2), ("x", 99), ("to ", 0)]
     spans, faults = answer_spans(Question("a", "?", "to Bonning o\u200b", tuple(answers), "f"), offsets)
@@ -141,8 +140,8 @@ def test_every_answer_is_judged():
     assert faults == [
         ("misplaced", "f: 'Bonn' is not at 4, but 'onni'"),
         ("widened", "f: 'onni' becomes 'Bonning'"),
-        ("unmapped", "f: ' ' has no WordPiece"),
-        ("unmapped", "f: '' has no WordPiece"),
+        ("unmapped", "f: ' ' has no token"),
+        ("unmapped", "f: '' has no token"),
         ("misplaced", "f: 'o\\u200b' is not at -2, but ''"),
         ("misplaced", "f: 'x' is not at 99, but ''"),
     ]
@@ -251,13 +250,13 @@ def many(count):
         total += len(chosen)
 
 
-def test_processes_and_batches_change_nothing(prepare, write, monkeypatch):
+def test_threads_and_batches_change_nothing(prepare, write, monkeypatch):
     path = write("a.json", *many(700))
     one, meta, _ = prepare("--train", f"en={path}")
-    several, _, _ = prepare("--train", f"en={path}", "--workers", 3, out="several")
-    monkeypatch.setattr(prepare_qa, "BATCH", 7)
-    small, _, _ = prepare("--train", f"en={path}", "--workers", 2, out="small")
-    assert tree(one) == tree(several) == tree(small)
+    monkeypatch.setattr(qa_prepare, "BATCH", 7)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    several, _, _ = prepare("--train", f"en={path}", "--workers", 2, out="several")
+    assert tree(one) == tree(several)
     assert meta["statistics"]["en"]["train"]["kept"] >= 700
     rows = read(one, "en", "train")
     assert rows["ids"] == [str(k) for k in range(len(rows["ids"]))]
@@ -273,21 +272,21 @@ def test_a_language_has_several_files(prepare, write):
     assert read(folder, "sw", "train")["ids"] == ["a.json:1", "a.json:2", "c.json:1", "c.json:2"]
     assert meta["in_en_too"] == {"de": 1, "sw": 0}
     assert printed.splitlines()[-2:] == [
-        "de: 1 training questions are in en, too (for code-switching)",
-        "sw: 0 training questions are in en, too (for code-switching)",
+        "de: 1 training questions exist in English, too (for code-switching)",
+        "sw: 0 training questions exist in English, too (for code-switching)",
     ]
     message = prepare(*arguments[:-1], status=1, out="other")
-    assert f"{third}: paragraph 1: question 2: {first}: paragraph 1: question 2 has the same id" in message
+    assert f"{third}: paragraph 1: question 2: {first}: paragraph 1: question 2 has the same id;" in message
 
 
 def test_an_earlier_run_is_replaced_but_nothing_else(prepare, write):
     path = write("a.json", ("bonn", [("1", "a", [("bonn", 0)])]))
     prepare("--train", f"de={path}")
     folder, _, _ = prepare("--train", f"en={path}")
-    assert {file.name for file in folder.iterdir()} == {"en", "dict.txt", "qa.json", *TOKENIZER}
+    assert {file.name for file in folder.iterdir()} == {"en", "dict.txt", "qa.json", ".ppa-output.json", *TOKENIZER}
     for name in ("notes.md", "en/notes.md"):
         (folder / name).write_text("mine")
-        assert "holds files that are no earlier prepared questions" in prepare("--train", f"en={path}", status=1)
+        assert f"qa: holds {name}, which `ppa prepare-qa` did not write" in prepare("--train", f"en={path}", status=1)
         (folder / name).unlink()
 
 
@@ -296,7 +295,7 @@ def test_a_full_disk_leaves_nothing(prepare, write, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     path = write("a.json", ("bonn", [("1", "a", [("bonn", 0)])]))
-    monkeypatch.setattr(qa_writer.np, "save", no_space)
+    monkeypatch.setattr(qa_prepare.np, "save", no_space)
     assert "No space left on device" in prepare("--train", f"en={path}", status=1)
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
@@ -310,14 +309,14 @@ def test_a_full_disk_leaves_nothing(prepare, write, tmp_path, monkeypatch):
         (["--train", "en=none.json"], "none.json: no such file; --train en needs SQuAD-format files"),
         (["--train", "en={path},"], ".: is a folder; --train en needs SQuAD-format files"),
         (["--train", "en={path},{path}"], "{path}: given twice; --train en needs"),
-        (["--train", "en={path}", "--valid", "en={broken}"], "{broken}: no JSON"),
+        (["--train", "en={path}", "--valid", "en={broken}"], "{broken}: not JSON"),
         (["--train", "en={path}", "de={poor}"], "--train de: none of 2 questions has an answer to learn from"),
         (["--train", "en={path}", "de={poor}"], "{poor}: paragraph 1: question 1: 'x' is not at 0, but 'b'"),
         (["--train", "en={path}", "--max-length", "100"], "--max-length 100 with --doc-stride 128: "),
         (["--train", "en={path}", "--tokenizer", "{broken}"], "broken.json: no such folder; make it with"),
     ],
 )
-def test_bad_input_is_told_in_one_line(prepare, write, tmp_path, arguments, message):
+def test_bad_input_is_refused_in_one_line(prepare, write, tmp_path, arguments, message):
     names = {
         "path": write("a.json", ("bonn", [("1", "a", [("bonn", 0)])])),
         "poor": write("poor.json", ("bonn", [("1", "a", [("x", 0)]), ("2", "a", [])])),
@@ -380,7 +379,7 @@ def script(tmp_path):
     return run
 
 
-def test_the_script_finds_the_files_by_their_names(script, write, base, tmp_path, monkeypatch, capsys):
+def test_script_finds_files_by_their_names(script, write, base, tmp_path, monkeypatch, capsys):
     names = [
         "raw/train-v1.1.json",
         "raw/dev-v1.1.json",
@@ -410,7 +409,7 @@ def test_the_script_finds_the_files_by_their_names(script, write, base, tmp_path
     assert (meta["train"], meta["valid"]) == (["en"], ["de"])
 
 
-def test_the_script_tells_what_is_missing(script, base, tmp_path):
+def test_script_names_what_is_missing(script, base, tmp_path):
     (tmp_path / "raw").mkdir()
     assert "raw: none of the files that this script's head names" in script(base, "raw", "out").stderr
     assert "none: no such folder" in script(base, "none", "out").stderr

@@ -1,4 +1,4 @@
-"""`ppa prepare-xnli` puts rows of all languages side by side, as the tokenizer's pieces, or says which do not fit."""
+"""`ppa prepare-xnli` writes the tokenizer's tokens, rows of all languages side by side, or says which do not fit."""
 
 import errno
 import json
@@ -16,23 +16,21 @@ import pytest
 import tokenizers
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
 from ppa_fairseq.commands import main as cli
-from ppa_fairseq.commands import prepare_xnli
 from ppa_fairseq.data.dictionary import WordPieceDictionary
-from ppa_fairseq.data.nli.files import find_nli
+from ppa_fairseq.data.nli import encoder
+from ppa_fairseq.data.nli import prepare as nli_prepare
+from ppa_fairseq.data.nli.files import find_nli, side_by_side
 from ppa_fairseq.data.nli.reader import LABELS, NLIExample, read_nli
-from ppa_fairseq.data.nli.rows import side_by_side
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LETTERS = string.ascii_letters + string.digits + ".,"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
 TOKENIZER = {"vocab.txt": "\n".join(VOCABULARY) + "\n", "tokenizer_config.json": '{"do_lower_case": false}'}
 XNLI_HEADER = "language gold_label sentence1_parse sentence1 sentence2 promptID pairID genre label1 match".split()
-TRANSLATIONS = "give files whose rows are translations of each other"
+PARALLEL = "give files whose rows are translations of each other"
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +111,7 @@ def tree(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_official_files_become_the_tokenizers_own_pieces(prepare, tmp_path):
+def test_official_files_become_the_tokenizers_own_tokens(prepare, tmp_path):
     train = {language: make_rows(language, 40) for language in ("en", "fr", "zh")}
     valid = {language: make_rows(language, 12, seed=1) for language in ("ar", "en", "fr", "zh")}
     test = {language: make_rows(language, 15, seed=2) for language in ("en", "sw")}
@@ -128,14 +126,14 @@ def test_official_files_become_the_tokenizers_own_pieces(prepare, tmp_path):
             labels = {label: sum(row[2] == label for row in rows) for label in LABELS}
             assert (statistics[split]["read"], statistics[split]["rows"]) == (len(rows), len(rows))
             assert statistics[split]["labels"] == labels
-            pieces = [piece for a, b, _ in encoded(rows) for piece in f"{a} {b}".split()]
-            unknown = pieces.count("[UNK]")
-            assert statistics[split]["languages"][language] == {"pieces": len(pieces), "unknown": unknown}
+            tokens = [token for a, b, _ in encoded(rows) for token in f"{a} {b}".split()]
+            unknown = tokens.count("[UNK]")
+            assert statistics[split]["languages"][language] == {"tokens": len(tokens), "unknown": unknown}
             row = next(line for line in printed.splitlines() if line.startswith(f"| {split} {language} "))
             assert [cell.strip() for cell in row.split("|")[2:-1]] == [
                 *map(str, (len(rows), *labels.values())),
-                f"{len(pieces) / len(rows):.1f}",
-                f"{unknown / len(pieces):.2%}",
+                f"{len(tokens) / len(rows):.1f}",
+                f"{unknown / len(tokens):.2%}",
             ]
     assert statistics["valid"]["languages"]["ar"]["unknown"] > 5
     order = [int(re.search(r"^en(\d+)", row[0].replace(" ##", ""))[1]) for row in texts(folder, "en", "test")]
@@ -144,25 +142,12 @@ def test_official_files_become_the_tokenizers_own_pieces(prepare, tmp_path):
         assert texts(folder, language, "test") == encoded([test[language][number] for number in order])
     assert {path.name for path in folder.iterdir()} == {
         *("ar", "en", "fr", "sw", "zh"),
-        *("dict.txt", "labels.txt", "statistics.json", *TOKENIZER),
+        *("dict.txt", "labels.txt", "statistics.json", ".ppa-output.json", *TOKENIZER),
     }
     assert {path.name for path in (folder / "ar").iterdir()} == {"valid.input0", "valid.input1", "valid.label"}
     assert (folder / "labels.txt").read_text() == "entailment 1\nneutral 1\ncontradiction 1\n"
     assert WordPieceDictionary.load(str(folder / "dict.txt")).symbols == VOCABULARY
     assert tokenizer.read_files(folder) == TOKENIZER
-
-
-@given(*[st.permutations(range(7))] * 3)
-def test_pair_ids_put_any_order_side_by_side(english, german, french):
-    def examples(language, order, has_id=True):
-        return [NLIExample(language, str(row), "neutral", "", str(row) if has_id else None) for row in order]
-
-    languages = {"en": examples("en", english), "de": examples("de", german), "fr": examples("fr", french)}
-    languages["zh"] = examples("zh", english, has_id=False)
-    found = list(side_by_side({language: iter(rows) for language, rows in languages.items()}))
-    assert [[(one.premise, one.hypothesis) for one in row] for row in found] == [
-        [(language, str(row)) for language in languages] for row in english
-    ]
 
 
 def test_rows_in_step_are_not_gathered():
@@ -183,7 +168,7 @@ def test_what_is_dropped_is_dropped_in_every_language(prepare, tmp_path):
     expected = {language: encoded(of) for language, of in expected.items()}
     rows["en"][0][2] = "-"
     rows["fr"][2][1] = " "
-    rows["zh"][5][0] = "\u200b\x00"  # text, but no WordPiece
+    rows["zh"][5][0] = "\u200b\x00"  # text, but no token
     rows["en"][8][2], rows["zh"][8][0] = "-", ""
     files = [write_tsv(tmp_path / f"{language}.tsv", of) for language, of in rows.items()]
     folder, statistics, printed = prepare("--train", *files)
@@ -200,7 +185,7 @@ def test_validation_drops_what_has_no_consensus_alone(prepare, tmp_path):
     assert texts(folder, "en", "test") == encoded(rows[:1] + rows[2:])
     rows[3][1] = "\u200b"
     message = prepare("--test", write_tsv(tmp_path / "en.tsv", rows), status=1, out="other")
-    assert f"{tmp_path}/en.tsv:4: the premise or the hypothesis is empty or has no WordPiece" in message
+    assert f"{tmp_path}/en.tsv:4: the premise or the hypothesis is empty or has no token" in message
     assert not (tmp_path / "other").exists()
 
 
@@ -230,16 +215,29 @@ def test_some_languages_alone(prepare, tmp_path):
     assert texts(folder, "fr", "valid") == encoded(make_rows("fr", 6))
 
 
-def test_two_workers_write_what_one_writes(prepare, tmp_path, monkeypatch):
+def test_threads_and_batches_change_nothing(prepare, tmp_path, monkeypatch):
     files = [write_tsv(tmp_path / f"{language}.tsv", make_rows(language, 100)) for language in ("de", "en", "fr")]
     one, statistics, _ = prepare("--train", *files)
-    monkeypatch.setattr(prepare_xnli, "BATCH", 20)
+    monkeypatch.setattr(nli_prepare, "BATCH", 20)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     two, _, _ = prepare("--train", *files, "--workers", 2, out="two")
     assert tree(one) == tree(two)
     assert list(statistics["train"]["languages"]) == ["en", "de", "fr"]
 
 
-def test_an_xlm_roberta_vocabulary(prepare, tmp_path):
+def test_labels_and_quotes_are_read_as_the_flags_say(prepare, tmp_path):
+    path = tmp_path / "train-en.tsv"
+    path.write_text('"a ""b"""\tb\t1\nc\td\t0\n"e\tf"\tg\t2\n')
+    folder, _, _ = prepare("--train", path, "--unquote", "--labels", "neutral,contradictory,entailment")
+    rows = [['a "b"', "b", "contradiction"], ["c", "d", "neutral"], ["e f", "g", "entailment"]]
+    assert texts(folder, "en", "train") == encoded(rows)
+    path.write_text("a\tb\tneutral\n")
+    assert "train: no row is labelled entailment or contradiction" in prepare("--train", path)[2]
+    with pytest.raises(SystemExit):
+        prepare("--train", path, "--labels", "entailment,not_entailment")
+
+
+def test_xlm_roberta(prepare, tmp_path):
     pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((letter, -2.0) for letter in "▁abcd01")]
     unigram = tokenizers.Tokenizer(tokenizers.models.Unigram([*pieces, ("▁ab", -1.0)], unk_id=3))
     unigram.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
@@ -254,7 +252,7 @@ def test_an_xlm_roberta_vocabulary(prepare, tmp_path):
     path = write_tsv(tmp_path / "en.tsv", rows)
     folder, statistics, _ = prepare("--train", path, tokenizer=tmp_path / "xlmr")
     assert texts(folder, "en", "train") == [("▁ab ▁ c d", "▁ab 0 ▁ <unk>", "neutral"), ("▁ d", "▁ a ▁ b", "entailment")]
-    assert statistics["train"]["languages"]["en"] == {"pieces": 14, "unknown": 1}
+    assert statistics["train"]["languages"]["en"] == {"tokens": 14, "unknown": 1}
     dictionary = WordPieceDictionary.load(str(folder / "dict.txt"))
     for line, _, _ in texts(folder, "en", "train"):
         assert dictionary.encode_line(line, append_eos=False).tolist() == [unigram.token_to_id(s) for s in line.split()]
@@ -263,35 +261,26 @@ def test_an_xlm_roberta_vocabulary(prepare, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda rows: rows["fr"][4].__setitem__(2, "neutral"),
-            "{fr}:5: neutral, but {en}:5, the same row in en, is entailment; " + TRANSLATIONS,
-        ),
-        (
-            lambda rows: rows["fr"].pop(),
-            "{en}:10: no row in fr goes with this one (its last is {fr}:9); " + TRANSLATIONS,
-        ),
-        (
-            lambda rows: rows["en"].pop(),
-            "{fr}:10: no row of en goes with this one (its last is {en}:9); " + TRANSLATIONS,
-        ),
+        (lambda rows: rows["fr"][4].__setitem__(2, "neutral"), "{fr}:5: label neutral, but entailment in {en}:5; "),
+        (lambda rows: rows["fr"].pop(), "{en}:10: fr has no row for this one (its last is {fr}:9); "),
+        (lambda rows: rows["en"].pop(), "{fr}:10: en has no row for this one (its last is {en}:9); "),
     ],
+    ids=["another label", "a row less", "a row more"],
 )
 def test_translations_that_do_not_line_up(prepare, tmp_path, change, message):
     rows = {language: [[*row[:2], LABELS[0]] for row in make_rows(language, 10)] for language in ("fr", "en")}
     change(rows)
     files = {language: write_tsv(tmp_path / f"dev-{language}.tsv", of) for language, of in rows.items()}
-    assert message.format(**files) in prepare("--valid", *files.values(), status=1)
+    assert message.format(**files) + PARALLEL in prepare("--valid", *files.values(), status=1)
     assert not (tmp_path / "text").exists()
 
 
 @pytest.mark.parametrize(
     ("pair_ids", "message"),
     [
-        (["1", "2", "4"], ":4: no row of pairID 3 in fr goes with this one (its last is {xnli}:7); "),
-        (["1", "4", "4"], ":7: pairID 4 stands at {xnli}:6, too; a row needs its own"),
-        (["1", "2", "3", "4"], ":8: no row of en goes with this one (its last is {xnli}:4); "),
-        (["4", "1", "2", "3"], ":5: no row of en goes with this one (its last is {xnli}:4); "),
+        (["1", "2", "4"], ":7: pairID 4, but 3 in {xnli}:4; "),
+        (["1", "4", "4"], ":6: pairID 4, but 2 in {xnli}:3; "),
+        (["1", "2", "3", "4"], ":8: en has no row for this one (its last is {xnli}:4); "),
     ],
 )
 def test_pair_ids_that_do_not_match(prepare, tmp_path, pair_ids, message):
@@ -306,28 +295,21 @@ def test_pair_ids_that_do_not_match(prepare, tmp_path, pair_ids, message):
     [
         ([], "nothing to prepare; name files with --train, --valid or --test"),
         (["--train", "none.tsv"], "none.tsv: no such file; name files or folders"),
-        (["--train", "sick.tsv"], "sick.tsv: neither its rows nor its name (as dev-fr.tsv) say the language"),
+        (["--train", "sick.tsv"], "sick.tsv: neither its rows nor its name (as in dev-fr.tsv) say the language"),
         (["--train", "bad-en.tsv"], "bad-en.tsv:2: unknown label 'perhaps'"),
         (["--train", "empty-en.tsv"], "empty-en.tsv: no row in it"),
         (["--train", "dash-en.tsv"], "train: none of 1 rows is left (dropped in every language: 1 no consensus"),
         (["--train", "xnli.dev.tsv", "dev-en.tsv"], "xnli.dev.tsv and dev-en.tsv both have en; name one of them, or"),
-        (
-            ["--train", "en=sick.tsv", "dev-en.tsv"],
-            "sick.tsv and dev-en.tsv both have en; name one of them, or write en=",
-        ),
+        (["--train", "en=sick.tsv", "dev-en.tsv"], "sick.tsv and dev-en.tsv both have en; name one of them, or write"),
         (["--train", "both"], "both/xnli.dev.jsonl and both/xnli.dev.tsv both have en"),
         (["--train", "sw=xnli.dev.tsv"], "xnli.dev.tsv: no row of language sw in it"),
-        (["--train", "dev-en.tsv", "--langs", "en,sw"], "--langs: no file of sw among those given"),
-        (
-            ["--train", "dev-en.tsv", "--valid", "xnli.dev.tsv", "--langs", "fr"],
-            "--train: none of its files has a langu",
-        ),
-        (["--train", "dev-en.tsv", "--workers", "0"], "--workers 0: must be at least 1"),
+        (["--train", "dev-en.tsv", "--langs", "en,sw"], "--langs: none of the files has sw; name them with LANG=FILE"),
+        (["--train", "dev-en.tsv", "--valid", "xnli.dev.tsv", "--langs", "fr"], "--train: none of its files has a"),
         (["--train", "dev-en.tsv", "--tokenizer", "both"], "both: no tokenizer.json"),
         (["--train", "a-en.zip"], "a-en.zip: cannot read .zip"),
     ],
 )
-def test_bad_input_is_told_in_one_line(prepare, tmp_path, monkeypatch, arguments, message):
+def test_bad_input_is_refused_in_one_line(prepare, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     rows = {language: make_rows(language, 3) for language in ("en", "fr")}
     write_xnli(tmp_path / "xnli.dev.tsv", rows)
@@ -352,13 +334,13 @@ def test_an_earlier_run_is_replaced_but_nothing_else(prepare, tmp_path):
     folder, _, _ = prepare("--train", two)
     assert not (folder / "en").exists()
     (folder / "fr" / "thesis.tex").write_text("years of work")
-    assert "holds files that are no earlier prepared NLI text" in prepare("--train", two, status=1)
+    assert "text: holds fr/thesis.tex, which `ppa prepare-xnli` did not write; name a new" in prepare("--train", two, status=1)
     assert (folder / "fr" / "thesis.tex").exists()
 
 
 def test_a_full_disk_leaves_no_half_output(prepare, tmp_path, monkeypatch):
     path = write_tsv(tmp_path / "en.tsv", make_rows("en", 3))
-    monkeypatch.setattr(prepare_xnli, "open", lambda _, *rest, **more: open("/dev/full", *rest, **more), raising=False)
+    monkeypatch.setattr(encoder, "open", lambda _, *rest, **more: open("/dev/full", *rest, **more), raising=False)
     assert os.strerror(errno.ENOSPC) in prepare("--train", path, status=1)
     assert [found.name for found in tmp_path.iterdir()] == ["en.tsv"]
 

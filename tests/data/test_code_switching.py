@@ -1,4 +1,4 @@
-"""Code-switching: which examples are mixed with English, and that both forms of one are in the same batch."""
+"""Code-switching: which examples are mixed with English, and both forms of one share a batch."""
 
 import numpy as np
 import pytest
@@ -24,26 +24,26 @@ def draw(switch, epoch=1, seed=1, rows=ROWS, english=ROWS["en"]):
     return mix(LANGUAGES, rows, english, switch, seed, epoch)
 
 
-def test_without_it_every_example_comes_once_as_it_is():
+def test_without_switch_every_example_comes_once():
     assert entries(draw(None)) == [(n, n, row) for n, name in enumerate(LANGUAGES) for row in ROWS[name]]
 
 
-def test_every_other_example_gives_both_mixed_forms_as_one_unit():
+def test_both_mixed_forms_of_an_example_are_one_group():
     mixture = draw(CodeSwitch())
     assert sorted(mixed(mixture)) == sorted(
         form for n in (1, 2) for row in ROWS[LANGUAGES[n]] for form in ((n, 0, row), (0, n, row))
     )
     assert len(entries(mixture)) == 50 + 3 * 50 + 3 * 40
-    units = {}
-    for entry, unit in zip(entries(mixture), mixture.unit.tolist(), strict=True):
-        units.setdefault(unit, []).append(entry)
-    assert sorted(units) == list(range(50 + 2 * 50 + 2 * 40))
-    for unit in units.values():
-        if len(unit) == 2:
-            (first, english, row), other = unit
+    groups = {}
+    for entry, group in zip(entries(mixture), mixture.group.tolist(), strict=True):
+        groups.setdefault(group, []).append(entry)
+    assert sorted(groups) == list(range(50 + 2 * 50 + 2 * 40))
+    for group in groups.values():
+        if len(group) == 2:
+            (first, english, row), other = group
             assert english == 0 and other == (0, first, row) and first > 0
         else:
-            assert len(unit) == 1 and unit[0][0] == unit[0][1]
+            assert len(group) == 1 and group[0][0] == group[0][1]
 
 
 @pytest.mark.parametrize(("switch", "form"), [(CodeSwitch(second=False), (0, 1)), (CodeSwitch(first=False), (1, 0))])
@@ -51,7 +51,7 @@ def test_one_half_alone(switch, form):
     assert [entry[:2] for entry in mixed(draw(switch)) if 1 in entry[:2]] == [form] * 50
 
 
-def test_the_probability_is_of_examples_and_drawn_anew_each_epoch():
+def test_probability_draws_examples_anew_each_epoch():
     many = {"en": np.arange(4000), "de": np.arange(4000)}
     switch = CodeSwitch(probability=0.3)
     epochs = [mixed(draw(switch, epoch, rows=many, english=many["en"])) for epoch in (1, 2, 1)]
@@ -62,17 +62,17 @@ def test_the_probability_is_of_examples_and_drawn_anew_each_epoch():
     assert mixed(draw(switch, seed=2, rows=many, english=many["en"])) != epochs[0]
 
 
-def test_an_example_that_is_not_there_in_english_stays_as_it_is():
+def test_an_example_without_english_is_not_mixed():
     mixture = draw(CodeSwitch(), rows={"de": np.array([0, 3, 7])}, english=np.array([3, 4]))
     assert mixed(mixture) == [(1, 0, 3), (0, 1, 3)] and len(entries(mixture)) == 5
 
 
-class Units(GroupedDataset):
-    def __init__(self, counts, seed=0, groups=None):
+class Groups(GroupedDataset):
+    def __init__(self, counts, seed=0, languages=None):
         rng = np.random.default_rng(seed)
-        self.unit = np.repeat(np.arange(len(counts)), counts)
-        self.sizes = rng.integers(3, 40, len(self.unit))
-        self.group = None if groups is None else self.unit % groups
+        self.group = np.repeat(np.arange(len(counts)), counts)
+        self.sizes = rng.integers(3, 40, len(self.group))
+        self.language = None if languages is None else self.group % languages
 
     def __getitem__(self, index):
         return index
@@ -86,10 +86,10 @@ class Units(GroupedDataset):
 
 @pytest.mark.parametrize("limits", [(None, 7), (None, 8), (160, None), (300, 9), (None, None)])
 @pytest.mark.parametrize("seed", range(5))
-def test_no_batch_divides_a_unit(limits, seed):
+def test_no_batch_divides_a_group(limits, seed):
     """Over shuffles, odd batch sizes and token limits; every item once, no limit passed, no batch needlessly small."""
     max_tokens, max_sentences = limits
-    dataset = Units(np.random.default_rng(seed).integers(1, 4, 90), seed)
+    dataset = Groups(np.random.default_rng(seed).integers(1, 4, 90), seed)
     with data_utils.numpy_seed(seed):
         batches = dataset.batch_by_size(dataset.ordered_indices(), max_tokens, max_sentences)
     assert sorted(np.concatenate(batches)) == list(range(len(dataset)))
@@ -99,18 +99,18 @@ def test_no_batch_divides_a_unit(limits, seed):
         return tokens <= (max_tokens or 10**9) and len(batch) <= (max_sentences or 10**9)
 
     for number, batch in enumerate(batches):
-        units, counts = np.unique(dataset.unit[batch], return_counts=True)
-        assert (counts == np.bincount(dataset.unit)[units]).all()
+        groups, counts = np.unique(dataset.group[batch], return_counts=True)
+        assert (counts == np.bincount(dataset.group)[groups]).all()
         assert fits(batch)
         if number + 1 < len(batches):
             following = batches[number + 1]
-            unit = following[dataset.unit[following] == dataset.unit[following[0]]]
-            assert not fits(np.concatenate([batch, unit]))
+            group = following[dataset.group[following] == dataset.group[following[0]]]
+            assert not fits(np.concatenate([batch, group]))
 
 
 @pytest.mark.parametrize(("max_tokens", "max_sentences"), [(None, 8), (150, None), (200, 5)])
 def test_single_items_are_batched_as_fairseq_does(max_tokens, max_sentences):
-    dataset = Units(np.ones(200, dtype=int))
+    dataset = Groups(np.ones(200, dtype=int))
     order = dataset.ordered_indices()
     assert (np.diff(dataset.sizes[order]) >= 0).all()
     ours = dataset.batch_by_size(order, max_tokens, max_sentences)
@@ -119,8 +119,8 @@ def test_single_items_are_batched_as_fairseq_does(max_tokens, max_sentences):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_units_are_whole_on_every_rank(ranks):
-    dataset = Units(np.tile([1, 2], 40))
+def test_groups_are_whole_on_every_rank(ranks):
+    dataset = Groups(np.tile([1, 2], 40))
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=6)
     seen = []
     for rank in range(ranks):
@@ -129,22 +129,22 @@ def test_units_are_whole_on_every_rank(ranks):
         )
         for sample in itr.next_epoch_itr():
             if sample:
-                assert set(np.bincount(dataset.unit[sample["items"]])) <= {0, 1, 2}
-                for unit in np.unique(dataset.unit[sample["items"]]):
-                    assert set(np.flatnonzero(dataset.unit == unit)) <= set(sample["items"])
+                assert set(np.bincount(dataset.group[sample["items"]])) <= {0, 1, 2}
+                for group in np.unique(dataset.group[sample["items"]]):
+                    assert set(np.flatnonzero(dataset.group == group)) <= set(sample["items"])
                 seen += sample["items"]
     assert sorted(seen) == list(range(len(dataset)))
 
 
-def test_a_batch_is_of_one_group():
-    dataset = Units(np.ones(60, dtype=int), groups=3)
+def test_a_batch_is_of_one_language():
+    dataset = Groups(np.ones(60, dtype=int), languages=3)
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=7)
-    assert all(len(set(dataset.group[batch])) == 1 for batch in batches)
+    assert all(len(set(dataset.language[batch])) == 1 for batch in batches)
     assert sorted(np.concatenate(batches)) == list(range(60))
 
 
 @pytest.mark.parametrize("limits", [(None, 1), (20, None)])
-def test_a_unit_over_the_limits_is_told(limits):
+def test_a_group_over_the_limits_is_refused(limits):
     with pytest.raises(InputError, match=r"2 sequences of up to \d+ tokens must share a batch: set --batch-size to 2"):
-        dataset = Units(np.array([2, 2, 1]))
+        dataset = Groups(np.array([2, 2, 1]))
         dataset.batch_by_size(dataset.ordered_indices(), *limits)

@@ -1,4 +1,4 @@
-"""A sentence pair becomes the sequence that `tokenizers` makes of it, token types and truncation included."""
+"""A sentence pair becomes the sequence of `tokenizers`, with its token types and truncation."""
 
 from types import SimpleNamespace
 
@@ -29,7 +29,7 @@ def oracle(family: str, max_length: int) -> Tokenizer:
 
 @pytest.mark.parametrize("family, dictionary", [("bert", BERT), ("roberta", ROBERTA)])
 @pytest.mark.parametrize("max_length", [8, 11, 12, 64])
-def test_every_pair_of_lengths_as_tokenizers_lays_it(family, dictionary, max_length):
+def test_every_pair_of_lengths_equals_tokenizers(family, dictionary, max_length):
     tokenizer, layout = oracle(family, max_length), PairLayout(dictionary, max_length)
     for first in range(1, 15):
         for second in range(1, 15):

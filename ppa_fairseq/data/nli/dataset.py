@@ -1,4 +1,4 @@
-"""Premise and hypothesis in one sequence, each in its own language where code-switching asks for it."""
+"""Premise and hypothesis in one sequence; with code-switching, each in its own language."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ from ppa_fairseq.data.sentence_pairs import PairLayout, collate, gather
 
 @dataclass(frozen=True)
 class NLICorpus:
-    """One language of one split; row *k* is the translation of every other language's row *k*.
+    """One language of one split; row *k* is the translation of row *k* in every other language.
 
     Attributes:
-        premise, hypothesis: indexed datasets of WordPieces, each row ending in [SEP].
+        premise, hypothesis: indexed datasets of tokens; each row ends in [SEP].
         label: (rows,) class numbers.
     """
 
@@ -26,15 +26,15 @@ class NLICorpus:
 
 
 class NLIDataset(GroupedDataset):
-    """Examples of all *corpora* that are trained on, and their mixed forms.
+    """All examples of the training languages, and their mixed forms.
 
     Args:
         corpora: the languages; English first if *switch* needs it.
-        numbers: what a batch calls each of them.
-        train_langs: those of them whose examples are trained on (or validated).
+        numbers: the number of each of them in a batch.
+        train_langs: the languages to train on (or to validate).
         layout: how two sentences become one sequence.
         switch: see :mod:`~ppa_fairseq.data.code_switching`; None for validation.
-        by_language: batches of one language each, so that its accuracy can be told.
+        by_language: make batches of one language each, so that validation can report each language.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class NLIDataset(GroupedDataset):
         """Draw the epoch's code-switching, a function of (seed, epoch, example)."""
         english_rows = np.arange(len(self.corpora[0].label))
         self.mixture = mix(self.languages, self._rows, english_rows, self.switch, self.seed, epoch)
-        self.unit = self.mixture.unit
+        self.group = self.mixture.group
         self.sizes = self.layout.length(
             gather(self._premise_lengths, self.mixture.first, self.mixture.row),
             gather(self._hypothesis_lengths, self.mixture.second, self.mixture.row),
         )
-        self.group = self.mixture.first if self.by_language else None
+        self.language = self.mixture.first if self.by_language else None
 
     def __getitem__(self, index: int) -> dict:
         mixture = self.mixture
@@ -86,12 +86,12 @@ class NLIDataset(GroupedDataset):
         }
 
     def origin(self, index: int) -> str:
-        """Where an example stands in the data: "fr/en row 18" is a French premise and an English hypothesis."""
+        """Say where an example comes from: "fr/en row 18" has a French premise and an English hypothesis."""
         first, second = (self.languages[side[index]] for side in (self.mixture.first, self.mixture.second))
         return f"{first}{'' if first == second else '/' + second} row {self.mixture.row[index] + 1}"
 
     def collater(self, samples: list[dict]) -> dict:
-        """N examples as one batch: ``net_input`` packed, ``target`` (N,), ``language`` (N,) of the premises, counts."""
+        """Batch N examples: ``net_input`` packed, ``target`` (N,), ``language`` (N,) of the premises, counts."""
         if not samples:
             return {}
         return collate(samples) | {"target": torch.tensor([s["label"] for s in samples])}

@@ -1,44 +1,115 @@
-"""Which files hold NLI, and in which language: folders, names like dev-fr.tsv, `fr=FILE`."""
+"""Files of NLI by language, and the rows of several languages side by side."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, zip_longest
+from operator import itemgetter
 from pathlib import Path
 
 from ppa_fairseq.data.bitext.reader import LANGUAGE
-from ppa_fairseq.data.nli.reader import LABELS, NLIExample, read_nli
+from ppa_fairseq.data.nli.reader import NO_CONSENSUS, NLIExample, NLIFile, language_of, read_nli
 from ppa_fairseq.utils.errors import InputError
 
 NLI_NAME = re.compile(r"[^.].*\.(tsv|jsonl|json)(\.gz|\.xz)?")
 SOURCE = re.compile(rf"({LANGUAGE.pattern})=(.+)")
+PARALLEL = "give files whose rows are translations of each other"
 
 
-def find_nli(paths: Iterable[str | Path], labels: Sequence[str] = LABELS) -> dict[str, list[NLIExample]]:
-    """The examples of several files by language. A path may be a folder, and `fr=FILE` names a file's language.
+def find_nli(
+    paths: Iterable[str | Path], label_order: Sequence[str] | None = None, unquote: bool = False
+) -> dict[str, list[NLIExample]]:
+    """Read the labelled examples of several files by language; *paths* as in `nli_files`.
 
     Raises InputError as `read_nli` does, and if two files have the same language.
     """
     found: dict[str, list[NLIExample]] = {}
     origin: dict[str, Path] = {}
-    for language, path in map(parse_source, paths):
-        for file in files_in(path):
-            for name, examples in read_nli(file, language, labels).items():
-                if name in found:
-                    raise InputError(f"{origin[name]} and {file} both have {name}; name the files to read one by one")
-                found[name], origin[name] = examples, file
+    for file in chain.from_iterable(nli_files(path, label_order, unquote) for path in paths):
+        for name, examples in read_nli(file.path, file.language, label_order, unquote).items():
+            if name in found:
+                raise InputError(f"{origin[name]} and {file.path} both have {name}; name the files to read one by one")
+            found[name], origin[name] = examples, file.path
     return found
 
 
-def parse_source(text: str | Path) -> tuple[str | None, Path]:
-    """Language, if named, and path of `fr=FILE` or FILE."""
-    match = SOURCE.fullmatch(str(text))
-    return (match[1], Path(match[2])) if match and not Path(text).exists() else (None, Path(text))
+def nli_files(source: str | Path, label_order: Sequence[str] | None = None, unquote: bool = False) -> list[NLIFile]:
+    """Return the files that *source* names: a file, a folder, or one of them with its language, as in `fr=PATH`.
+
+    Raises InputError if there is none.
+    """
+    match = SOURCE.fullmatch(str(source))
+    language, path = (match[1], Path(match[2])) if match and not Path(source).exists() else (None, Path(source))
+    if not path.exists():
+        raise InputError(f"{path}: no such file; name files or folders, as in dev-fr.tsv or fr=dev.tsv")
+    paths = [path]
+    if path.is_dir():
+        paths = sorted(file for file in path.iterdir() if file.is_file() and NLI_NAME.fullmatch(file.name))
+        if not paths:
+            raise InputError(f"{path}: no .tsv, .jsonl or .json in this folder, plain, .gz or .xz; name the files")
+    return [NLIFile(file, language, label_order, unquote) for file in paths]
 
 
-def files_in(path: Path) -> list[Path]:
-    """The file itself, or by name those in a folder that may be NLI. Raises InputError if there is none."""
-    if not path.is_dir():
-        return [path]
-    files = [file for file in path.iterdir() if file.is_file() and NLI_NAME.fullmatch(file.name)]
-    if not files:
-        raise InputError(f"{path}: no .tsv, .jsonl or .json in this folder, plain, .gz or .xz; name the files")
-    return sorted(files)
+def by_language(files: Iterable[NLIFile], chosen: Sequence[str] | None = None) -> dict[str, Iterator[NLIExample]]:
+    """Return iterators over the examples by language, English first: all other languages follow the first one.
+
+    Files that *source* gave one language follow one another. Raises InputError if others have the same language.
+    """
+    parts: dict[str, list[Iterable[NLIExample]]] = {}
+    origins: dict[str, NLIFile] = {}
+    for file in files:
+        for language, examples in _examples(file).items():
+            if chosen and language not in chosen:
+                continue
+            origin = origins.setdefault(language, file)
+            if origin is not file and None in (origin.language, file.language):
+                raise InputError(
+                    f"{origin.path} and {file.path} both have {language}; name one of them, or write {language}= "
+                    "before each to read one after the other"
+                )
+            parts.setdefault(language, []).append(examples)
+    languages = sorted(parts, key=lambda language: (language != "en", language))
+    return {language: chain.from_iterable(parts[language]) for language in languages}
+
+
+def _examples(file: NLIFile) -> dict[str, Iterable[NLIExample]]:
+    if file.language or not file.names_languages:
+        return {file.language or language_of(file.path): map(itemgetter(1), file)}
+    examples = defaultdict(list)
+    for language, example in file:
+        examples[language].append(example)
+    return matched(examples)
+
+
+def matched(examples: dict[str, list[NLIExample]]) -> dict[str, list[NLIExample]]:
+    """Return every language's rows in the order of English, or the first language, if all have the same pairIDs.
+
+    Else return them as they are.
+    """
+    by_id = {language: {row.pair_id: row for row in rows} for language, rows in examples.items()}
+    first = by_id.get("en") or next(iter(by_id.values()))
+    same = all(by_id[name].keys() == first.keys() and len(first) == len(rows) for name, rows in examples.items())
+    if None in first or not same:
+        return examples
+    return {language: [rows[pair_id] for pair_id in first] for language, rows in by_id.items()}
+
+
+def side_by_side(examples: dict[str, Iterable[NLIExample]]) -> Iterator[tuple[NLIExample, ...]]:
+    """Yield one example of every language at a time, in the order of *examples*' keys.
+
+    Raises InputError, which names the rows, if the languages differ in their number of rows, or a row in its pairIDs
+    or labels. A row without consensus agrees with any label.
+    """
+    languages, last = list(examples), None
+    for row in zip_longest(*examples.values()):
+        if None in row:
+            here = next(example for example in row if example)
+            end = f"its last is {last[row.index(None)].place}" if last else "it has none"
+            raise InputError(f"{here.place}: {languages[row.index(None)]} has no row for this one ({end}); {PARALLEL}")
+        for field, name, none in (("pair_id", "pairID", None), ("label", "label", NO_CONSENSUS)):
+            known = {getattr(example, field): example for example in row if getattr(example, field) != none}
+            if len(known) > 1:
+                (one, first), (other, second), *_ = known.items()
+                raise InputError(f"{second.place}: {name} {other}, but {one} in {first.place}; {PARALLEL}")
+        yield row
+        last = row

@@ -1,4 +1,4 @@
-"""Question and a window of its context in one sequence, each in its own language where code-switching asks for it."""
+"""Question and a window of its context in one sequence; with code-switching, each in its own language."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import torch
 
 from ppa_fairseq.data.code_switching import CodeSwitch, mix
 from ppa_fairseq.data.grouped_dataset import GroupedDataset
-from ppa_fairseq.data.qa.windows import kept_question
+from ppa_fairseq.data.qa.windows import cut_windows
 from ppa_fairseq.data.sentence_pairs import PairLayout, collate, gather
 
 
@@ -16,9 +16,9 @@ class QACorpus:
     """One language of one split.
 
     Attributes:
-        question, context: indexed datasets of WordPieces, each row ending in [SEP].
-        answer: (rows, 2) first and last WordPiece of the answer in its context.
-        number: (rows,) of each question; its translations have the same.
+        question, context: indexed datasets of tokens; each row ends in [SEP].
+        answer: (rows, 2) first and last token of the answer in its context.
+        number: (rows,) of each question; its translations have the same number.
     """
 
     language: str
@@ -29,18 +29,19 @@ class QACorpus:
 
 
 class QADataset(GroupedDataset):
-    """Windows over the contexts of all questions that are trained on, and of their mixed forms.
+    """Windows over the contexts of all questions of the training languages, and of their mixed forms.
 
-    Of one question's two mixed forms, the first windows that hold the answer are one unit; the answer is the context's.
+    The answer of a mixed form is the one in its context. Of the two mixed forms of a question, the first windows that
+    hold the answer are one group.
 
     Args:
         corpora: the languages; English first if *switch* needs it.
-        numbers: what a batch calls each of them.
-        train_langs: those of them whose questions are trained on (or validated).
+        numbers: the number of each of them in a batch.
+        train_langs: the languages to train on (or to validate).
         layout: how question and window become one sequence.
-        doc_stride: WordPieces that consecutive windows share.
+        doc_stride: tokens that consecutive windows share.
         switch: see :mod:`~ppa_fairseq.data.code_switching`; None for validation.
-        by_language: batches of one language each, so that its accuracy can be told.
+        by_language: make batches of one language each, so that validation can report each language.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class QADataset(GroupedDataset):
         self._row = [np.full(questions, -1) for _ in corpora]  # of each question's number
         for row, corpus in zip(self._row, corpora, strict=True):
             row[corpus.number] = np.arange(len(corpus.number))
-        self._wanted = {corpus.language: np.sort(corpus.number) for corpus in corpora if corpus.language in train_langs}
+        self._train_numbers = {
+            corpus.language: np.sort(corpus.number) for corpus in corpora if corpus.language in train_langs
+        }
         # Without their [SEP].
         self._question_lengths = [corpus.question.sizes.astype(np.int32) - 1 for corpus in corpora]
         self._context_lengths = [corpus.context.sizes.astype(np.int32) - 1 for corpus in corpora]
@@ -75,32 +78,28 @@ class QADataset(GroupedDataset):
         """Draw the epoch's code-switching, a function of (seed, epoch, question), and cut the windows."""
         languages = [corpus.language for corpus in self.corpora]
         english = np.sort(self.corpora[0].number)
-        mixture = mix(languages, self._wanted, english, self.switch, self.seed, epoch)
+        mixture = mix(languages, self._train_numbers, english, self.switch, self.seed, epoch)
         first, second = mixture.first, mixture.second
         first_row = gather(self._row, first, mixture.row)
         second_row = gather(self._row, second, mixture.row)
         question_lengths = gather(self._question_lengths, first, first_row)
         context_lengths = gather(self._context_lengths, second, second_row)
-        answer = np.empty((len(second), 2), dtype=np.int64)
-        for number, corpus in enumerate(self.corpora):
-            here = second == number
-            answer[here] = corpus.answer[second_row[here]]
-        entry, start, end, kept = cut_windows(question_lengths, context_lengths, self.layout, self.doc_stride)
+        answer = gather([corpus.answer for corpus in self.corpora], second, second_row)  # (E, 2)
+        entry, start, end, kept = cut_windows(question_lengths, context_lengths, self.layout.room, self.doc_stride, 0)
         holds = (answer[entry, 0] >= start) & (answer[entry, 1] < end)
-        bound = np.zeros(len(entry), dtype=bool)  # to the window of the other form
-        bound[np.unique(np.where(holds, entry, -1), return_index=True)[1]] = True
-        bound &= holds & (first != second)[entry]
-        order = np.lexsort((np.arange(len(entry)), ~bound, mixture.unit[entry]))
-        entry, start, end, kept, holds, bound = (part[order] for part in (entry, start, end, kept, holds, bound))
-        unit = mixture.unit[entry]
-        self.unit = np.cumsum(~bound | (np.diff(unit, prepend=-1) != 0)) - 1
+        paired = np.zeros(len(entry), dtype=bool)  # with the window of the other mixed form
+        paired[np.unique(np.where(holds, entry, -1), return_index=True)[1]] = True
+        paired &= holds & (first != second)[entry]
+        order = np.lexsort((np.arange(len(entry)), ~paired, mixture.group[entry]))
+        entry, start, end, kept, holds, paired = (part[order] for part in (entry, start, end, kept, holds, paired))
+        self.group = np.cumsum(~paired | (np.diff(mixture.group[entry], prepend=-1) != 0)) - 1
         self.sizes = kept + end - start + self.layout.specials
         self._first, self._first_row = first[entry], first_row[entry]
         self._second, self._second_row = second[entry], second_row[entry]
         self._kept, self._start, self._end = kept, start, end
-        # Counted in the window; -1 where it does not hold the answer.
+        # Positions in the window; -1 where it does not hold the answer.
         self._answer = np.where(holds[:, None], answer[entry] - start[:, None], -1)
-        self.group = self._second if self.by_language else None
+        self.language = self._second if self.by_language else None
 
     def __getitem__(self, index: int) -> dict:
         question = self.corpora[self._first[index]].question[self._first_row[index]].numpy()
@@ -122,36 +121,21 @@ class QADataset(GroupedDataset):
         }
 
     def origin(self, index: int) -> str:
-        """Where a window's question and context stand in the data, rows from 1, and which of its WordPieces it has."""
+        """Say where a window comes from: rows of question and context, counted from 1, and its tokens."""
         sides = zip((self._first, self._second), (self._first_row, self._second_row), strict=True)
         question, context = (f"{self.corpora[of[index]].language} row {row[index] + 1}" for of, row in sides)
         both = question if question == context else f"question {question}, context {context}"
         return f"{both} WordPieces {self._start[index] + 1}-{self._end[index]}"
 
     def collater(self, samples: list[dict]) -> dict:
-        """N windows as one batch.
+        """Batch N windows.
 
         Returns:
-            ``net_input`` packed, ``choices`` (T,) whether a token can be an answer's end (the context, and [CLS] for
-            none), ``target`` (N, 2) places of first and last token in their sequences, ``language`` (N,), counts.
+            ``net_input`` packed, ``choices`` (T,) whether an answer can begin or end at a token (the context, and [CLS]
+            for no answer), ``target`` (N, 2) positions of its first and last token in the sequence, ``language`` (N,),
+            counts.
         """
         if not samples:
             return {}
         choices, target = torch.cat([s["choices"] for s in samples]), torch.stack([s["target"] for s in samples])
         return collate(samples) | {"choices": choices, "target": target}
-
-
-def cut_windows(question: np.ndarray, context: np.ndarray, layout: PairLayout, doc_stride: int):
-    """:func:`~ppa_fairseq.data.qa.windows.context_windows` of E questions and contexts of these lengths at once.
-
-    Returns (W,) each: which of the E a window is of, its start and end, and how much of the question is kept.
-    """
-    shared = layout.room - doc_stride
-    kept = np.where(question < shared, question, kept_question(shared, layout.room, doc_stride, 0))  # (E,)
-    room = layout.room - kept
-    step = room - doc_stride
-    counts = np.where(context > room, -(-np.maximum(context - doc_stride, 1) // step), 1)
-    entry = np.repeat(np.arange(len(counts)), counts)  # (W,)
-    within = np.arange(len(entry)) - np.repeat(np.cumsum(counts) - counts, counts)
-    start = within * step[entry]
-    return entry, start, np.minimum(start + room[entry], context[entry]), kept[entry]

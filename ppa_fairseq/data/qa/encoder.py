@@ -1,97 +1,65 @@
-"""Questions, contexts and answers as WordPieces, in worker processes."""
+"""Texts as tokens with their places in the text, and answers as spans of tokens."""
 
-import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from ppa_fairseq.checkpoints.tokenizer_files import build_tokenizer
-from ppa_fairseq.data.qa.answer_spans import answer_spans
 from ppa_fairseq.data.qa.squad import Question
 
+FAULTS = {
+    "misplaced": "which are not at their answer_start",
+    "unmapped": "which have no token, as they are white space or control characters",
+    "widened": "which begin or end within a token, so that their spans have more characters",
+}
 
-class Pieces(NamedTuple):
-    """A text in L WordPieces."""
+
+class TokenizedText(NamedTuple):
+    """A text in L tokens."""
 
     ids: np.ndarray  # (L,)
     offsets: np.ndarray  # (L, 2) where each starts and ends in the text, in characters
 
 
-def encode_with_offsets(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Pieces]:
-    """The texts, without special symbols around them."""
+def encode_with_offsets(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[TokenizedText]:
+    """Tokenize the texts, without special tokens around them."""
     for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
         flat = np.fromiter(chain.from_iterable(encoding.offsets), np.int32, count=2 * len(encoding))
-        yield Pieces(np.array(encoding.ids, dtype=np.int32), flat.reshape(-1, 2))
+        yield TokenizedText(np.array(encoding.ids, dtype=np.int32), flat.reshape(-1, 2))
 
 
-@dataclass
-class Example:
-    """A question with an answer, as ids; `context` counts in its `EncodedBatch`."""
+def token_span(offsets: np.ndarray, start: int, end: int) -> tuple[int, int] | None:
+    """Return the first and the last token (inclusive) with any of the characters [start, end), or None.
 
-    id: str
-    question: np.ndarray  # (Q,)
-    context: int
-    span: tuple[int, int]  # of the first answer that has one: first and last WordPiece of the context
-
-
-@dataclass
-class EncodedBatch:
-    """What became of a batch: the examples in order, what was dropped why, and each answer's fault."""
-
-    contexts: list[np.ndarray] = field(default_factory=list)  # ids, (L,) each
-    offsets: list[np.ndarray] = field(default_factory=list)  # characters, (L, 2) each
-    examples: list[Example] = field(default_factory=list)
-    dropped: Counter = field(default_factory=Counter)
-    faults: list[tuple[str, str]] = field(default_factory=list)
+    *offsets* (L, 2): where each token starts and ends in the original text.
+    """
+    first = int(np.searchsorted(offsets[:, 1], start, side="right"))
+    last = int(np.searchsorted(offsets[:, 0], end, side="left")) - 1
+    return (first, last) if start < end and first <= last else None
 
 
-class QuestionEncoder:
-    """Tokenizes batches of questions; *texts* are the tokenizer's files, *source* names them in messages."""
+def answer_spans(question: Question, offsets: np.ndarray) -> tuple[list[tuple[int, int]], list[tuple[str, str]]]:
+    """Return the spans of the answers that have one, and the faults of answers: a key of FAULTS and a description.
 
-    def __init__(self, texts: dict[str, str], source: str):
-        self.tokenizer = build_tokenizer(texts, source)
-
-    def encode(self, batch: list[Question]) -> EncodedBatch:
-        """Encode the batch, a context of several questions once, and find its answers."""
-        contexts = {question.context: 0 for question in batch}
-        contexts = {context: number for number, context in enumerate(contexts)}
-        result = EncodedBatch()
-        for ids, offsets in encode_with_offsets(self.tokenizer, list(contexts)):
-            result.contexts.append(ids)
-            result.offsets.append(offsets)
-        texts = [question.question for question in batch]
-        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        for question, encoding in zip(batch, encodings, strict=True):
-            context = contexts[question.context]
-            spans, faults = answer_spans(question, result.offsets[context])
-            result.faults += faults
-            if not question.answers:
-                result.dropped["unanswerable"] += 1
-            elif not spans:
-                result.dropped[faults[0][0]] += 1
-            elif not encoding.ids:
-                result.dropped["blank"] += 1
-            else:
-                ids = np.array(encoding.ids, dtype=np.int32)
-                result.examples.append(Example(question.id, ids, context, spans[0]))
-        return result
+    *offsets* (L, 2) are those of the question's context.
+    """
+    spans, faults = [], []
+    for text, start in question.answers:
+        end = start + len(text)
+        if start < 0 or question.context[start:end] != text:
+            found = question.context[max(start, 0) : max(end, 0)]
+            faults.append(("misplaced", f"{question.place}: {_quote(text)} is not at {start}, but {_quote(found)}"))
+        elif (span := token_span(offsets, start, end)) is None:
+            faults.append(("unmapped", f"{question.place}: {_quote(text)} has no token"))
+        else:
+            spans.append(span)
+            covered = question.context[offsets[span[0], 0] : offsets[span[1], 1]]
+            if len(covered.strip()) > len(text.strip()):
+                faults.append(("widened", f"{question.place}: {_quote(text)} becomes {_quote(covered)}"))
+    return spans, faults
 
 
-_encoder: QuestionEncoder  # of this worker process
-
-
-def set_up_worker(*arguments) -> None:
-    """Make the worker's QuestionEncoder of its *arguments*."""
-    global _encoder
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes use the cores already
-    _encoder = QuestionEncoder(*arguments)
-
-
-def encode_in_worker(batch: list[Question]) -> EncodedBatch:
-    """`QuestionEncoder.encode` of this worker process."""
-    return _encoder.encode(batch)
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:29]}…{text[-30:]}")

@@ -1,10 +1,12 @@
-"""Windows over a context that is too long to stand beside its question, as `tokenizers` cuts them."""
+"""Windows over a context that is too long to fit beside its question, cut as `tokenizers` cuts them."""
+
+import numpy as np
 
 from ppa_fairseq.utils.errors import InputError
 
 
 def check_window_sizes(max_length: int, doc_stride: int, specials: int) -> None:
-    """Raise InputError unless a question and a window that moves fit into *max_length*."""
+    """Raise InputError unless a question and a window that advances fit into *max_length*."""
     if doc_stride < 0 or max_length - specials - doc_stride < 2:
         raise InputError(
             f"--max-length {max_length} with --doc-stride {doc_stride}: windows that share {max(doc_stride, 0)} "
@@ -12,28 +14,42 @@ def check_window_sizes(max_length: int, doc_stride: int, specials: int) -> None:
         )
 
 
-def kept_question(question_length: int, max_length: int, doc_stride: int, specials: int) -> int:
-    """How many WordPieces of a question stay. All do if `tokenizers` can make windows beside it.
+def kept_question(question_length, max_length: int, doc_stride: int, specials: int):
+    """Return how many tokens of a question to keep: all if `tokenizers` can cut windows beside it.
 
-    Else (it would raise) the question and the step of the window share what the overlap leaves, half each.
+    Where it would raise instead, the question and the step of the window get half each of what the overlap leaves.
+    The length may be an array, (E,).
     """
     shared = max_length - specials - doc_stride
-    return question_length if question_length < shared else shared // 2
+    return np.where(question_length < shared, question_length, shared // 2)
+
+
+def cut_windows(question: np.ndarray, context: np.ndarray, max_length: int, doc_stride: int, specials: int):
+    """Cut E contexts of these lengths into windows beside questions of these lengths; see `context_windows`.
+
+    Returns (W,) each: the entry of E, the window's start and end, and how much of the question is kept.
+    """
+    kept = kept_question(question, max_length, doc_stride, specials)  # (E,)
+    room = max_length - specials - kept
+    step = room - doc_stride
+    counts = np.where(context > room, -(-np.maximum(context - doc_stride, 1) // step), 1)
+    entry = np.repeat(np.arange(len(counts)), counts)  # (W,)
+    start = (np.arange(len(entry)) - np.repeat(np.cumsum(counts) - counts, counts)) * step[entry]
+    return entry, start, np.minimum(start + room[entry], context[entry]), kept[entry]
 
 
 def context_windows(
     question_length: int, context_length: int, max_length: int, doc_stride: int, specials: int = 3
 ) -> list[tuple[int, int]]:
-    """Windows of a context in WordPieces, as [start, end), in order; together they hold all of it.
+    """Return the windows of one context as [start, end), in order; together they cover all of it.
 
-    Lengths are in WordPieces, without specials; *max_length* counts the whole sequence with its *specials*
-    (BERT: [CLS] question [SEP] context [SEP], 3; XLM-R: 4). Consecutive windows share *doc_stride* WordPieces
-    (transformers' meaning of it). The windows are those of `tokenizers` with truncation "only_second", *doc_stride* as
-    its stride and overflowing tokens; a question too long for that is cut to `kept_question`.
-    Raises InputError on sizes that `check_window_sizes` refuses.
+    Lengths count tokens without specials; *max_length* counts the whole sequence with its *specials* (BERT: [CLS]
+    question [SEP] context [SEP], 3; XLM-R: 4). Consecutive windows share *doc_stride* tokens, as in transformers. The
+    windows are those of `tokenizers` with truncation "only_second", *doc_stride* as its stride and overflowing
+    tokens; a question too long for that is cut to `kept_question`.
+    Raises InputError as `check_window_sizes` does.
     """
     check_window_sizes(max_length, doc_stride, specials)
-    room = max_length - specials - kept_question(question_length, max_length, doc_stride, specials)
-    last = max(context_length - doc_stride, 1)  # a window from here on would hold nothing new
-    starts = range(0, last, room - doc_stride) if context_length > room else range(1)
-    return [(start, min(start + room, context_length)) for start in starts]
+    lengths = np.array([question_length]), np.array([context_length])
+    _, start, end, _ = cut_windows(*lengths, max_length, doc_stride, specials)
+    return list(zip(start.tolist(), end.tolist(), strict=True))

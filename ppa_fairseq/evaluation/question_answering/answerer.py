@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ppa_fairseq.checkpoints.weights import SPAN_HEAD, Checkpoint
-from ppa_fairseq.data.qa.encoder import Pieces, encode_with_offsets
+from ppa_fairseq.data.qa.encoder import TokenizedText, encode_with_offsets
 from ppa_fairseq.data.qa.squad import Question
 from ppa_fairseq.data.qa.windows import check_window_sizes, context_windows, kept_question
 from ppa_fairseq.evaluation.embedding import batches_by_length
@@ -66,7 +66,7 @@ class QuestionAnswerer(PairModel):
         self.sizes = {"max_length": max_length, "doc_stride": doc_stride, "specials": self.layout.specials}
         check_window_sizes(**self.sizes)
         self.max_answer_length = max_answer_length
-        self.pieces: dict[str, Pieces] = {}  # of every text so far: sets in several languages share contexts
+        self.pieces: dict[str, TokenizedText] = {}  # of every text so far: sets in several languages share contexts
 
     def new_head(self, model: Checkpoint) -> SpanHead:
         return SpanHead(model.shape.dim)

@@ -1,4 +1,4 @@
-"""Windows of question answering: cut as the reference cuts them, targets in place, mixed forms in one batch."""
+"""Question answering: answers are where the targets say, and both mixed forms are in one batch."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ from helpers.qa_data import SHIFT, make_qa_bin, questions
 
 from ppa_fairseq.data.code_switching import CodeSwitch
 from ppa_fairseq.data.qa.corpora import load_qa
-from ppa_fairseq.data.qa.dataset import QADataset, cut_windows
-from ppa_fairseq.data.qa.windows import context_windows, kept_question
+from ppa_fairseq.data.qa.dataset import QADataset
 from ppa_fairseq.data.sentence_pairs import PairLayout
 
 COUNT = 30
@@ -28,17 +27,6 @@ def make_qa(qa_bin, dictionary):
     return build
 
 
-@pytest.mark.parametrize(("max_length", "doc_stride"), [(24, 6), (24, 0), (384, 128), (40, 33)])
-def test_windows_are_the_references(dictionary, max_length, doc_stride):
-    layout, rng = PairLayout(dictionary, max_length), np.random.default_rng(0)
-    question, context = rng.integers(1, 60, 400), rng.integers(1, 900, 400)
-    entry, start, end, kept = cut_windows(question, context, layout, doc_stride)
-    sizes = {"max_length": max_length, "doc_stride": doc_stride, "specials": 3}
-    expected = [(e, *w) for e in range(400) for w in context_windows(int(question[e]), int(context[e]), **sizes)]
-    assert list(zip(entry.tolist(), start.tolist(), end.tolist(), strict=True)) == expected
-    assert kept.tolist() == [kept_question(int(question[e]), **sizes) for e in entry]
-
-
 def spelled(dataset, item):
     """(language of the question, of the context, question number, window as words, answer as words or None)."""
     tokens, target = item["tokens"].tolist(), item["target"].tolist()
@@ -56,7 +44,7 @@ def spelled(dataset, item):
     return languages, key, words, answer
 
 
-def test_every_answer_is_where_it_is_said_to_be(make_qa):
+def test_every_target_is_the_answer(make_qa):
     """In every language and mixed form; a window that cuts the answer has none."""
     dataset = make_qa(switch=CodeSwitch())
     rows, seen = questions(COUNT, seed=len("train")), {}
@@ -84,8 +72,8 @@ def joined(words):
 
 @pytest.mark.parametrize("limits", [(None, 8), (None, 11), (200, None)])
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_both_mixed_forms_answers_are_in_one_batch(make_qa, limits, epoch):
-    """One window of each form: all that hold the answer would be dozens, beside a long question."""
+def test_mixed_forms_share_a_batch(make_qa, limits, epoch):
+    """One window of each form: beside a long question, dozens hold the answer."""
     dataset = make_qa(train=("de",), switch=CodeSwitch(0.7))
     dataset.set_epoch(epoch)
     mixed = set()
@@ -102,10 +90,10 @@ def test_both_mixed_forms_answers_are_in_one_batch(make_qa, limits, epoch):
                 forms.setdefault((tuple(key), tuple(answer)), set()).add(tuple(languages))
         together |= {name for name, languages in forms.items() if languages == {("de", "en"), ("en", "de")}}
     assert together == mixed and COUNT * 0.4 < len(mixed) < COUNT * 0.95
-    assert np.bincount(dataset.unit).max() == 2
+    assert np.bincount(dataset.group).max() == 2
 
 
-def test_a_batch(make_qa):
+def test_batches_are_of_one_language(make_qa):
     dataset = make_qa(train=("en", "de"), by_language=True)
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=5)
     assert sum(map(len, batches)) == len(dataset)

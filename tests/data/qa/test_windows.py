@@ -1,18 +1,19 @@
-"""The windows are those that `tokenizers` cuts; where it cuts none, the question is."""
+"""Windows are those that `tokenizers` cuts; a question too long for it is cut."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from ppa_fairseq.data.qa.windows import context_windows, kept_question
+from ppa_fairseq.data.qa.windows import context_windows, cut_windows, kept_question
 from ppa_fairseq.utils.errors import InputError
 
 LAYOUTS = {3: "[CLS] $A [SEP] $B:1 [SEP]:1", 4: "[CLS] $A [SEP] [SEP] $B:1 [SEP]:1"}  # BERT's and XLM-R's
 
 
 def their_windows(tokenizer, question_length, context_length):
-    """What `tokenizers` keeps of a context of words of one letter, as [start, end) of words."""
+    """Windows that `tokenizers` cuts of a context of one-letter words, as [start, end) of words."""
     first = tokenizer.encode(" ".join("q" * question_length), " ".join("c" * context_length))
     windows = []
     for encoding in (first, *first.overflowing):
@@ -23,7 +24,7 @@ def their_windows(tokenizer, question_length, context_length):
 
 @pytest.mark.parametrize("specials", LAYOUTS)
 @pytest.mark.parametrize(("max_length", "doc_stride"), [(6, 0), (9, 3), (12, 1), (16, 8), (21, 6)])
-def test_every_length_is_cut_as_tokenizers_cuts_it(specials, max_length, doc_stride):
+def test_windows_are_those_of_tokenizers(specials, max_length, doc_stride):
     tokenizer = Tokenizer(models.WordLevel({"[CLS]": 0, "[SEP]": 1, "q": 2, "c": 3}, unk_token="[SEP]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special_tokens = [("[CLS]", 0), ("[SEP]", 1)]
@@ -41,12 +42,22 @@ def test_every_length_is_cut_as_tokenizers_cuts_it(specials, max_length, doc_str
 
 
 def test_examples_by_hand():
-    assert context_windows(10, 371, 384, 128) == [(0, 371)]  # fits to the last WordPiece
+    assert context_windows(10, 371, 384, 128) == [(0, 371)]  # fits to the last token
     assert context_windows(10, 372, 384, 128) == [(0, 371), (243, 372)]
     assert context_windows(10, 371, 384, 128, specials=4) == [(0, 370), (242, 371)]
     assert context_windows(2, 6, 8, 1) == [(0, 3), (2, 5), (4, 6)]
     assert context_windows(2, 7, 8, 1) == [(0, 3), (2, 5), (4, 7)]  # the last one ends with the context
     assert context_windows(10, 0, 384, 128) == [(0, 0)]
+
+
+@pytest.mark.parametrize(("max_length", "doc_stride"), [(24, 6), (24, 0), (384, 128), (40, 33)])
+def test_many_contexts_at_once_are_cut_like_each_alone(max_length, doc_stride):
+    rng, sizes = np.random.default_rng(0), (max_length, doc_stride, 3)
+    question, context = rng.integers(1, 60, 400), rng.integers(1, 900, 400)
+    entry, start, end, kept = cut_windows(question, context, *sizes)
+    expected = [(e, *w) for e in range(400) for w in context_windows(question[e], context[e], *sizes)]
+    assert list(zip(entry.tolist(), start.tolist(), end.tolist(), strict=True)) == expected
+    assert kept.tolist() == [kept_question(question[e], *sizes) for e in entry]
 
 
 def test_a_question_too_long_for_tokenizers_is_cut():

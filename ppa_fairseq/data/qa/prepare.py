@@ -1,0 +1,180 @@
+"""From SQuAD-format files to a data-bin folder of fairseq's indexed datasets."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder, best_fitting_int_dtype
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from ppa_fairseq.checkpoints import tokenizer_files
+from ppa_fairseq.data.code_switching import ENGLISH
+from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.data.qa.encoder import answer_spans, encode_with_offsets
+from ppa_fairseq.data.qa.squad import Question, read_squad
+from ppa_fairseq.data.qa.windows import check_window_sizes, context_windows, kept_question
+from ppa_fairseq.data.sentence_pairs import PairLayout
+from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.files import READABLE, output_folder
+
+BATCH = 200  # questions to tokenize at once
+PARTS = ("question", "context", "answer")
+SPLITS = ("train", "valid")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one split of one language."""
+
+    language: str
+    split: str
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return f"{self.split} {self.language}"
+
+
+@dataclass
+class QACounts:
+    """Counts of one source: `read` is always `kept` and all of `dropped`.
+
+    `windowless`, `cut` and `windows` hold for the window sizes given.
+    """
+
+    read: int = 0
+    kept: int = 0
+    dropped: Counter = field(default_factory=Counter)  # questions, by reason
+    faults: Counter = field(default_factory=Counter)  # single answers of any question, by fault
+    places: dict[str, list[str]] = field(default_factory=dict)  # the first three by fault
+    windows: int = 0
+    windowless: int = 0  # questions whose answer is whole in no window
+    cut: int = 0  # questions that are too long to fit beside a window
+    tokens: int = 0  # of the kept questions and their contexts
+    unknown: int = 0  # of these, [UNK]
+
+
+def prepare_qa(
+    tokenizer_folder: str, out: Path, sources: Sequence[Source], max_length: int, doc_stride: int, renumber: bool
+) -> tuple[dict[Source, QACounts], dict[str, int]]:
+    """Write all *sources*, the dictionary, the tokenizer and qa.json to *out*.
+
+    *max_length* and *doc_stride* are the task's defaults and those of the windows counted. Returns the counts, and for
+    each language how many of its training questions exist in English, too.
+    """
+    texts = tokenizer_files.read_files(tokenizer_folder)
+    tokenizer = tokenizer_files.build_tokenizer(texts, tokenizer_folder)
+    dictionary = WordPieceDictionary(tokenizer_files.symbols(texts, tokenizer_folder), source=tokenizer_folder)
+    sizes = max_length, doc_stride, PairLayout(dictionary, max_length).specials
+    check_window_sizes(*sizes)
+    # Reading is fast: find what is wrong with the last file before tokenizing the first.
+    total = sum(len(read_squad(*source.files, renumber=renumber)) for source in sources)
+    counts: dict[Source, QACounts] = {}
+    train_ids: dict[str, set[str]] = {}
+    with output_folder(out, "prepare-qa") as folder, tqdm(total=total, unit=" questions") as progress:
+        for source in sources:
+            progress.set_description(str(source))
+            (folder / source.language).mkdir(exist_ok=True)
+            writer = QAWriter(folder / source.language, source.split, tokenizer, dictionary, sizes)
+            questions = read_squad(*source.files, renumber=renumber)
+            for start in range(0, len(questions), BATCH):
+                writer.write(questions[start : start + BATCH])
+                progress.update(min(BATCH, len(questions) - start))
+            counts[source] = writer.counts
+            _check_kept(source, writer.counts)
+            writer.close()
+            if source.split == "train":
+                train_ids[source.language] = set(writer.ids)
+        english = train_ids.pop(ENGLISH, None)
+        partners = {} if english is None else {name: len(ids & english) for name, ids in train_ids.items()}
+        languages = {split: [one.language for one in sources if one.split == split] for split in SPLITS}
+        statistics: dict[str, dict] = {}
+        for source, of_source in counts.items():
+            statistics.setdefault(source.language, {})[source.split] = vars(of_source)
+        meta = {"max_length": max_length, "doc_stride": doc_stride, **languages, f"in_{ENGLISH}_too": partners}
+        text = json.dumps(meta | {"statistics": statistics}, indent=1, ensure_ascii=False)
+        (folder / "qa.json").write_text(text + "\n", **READABLE)
+        tokenizer_files.write_files(texts, folder)
+        dictionary.save(str(folder / "dict.txt"))
+    return counts, partners
+
+
+def _check_kept(source: Source, counts: QACounts) -> None:
+    if not counts.kept:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.most_common())
+        places = "; ".join(chain.from_iterable(counts.places.values()))
+        raise InputError(
+            f"--{source}: none of {counts.read:,} questions has an answer to learn from ({reasons}); "
+            f"{places or 'give files with answers'}"
+        )
+
+
+class QAWriter:
+    """Writes `{split}.{question,context,answer}.{bin,idx}`, `{split}.offsets.npy` and `{split}.ids.txt`, and counts.
+
+    Rows of question and context end in eos. Each id in context.bin has a row in offsets; that of eos is empty, behind
+    the last token. A row of answer is the [first, last] token of the answer in its context. Row k of all parts and of
+    ids.txt is one question. *sizes*: max_length, doc_stride and specials of the windows to count.
+    """
+
+    def __init__(
+        self, folder: Path, split: str, tokenizer: Tokenizer, dictionary: WordPieceDictionary, sizes: tuple
+    ):
+        self.tokenizer = tokenizer
+        self.prefix = f"{folder / split}."
+        dtypes = dict.fromkeys(PARTS, best_fitting_int_dtype(len(dictionary))) | {"answer": np.uint32}
+        self.builders = {part: MMapIndexedDatasetBuilder(f"{self.prefix}{part}.bin", dtypes[part]) for part in PARTS}
+        self.eos, self.unk = np.array([dictionary.eos()]), dictionary.unk()
+        self.sizes = sizes
+        self.offsets: list[np.ndarray] = []
+        self.ids: list[str] = []
+        self.counts = QACounts()
+
+    def write(self, questions: list[Question]) -> None:
+        """Write those of *questions* that have a token and an answer with a span, and count all."""
+        contexts = list(dict.fromkeys(question.context for question in questions))
+        tokenized = dict(zip(contexts, encode_with_offsets(self.tokenizer, contexts), strict=True))
+        asked = self.tokenizer.encode_batch_fast([one.question for one in questions], add_special_tokens=False)
+        self.counts.read += len(questions)
+        for question, encoding in zip(questions, asked, strict=True):
+            context = tokenized[question.context]
+            spans, faults = answer_spans(question, context.offsets)
+            for fault, place in faults:
+                self.counts.faults[fault] += 1
+                places = self.counts.places.setdefault(fault, [])
+                places += [place] * (len(places) < 3)
+            if not question.answers:
+                self.counts.dropped["unanswerable"] += 1
+            elif not spans:
+                self.counts.dropped[faults[0][0]] += 1
+            elif not encoding.ids:
+                self.counts.dropped["blank"] += 1
+            else:
+                self.ids.append(question.id)
+                self._write_row(np.array(encoding.ids, dtype=np.int32), *context, spans[0])
+
+    def _write_row(self, question: np.ndarray, context: np.ndarray, offsets: np.ndarray, span: tuple[int, int]) -> None:
+        rows = np.append(question, self.eos), np.append(context, self.eos), np.array(span)
+        for part, row in zip(PARTS, rows, strict=True):
+            self.builders[part].add_item(torch.from_numpy(row))
+        self.offsets += [offsets, np.full((1, 2), offsets[-1, 1])]
+        windows = context_windows(len(question), len(context), *self.sizes)
+        self.counts.kept += 1
+        self.counts.tokens += len(question) + len(context)
+        self.counts.unknown += sum(int(np.count_nonzero(ids == self.unk)) for ids in (question, context))
+        self.counts.windows += len(windows)
+        self.counts.windowless += not any(start <= span[0] and span[1] < end for start, end in windows)
+        self.counts.cut += int(kept_question(len(question), *self.sizes)) < len(question)
+
+    def close(self) -> None:
+        """Finish all files."""
+        for part, builder in self.builders.items():
+            builder.finalize(f"{self.prefix}{part}.idx")
+        np.save(f"{self.prefix}offsets.npy", np.concatenate(self.offsets, dtype=np.int32))
+        with open(f"{self.prefix}ids.txt", "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{name}\n" for name in self.ids)
