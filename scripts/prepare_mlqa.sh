@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# From SQuAD, its translations and MLQA to data for fine-tuning:  scripts/prepare_mlqa.sh IMPORTED RAW DEST [flags]
+# Prepare SQuAD, its translations and MLQA for fine-tuning:  scripts/prepare_mlqa.sh IMPORTED RAW DEST [flags]
 #
-# Takes from the folder RAW and those in it, plain, .gz or .xz, by the names under which they are published:
+# Takes these files from the folder RAW and the folders in it, by their published names; plain, .gz or .xz:
 #
 #   train  train-v1.1.json                             SQuAD 1.1: English
 #          XX_squad-translate-train-train-v1.1.json    MLQA's translations of it
-#          squad.translate.train.en-XX.json            XTREME's; one of the two suffices, not both
+#          squad.translate.train.en-XX.json            XTREME's translations of it; give one of the two, not both
 #   valid  dev-context-XX-question-XX.json             MLQA_V1/dev
 #
-# MLQA_V1/test is what `ppa evaluate-qa` reads, as it stands. IMPORTED is what `ppa import-hf` wrote, or a Hugging Face
-# folder. Flags are those of `ppa prepare-qa`; --train and --valid add files: without SQuAD,
+# `ppa evaluate-qa` reads MLQA_V1/test itself. IMPORTED is the folder that `ppa import-hf` wrote, or a Hugging Face
+# folder. Flags are those of `ppa prepare-qa`; --train and --valid add files, for example without SQuAD:
 #
 #   scripts/prepare_mlqa.sh IMPORTED MLQA_V1 DEST --train en=tydiqa.goldp.en.train.json
 set -euo pipefail

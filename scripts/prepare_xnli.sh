@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# From NLI as published to data-bin:  scripts/prepare_xnli.sh IMPORTED XNLI [TRAIN] DATA_BIN [prepare-xnli flags]
+# Prepare published NLI for fine-tuning:  scripts/prepare_xnli.sh IMPORTED XNLI [TRAIN] DATA_BIN [prepare-xnli flags]
 #
-# IMPORTED  what `ppa import-hf` wrote, or a Hugging Face folder
-# XNLI      validation and test: the folder XNLI-1.0 (xnli.dev.tsv, xnli.test.tsv), or one with dev-fr.tsv, test-fr.tsv,
-#           dev-de.tsv ...; .tsv or .jsonl, plain, .gz or .xz. One of the two splits is enough.
-# TRAIN     training text: the folder XNLI-MT-1.0 (multinli/multinli.train.fr.tsv ...: translate-train), MultiNLI's
-#           multinli_1.0 (multinli_1.0_train.txt), or one with train-fr.tsv ...; files that name no language are English.
-#           Where no file is called train, all .tsv and .jsonl of the folder are, in English. Without TRAIN there is
-#           nothing to train on, but to evaluate.
+# IMPORTED  folder that `ppa import-hf` wrote, or a Hugging Face folder
+# XNLI      validation and test data: the folder XNLI-1.0 (xnli.dev.tsv, xnli.test.tsv), or one with dev-fr.tsv,
+#           test-fr.tsv, dev-de.tsv ...; .tsv or .jsonl, plain, .gz or .xz. One of the two splits is enough.
+# TRAIN     training data: the folder XNLI-MT-1.0 (multinli/multinli.train.fr.tsv ...: translate-train), MultiNLI's
+#           multinli_1.0 (multinli_1.0_train.txt), or one with train-fr.tsv ...; a file whose name has no language is
+#           English. If no name has the word train, all .tsv and .jsonl of the folder are English training data.
+#           Leave TRAIN out to evaluate only.
 #
-# The WordPieces stay in DATA_BIN.text. Flags, e.g. --langs en,de,fr, are those of `ppa prepare-xnli`. The second of the
-# two steps does, for each language, what fairseq-preprocess would: `ppa binarize --help` shows the commands.
+# The tokens stay as text in DATA_BIN.text. Flags, e.g. --langs en,de,fr, are those of `ppa prepare-xnli`. `ppa binarize`
+# then does for each language what fairseq-preprocess would do.
 set -euo pipefail
 usage() { awk 'NR > 1 { if (!sub(/^# ?/, "")) exit; print }' "$0"; }
 case ${1-} in -h | --help) usage; exit ;; esac
@@ -29,7 +29,7 @@ imported=${folders[0]} xnli=${folders[1]%/} data=${folders[-1]%/}
 for folder in "${folders[@]:1:${#folders[@]}-2}"; do [ -d "$folder" ] || fail "$folder: no such folder"; done
 command -v ppa > /dev/null || fail "ppa is not installed: run scripts/setup_env.sh, then . .venv/bin/activate"
 
-# Files in folder $1 whose names have one of the words $2 (a|b); of xnli.dev.tsv and xnli.dev.jsonl the first alone.
+# List the files in folder $1 whose names have one of the words $2 (a|b); of xnli.dev.tsv and xnli.dev.jsonl only the first.
 named() {
   local ending file name
   local -A seen=()

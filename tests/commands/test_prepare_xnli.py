@@ -1,6 +1,5 @@
 """`ppa prepare-xnli` writes the tokenizer's tokens, rows of all languages side by side, or says which do not fit."""
 
-import errno
 import json
 import os
 import random
@@ -16,14 +15,15 @@ import pytest
 import tokenizers
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
+from helpers.nli_data import write_xlm_roberta
+from tokenizers.pre_tokenizers import Metaspace
 
 from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
 from ppa_fairseq.commands import main as cli
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.nli import encoder
-from ppa_fairseq.data.nli import prepare as nli_prepare
-from ppa_fairseq.data.nli.files import find_nli, side_by_side
-from ppa_fairseq.data.nli.reader import LABELS, NLIExample, read_nli
+from ppa_fairseq.data.nli.files import find_nli
+from ppa_fairseq.data.nli.reader import LABELS, read_nli
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LETTERS = string.ascii_letters + string.digits + ".,"
@@ -150,18 +150,6 @@ def test_official_files_become_the_tokenizers_own_tokens(prepare, tmp_path):
     assert tokenizer.read_files(folder) == TOKENIZER
 
 
-def test_rows_in_step_are_not_gathered():
-    ahead = []
-
-    def examples(language):
-        for row in range(1000):
-            ahead.append(1 if language == "fr" else -1)
-            assert abs(sum(ahead)) <= 1
-            yield NLIExample("a", "b", "neutral", "", str(row))
-
-    assert sum(1 for _ in side_by_side({"en": examples("en"), "fr": examples("fr")})) == 1000
-
-
 def test_what_is_dropped_is_dropped_in_every_language(prepare, tmp_path):
     rows = {language: make_rows(language, 9) for language in ("en", "fr", "zh")}
     expected = {language: [row for k, row in enumerate(of) if k not in (0, 2, 5, 8)] for language, of in rows.items()}
@@ -178,10 +166,10 @@ def test_what_is_dropped_is_dropped_in_every_language(prepare, tmp_path):
     assert "train: 9 rows read, dropped in every language: 2 no consensus (" in printed
 
 
-def test_validation_drops_what_has_no_consensus_alone(prepare, tmp_path):
+def test_a_benchmark_loses_only_rows_without_consensus(prepare, tmp_path):
     rows = make_rows("en", 5)
     rows[1][2] = "-"
-    folder, statistics, _ = prepare("--test", write_tsv(tmp_path / "en.tsv", rows))
+    folder, _, _ = prepare("--test", write_tsv(tmp_path / "en.tsv", rows))
     assert texts(folder, "en", "test") == encoded(rows[:1] + rows[2:])
     rows[3][1] = "\u200b"
     message = prepare("--test", write_tsv(tmp_path / "en.tsv", rows), status=1, out="other")
@@ -218,7 +206,7 @@ def test_some_languages_alone(prepare, tmp_path):
 def test_threads_and_batches_change_nothing(prepare, tmp_path, monkeypatch):
     files = [write_tsv(tmp_path / f"{language}.tsv", make_rows(language, 100)) for language in ("de", "en", "fr")]
     one, statistics, _ = prepare("--train", *files)
-    monkeypatch.setattr(nli_prepare, "BATCH", 20)
+    monkeypatch.setattr(encoder, "BATCH", 20)
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     two, _, _ = prepare("--train", *files, "--workers", 2, out="two")
     assert tree(one) == tree(two)
@@ -238,23 +226,14 @@ def test_labels_and_quotes_are_read_as_the_flags_say(prepare, tmp_path):
 
 
 def test_xlm_roberta(prepare, tmp_path):
-    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((letter, -2.0) for letter in "▁abcd01")]
-    unigram = tokenizers.Tokenizer(tokenizers.models.Unigram([*pieces, ("▁ab", -1.0)], unk_id=3))
-    unigram.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
-    unigram.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-    ends = [(symbol, unigram.token_to_id(symbol)) for symbol in ("<s>", "</s>")]
-    unigram.post_processor = tokenizers.processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=ends
-    )
-    (tmp_path / "xlmr").mkdir()
-    unigram.save(str(tmp_path / "xlmr" / "tokenizer.json"))
-    rows = [["ab cd", "ab0 zz", "neutral"], ["d", "a b", "entailment"]]
-    path = write_tsv(tmp_path / "en.tsv", rows)
+    unigram = write_xlm_roberta(tmp_path / "xlmr", ["▁ab", *"▁abcd01"], Metaspace())
+    path = write_tsv(tmp_path / "en.tsv", [["ab cd", "ab0 zz", "neutral"], ["d", "a b", "entailment"]])
     folder, statistics, _ = prepare("--train", path, tokenizer=tmp_path / "xlmr")
-    assert texts(folder, "en", "train") == [("▁ab ▁ c d", "▁ab 0 ▁ <unk>", "neutral"), ("▁ d", "▁ a ▁ b", "entailment")]
+    found = texts(folder, "en", "train")
+    assert found == [("▁ab ▁ c d", "▁ab 0 ▁ <unk>", "neutral"), ("▁ d", "▁ a ▁ b", "entailment")]
     assert statistics["train"]["languages"]["en"] == {"tokens": 14, "unknown": 1}
     dictionary = WordPieceDictionary.load(str(folder / "dict.txt"))
-    for line, _, _ in texts(folder, "en", "train"):
+    for line, _, _ in found:
         assert dictionary.encode_line(line, append_eos=False).tolist() == [unigram.token_to_id(s) for s in line.split()]
 
 
@@ -333,16 +312,8 @@ def test_an_earlier_run_is_replaced_but_nothing_else(prepare, tmp_path):
     prepare("--train", one)
     folder, _, _ = prepare("--train", two)
     assert not (folder / "en").exists()
-    (folder / "fr" / "thesis.tex").write_text("years of work")
-    assert "text: holds fr/thesis.tex, which `ppa prepare-xnli` did not write; name a new" in prepare("--train", two, status=1)
-    assert (folder / "fr" / "thesis.tex").exists()
-
-
-def test_a_full_disk_leaves_no_half_output(prepare, tmp_path, monkeypatch):
-    path = write_tsv(tmp_path / "en.tsv", make_rows("en", 3))
-    monkeypatch.setattr(encoder, "open", lambda _, *rest, **more: open("/dev/full", *rest, **more), raising=False)
-    assert os.strerror(errno.ENOSPC) in prepare("--train", path, status=1)
-    assert [found.name for found in tmp_path.iterdir()] == ["en.tsv"]
+    (folder / "fr" / "thesis.tex").touch()
+    assert "text: holds fr/thesis.tex, which `ppa prepare-xnli` did not write" in prepare("--train", two, status=1)
 
 
 @pytest.fixture
@@ -362,12 +333,6 @@ def script(tmp_path):
     return run
 
 
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
 @pytest.mark.parametrize(
     ("folders", "arguments"),
     [
@@ -382,19 +347,23 @@ def touch(folder, *names):
             "--valid packed/dev-en.jsonl --test packed/test-en.tsv.gz packed/test-fr.tsv.xz "
             "--train en=multinli_1.0/multinli_1.0_train.txt",
         ),
-        (["xnli-dev", "nli en"], "--valid xnli-dev/dev-ar.tsv xnli-dev/dev-en.tsv --train en=nli en"),
+        (["packed", "nli en"], "--valid packed/dev-en.jsonl --test packed/test-en.tsv.gz packed/test-fr.tsv.xz "
+         "--train en=nli en"),
     ],
-)
-def test_the_script_finds_the_files(script, tmp_path, folders, arguments):
-    touch(tmp_path / "XNLI-1.0", "xnli.dev.tsv", "xnli.dev.jsonl", "xnli.test.jsonl", "xnli.test.tsv", "README.md")
-    touch(tmp_path / "XNLI-MT-1.0" / "multinli", "multinli.train.ar.tsv", "multinli.train.en.tsv")
-    touch(tmp_path / "XNLI-MT-1.0" / "xnli", "xnli.test.ar.tsv")
-    touch(
-        tmp_path / "multinli_1.0", "multinli_1.0_train.txt", "multinli_1.0_train.jsonl", "multinli_1.0_dev_matched.txt"
-    )
-    touch(tmp_path / "packed", "test-fr.tsv.xz", "test-en.tsv.gz", "dev-en.jsonl", "latest.tsv", "device.tsv")
-    touch(tmp_path / "xnli-dev", "dev-ar.tsv", "dev-en.tsv")
-    touch(tmp_path / "nli en", "sick.tsv", "taxinli10k.tsv")
+    ids=["evaluate only", "translate-train", "packed", "a folder of parts"],
+)  # fmt: skip
+def test_script_finds_files_by_their_names(script, tmp_path, folders, arguments):
+    for folder, names in {
+        "XNLI-1.0": ["xnli.dev.tsv", "xnli.dev.jsonl", "xnli.test.jsonl", "xnli.test.tsv", "README.md"],
+        "XNLI-MT-1.0/multinli": ["multinli.train.ar.tsv", "multinli.train.en.tsv"],
+        "XNLI-MT-1.0/xnli": ["xnli.test.ar.tsv"],
+        "multinli_1.0": ["multinli_1.0_train.txt", "multinli_1.0_train.jsonl", "multinli_1.0_dev_matched.txt"],
+        "packed": ["test-fr.tsv.xz", "test-en.tsv.gz", "dev-en.jsonl", "latest.tsv", "device.tsv"],
+        "nli en": ["sick.tsv", "taxinli10k.tsv"],
+    }.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / folder / name).touch()
     done = script("imported", *folders, "data-bin/x/", "--langs", "en,ar")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
@@ -403,20 +372,20 @@ def test_the_script_finds_the_files(script, tmp_path, folders, arguments):
     ]
 
 
-def test_the_script_tells_what_is_missing(script, tmp_path):
-    touch(tmp_path / "raw", "notes.txt")
-    touch(tmp_path / "dev", "dev-en.tsv")
+def test_script_names_what_is_missing(script, tmp_path):
+    for folder in ("raw", "dev"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "dev/dev-en.tsv").touch()
     assert "raw: no file named like xnli.dev.tsv or dev-fr.tsv" in script("imported", "raw", "out").stderr
     assert "none: no such folder" in script("imported", "none", "out").stderr
     assert "none: no such folder" in script("imported", "dev", "none", "out").stderr
     usage = script("imported", "dev")
-    assert usage.returncode == 2
-    assert "IMPORTED XNLI [TRAIN] DATA_BIN" in usage.stderr
+    assert usage.returncode == 2 and "IMPORTED XNLI [TRAIN] DATA_BIN" in usage.stderr
     failed = script("imported", "dev", "out", ppa='[ "$1" = binarize ] && echo binarized || exit 1')
     assert (failed.returncode, failed.stdout) == (1, "")
 
 
-def test_from_published_data_to_rows_that_are_the_tokenizers(script, shared_data, tmp_path):
+def test_published_data_becomes_rows_of_the_tokenizer(script, shared_data, tmp_path):
     mbert, dev = {"vocab.txt": shared_data("mbert-vocab").read_text()}, shared_data("xnli-dev")
     (tmp_path / "mbert").mkdir()
     tokenizer.write_files(TOKENIZER | mbert, tmp_path / "mbert")

@@ -1,9 +1,11 @@
-"""NLI in three made-up languages, binarized as a user does: `de` and `fr` are ciphers of `en`."""
+"""NLI in three made-up languages, binarized as a user does (`de` and `fr` are ciphers of `en`); an XLM-R tokenizer."""
 
 import random
 import sys
 from pathlib import Path
 from unittest import mock
+
+from tokenizers import Tokenizer, models, processors
 
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 
@@ -12,8 +14,22 @@ SHIFT = {"en": 0, "de": 60, "fr": 120}  # w0…w59 are English, and so on
 NOT = 59
 
 
+def write_xlm_roberta(folder: Path, tokens: list[str], pre_tokenizer) -> Tokenizer:
+    """Write an XLM-RoBERTa tokenizer with the special tokens 0-3, these *tokens* and <mask>; return it."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", *tokens, "<mask>"]
+    unigram = Tokenizer(models.Unigram([(word, -1.0) for word in words], unk_id=3))
+    unigram.pre_tokenizer = pre_tokenizer
+    unigram.add_special_tokens([word for word in words if word[0] == "<"])
+    unigram.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    folder.mkdir()
+    unigram.save(str(folder / "tokenizer.json"))
+    return unigram
+
+
 def rows(count: int, seed: int) -> list[tuple[list[int], list[int], str]]:
-    """Premises, hypotheses (a word of the premise, "not" and such a word, or another word) and labels."""
+    """Return premises, hypotheses (a word of the premise, "not" and such a word, or another word) and labels."""
     rng, result = random.Random(seed), []
     for number in range(count):
         label = LABELS[number % 3]
@@ -24,7 +40,7 @@ def rows(count: int, seed: int) -> list[tuple[list[int], list[int], str]]:
 
 
 def make_nli_bin(folder: Path, dictionary: WordPieceDictionary, sizes: dict[str, int]) -> Path:
-    """The data-bin folder, through `fairseq-preprocess` for each language and part."""
+    """Make the data-bin folder by `fairseq-preprocess` for each language and part."""
     from fairseq_cli import preprocess
 
     import ppa_fairseq.tasks.xnli_codeswitch  # noqa: F401  (fairseq does it where the package is not imported yet)

@@ -11,7 +11,7 @@ SHIFT = {"en": 0, "de": 60, "fr": 120}  # w0…w59 are English, and so on
 
 
 def questions(count: int, seed: int) -> list[tuple[list[int], list[int], list[int]]]:
-    """Questions of two words; contexts in which the answer, of one to three words, stands after the second of them."""
+    """Return questions of two words, and contexts whose answer, of one to three words, follows the second of them."""
     rng, result = random.Random(seed), []
     for _ in range(count):
         context = rng.sample(range(50), rng.randint(8, 40))
@@ -22,7 +22,7 @@ def questions(count: int, seed: int) -> list[tuple[list[int], list[int], list[in
 
 
 def make_qa_bin(folder: Path, dictionary, sizes: dict[str, int], max_length=24, doc_stride=6) -> Path:
-    """The data-bin folder; the tests of `ppa prepare-qa` see to its being what that command writes."""
+    """Make the data-bin folder as `ppa prepare-qa` writes it (its own tests check that)."""
     from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
     dictionary.save(str(folder / "dict.txt"))
@@ -31,7 +31,7 @@ def make_qa_bin(folder: Path, dictionary, sizes: dict[str, int], max_length=24, 
         (folder / language).mkdir()
         for split, count in sizes.items():
             rows = questions(count, seed=len(split))
-            rows = rows[::-1] if language == "fr" else rows  # ids, not positions, tell what belongs together
+            rows = rows[::-1] if language == "fr" else rows  # translations have the same id, not the same position
             ids = [f"q{number}" for number in range(count)]
             ids = ids[::-1] if language == "fr" else ids
             for place, part in enumerate(("question", "context", "answer")):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ppa_fairseq.data.code_switching import CodeSwitch, mix
-from ppa_fairseq.data.grouped_dataset import GroupedDataset
-from ppa_fairseq.data.sentence_pairs import PairLayout, collate, gather
+from ppa_fairseq.data.code_switching import mix
+from ppa_fairseq.data.pair_dataset import PairDataset, lengths
+from ppa_fairseq.data.sentence_pairs import collate, gather
 
 
 @dataclass(frozen=True)
@@ -25,51 +25,18 @@ class NLICorpus:
     label: np.ndarray
 
 
-class NLIDataset(GroupedDataset):
-    """All examples of the training languages, and their mixed forms.
-
-    Args:
-        corpora: the languages; English first if *switch* needs it.
-        numbers: the number of each of them in a batch.
-        train_langs: the languages to train on (or to validate).
-        layout: how two sentences become one sequence.
-        switch: see :mod:`~ppa_fairseq.data.code_switching`; None for validation.
-        by_language: make batches of one language each, so that validation can report each language.
-    """
-
-    def __init__(
-        self,
-        corpora: list[NLICorpus],
-        numbers: list[int],
-        train_langs: list[str],
-        layout: PairLayout,
-        seed: int,
-        switch: CodeSwitch | None = None,
-        by_language: bool = False,
-    ):
-        self.corpora = corpora
-        self.numbers = numbers
-        self.languages = [corpus.language for corpus in corpora]
-        self.layout = layout
-        self.seed = seed
-        self.switch = switch
-        self.by_language = by_language
-        self._rows = {
-            corpus.language: np.arange(len(corpus.label)) for corpus in corpora if corpus.language in train_langs
-        }
-        # Without their [SEP].
-        self._premise_lengths = [corpus.premise.sizes.astype(np.int32) - 1 for corpus in corpora]
-        self._hypothesis_lengths = [corpus.hypothesis.sizes.astype(np.int32) - 1 for corpus in corpora]
-        self.set_epoch(1)
+class NLIDataset(PairDataset):
+    """All examples of the training languages, and their mixed forms."""
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the epoch's code-switching, a function of (seed, epoch, example)."""
+        rows = {one.language: np.arange(len(one.label)) for one in self.corpora if one.language in self.train_langs}
         english_rows = np.arange(len(self.corpora[0].label))
-        self.mixture = mix(self.languages, self._rows, english_rows, self.switch, self.seed, epoch)
+        self.mixture = mix(self.languages, rows, english_rows, self.switch, self.seed, epoch)
         self.group = self.mixture.group
         self.sizes = self.layout.length(
-            gather(self._premise_lengths, self.mixture.first, self.mixture.row),
-            gather(self._hypothesis_lengths, self.mixture.second, self.mixture.row),
+            gather([lengths(corpus.premise) for corpus in self.corpora], self.mixture.first, self.mixture.row),
+            gather([lengths(corpus.hypothesis) for corpus in self.corpora], self.mixture.second, self.mixture.row),
         )
         self.language = self.mixture.first if self.by_language else None
 

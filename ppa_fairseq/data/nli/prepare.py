@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ppa_fairseq.checkpoints import tokenizer_files
-from ppa_fairseq.data.nli.encoder import RowCounts, RowWriter
+from ppa_fairseq.data.nli.encoder import RowCounts, write_rows
 from ppa_fairseq.data.nli.files import by_language, side_by_side
 from ppa_fairseq.data.nli.reader import LABELS, NLIFile
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
 
-BATCH = 4000  # sentences to tokenize at once
 LABEL_FILE = "labels.txt"
 REASONS = {
     "no consensus": "the annotators agreed on no label (-)",
@@ -37,29 +36,28 @@ def prepare_nli(
     symbols = tokenizer_files.symbols(texts, tokenizer_folder)
     splits = {split: by_language(of_split, languages) for split, of_split in files.items() if of_split}
     _check_languages(splits, languages)
-    counts = {}
+    counts: dict[str, RowCounts] = {}
+
+    def update_progress(counts: RowCounts) -> None:
+        progress.set_postfix(rows=f"{counts.read:,}", refresh=False)
+        progress.update(sum(file.position for file in all_files) - progress.n)
+
     with (
         output_folder(out, "prepare-xnli") as folder,
         tqdm(total=sum(file.path.stat().st_size for file in all_files), unit="B", unit_scale=True) as progress,
     ):
         for split, examples in splits.items():
             progress.set_description(split)
-            with RowWriter(folder, split, tuple(examples), tokenizer, symbols) as writer:
-                rows, size = side_by_side(examples), max(1, BATCH // (2 * len(examples)))
-                while batch := list(islice(rows, size)):
-                    writer.write(batch)
-                    progress.set_postfix(rows=f"{writer.counts.read:,}", refresh=False)
-                    progress.update(sum(file.position for file in all_files) - progress.n)
-            counts[split] = writer.counts
-            if not writer.counts.rows:
-                raise InputError(
-                    f"{split}: none of {writer.counts.read:,} rows is left ({describe_dropped(writer.counts)}); give "
-                    "other files"
-                )
+            counts[split] = write_rows(
+                side_by_side(examples), tuple(examples), split, folder, tokenizer, symbols, update_progress
+            )
+            if not counts[split].rows:
+                dropped = f"{counts[split].read:,} rows is left ({describe_dropped(counts[split])})"
+                raise InputError(f"{split}: none of {dropped}; give other files")
         tokenizer_files.write_files(texts, folder)
         _write_lines(folder / "dict.txt", (f"{symbol} 1" for symbol in symbols))
         _write_lines(folder / LABEL_FILE, (f"{label} 1" for label in LABELS))
-        statistics = {split: of_split.as_dict() for split, of_split in counts.items()}
+        statistics = {split: _statistics(of_split) for split, of_split in counts.items()}
         _write_lines(folder / "statistics.json", [json.dumps(statistics, indent=1)])
     return counts
 
@@ -68,6 +66,16 @@ def describe_dropped(counts: RowCounts) -> str:
     """Say how many rows of a split were dropped, and why."""
     reasons = ", ".join(f"{number:,} {reason} ({REASONS[reason]})" for reason, number in counts.dropped.items())
     return f"dropped in every language: {reasons or 'none'}"
+
+
+def _statistics(counts: RowCounts) -> dict:
+    return {
+        "read": counts.read,
+        "rows": counts.rows,
+        "labels": {label: counts.labels[label] for label in LABELS},
+        "dropped": counts.dropped,
+        "languages": {name: {"tokens": counts.tokens[name], "unknown": counts.unknown[name]} for name in counts.tokens},
+    }
 
 
 def _check_languages(splits: dict[str, dict], languages: Sequence[str] | None) -> None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ppa_fairseq.data.code_switching import CodeSwitch, mix
-from ppa_fairseq.data.grouped_dataset import GroupedDataset
+from ppa_fairseq.data.code_switching import mix
+from ppa_fairseq.data.pair_dataset import PairDataset, lengths
 from ppa_fairseq.data.qa.windows import cut_windows
-from ppa_fairseq.data.sentence_pairs import PairLayout, collate, gather
+from ppa_fairseq.data.sentence_pairs import collate, gather
 
 
 @dataclass(frozen=True)
@@ -28,62 +28,30 @@ class QACorpus:
     number: np.ndarray
 
 
-class QADataset(GroupedDataset):
+class QADataset(PairDataset):
     """Windows over the contexts of all questions of the training languages, and of their mixed forms.
 
     The answer of a mixed form is the one in its context. Of the two mixed forms of a question, the first windows that
-    hold the answer are one group.
-
-    Args:
-        corpora: the languages; English first if *switch* needs it.
-        numbers: the number of each of them in a batch.
-        train_langs: the languages to train on (or to validate).
-        layout: how question and window become one sequence.
-        doc_stride: tokens that consecutive windows share.
-        switch: see :mod:`~ppa_fairseq.data.code_switching`; None for validation.
-        by_language: make batches of one language each, so that validation can report each language.
+    hold the answer are one group. *doc_stride* is the number of tokens that consecutive windows share.
     """
 
-    def __init__(
-        self,
-        corpora: list[QACorpus],
-        numbers: list[int],
-        train_langs: list[str],
-        layout: PairLayout,
-        doc_stride: int,
-        seed: int,
-        switch: CodeSwitch | None = None,
-        by_language: bool = False,
-    ):
-        self.corpora = corpora
-        self.numbers = numbers
-        self.layout = layout
+    def __init__(self, corpora: list[QACorpus], numbers, train_langs, layout, doc_stride: int, *args, **kwargs):
         self.doc_stride = doc_stride
-        self.seed = seed
-        self.switch = switch
-        self.by_language = by_language
-        questions = 1 + max(int(corpus.number.max()) for corpus in corpora)
-        self._row = [np.full(questions, -1) for _ in corpora]  # of each question's number
-        for row, corpus in zip(self._row, corpora, strict=True):
-            row[corpus.number] = np.arange(len(corpus.number))
-        self._train_numbers = {
-            corpus.language: np.sort(corpus.number) for corpus in corpora if corpus.language in train_langs
-        }
-        # Without their [SEP].
-        self._question_lengths = [corpus.question.sizes.astype(np.int32) - 1 for corpus in corpora]
-        self._context_lengths = [corpus.context.sizes.astype(np.int32) - 1 for corpus in corpora]
-        self.set_epoch(1)
+        super().__init__(corpora, numbers, train_langs, layout, *args, **kwargs)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the epoch's code-switching, a function of (seed, epoch, question), and cut the windows."""
-        languages = [corpus.language for corpus in self.corpora]
+        questions = 1 + max(int(corpus.number.max()) for corpus in self.corpora)
+        rows = [np.full(questions, -1) for _ in self.corpora]  # of each question's number
+        for row, corpus in zip(rows, self.corpora, strict=True):
+            row[corpus.number] = np.arange(len(corpus.number))
+        train = {one.language: np.sort(one.number) for one in self.corpora if one.language in self.train_langs}
         english = np.sort(self.corpora[0].number)
-        mixture = mix(languages, self._train_numbers, english, self.switch, self.seed, epoch)
+        mixture = mix(self.languages, train, english, self.switch, self.seed, epoch)
         first, second = mixture.first, mixture.second
-        first_row = gather(self._row, first, mixture.row)
-        second_row = gather(self._row, second, mixture.row)
-        question_lengths = gather(self._question_lengths, first, first_row)
-        context_lengths = gather(self._context_lengths, second, second_row)
+        first_row, second_row = gather(rows, first, mixture.row), gather(rows, second, mixture.row)
+        question_lengths = gather([lengths(corpus.question) for corpus in self.corpora], first, first_row)
+        context_lengths = gather([lengths(corpus.context) for corpus in self.corpora], second, second_row)
         answer = gather([corpus.answer for corpus in self.corpora], second, second_row)  # (E, 2)
         entry, start, end, kept = cut_windows(question_lengths, context_lengths, self.layout.room, self.doc_stride, 0)
         holds = (answer[entry, 0] >= start) & (answer[entry, 1] < end)
