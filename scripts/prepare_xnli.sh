@@ -29,7 +29,7 @@ imported=${folders[0]} xnli=${folders[1]%/} data=${folders[-1]%/}
 for folder in "${folders[@]:1:${#folders[@]}-2}"; do [ -d "$folder" ] || fail "$folder: no such folder"; done
 command -v ppa > /dev/null || fail "ppa is not installed: run scripts/setup_env.sh, then . .venv/bin/activate"
 
-# List the files in folder $1 whose names have one of the words $2 (a|b); of xnli.dev.tsv and xnli.dev.jsonl only the first.
+# List the files in folder $1 whose names have one of the words $2 (a|b); of xnli.dev.tsv and xnli.dev.jsonl, the first.
 named() {
   local ending file name
   local -A seen=()

@@ -203,7 +203,8 @@ def read_nli(
             left_out += 1
             continue
         if not (example.premise and example.hypothesis):
-            raise InputError(f"{example.place}: an empty sentence; correct the line or remove it in every language")
+            field = "hypothesis" if example.premise else "premise"
+            raise InputError(f"{example.place}: empty {field}; correct the line or remove it in every language")
         examples.setdefault(row_language, []).append(example)
     if left_out:
         logger.warning(f"{path}: {left_out:,} rows without a label ({NO_CONSENSUS}: no consensus) are left out")

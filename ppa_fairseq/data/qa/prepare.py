@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,8 +29,7 @@ PARTS = ("question", "context", "answer")
 SPLITS = ("train", "valid")
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """The files of one split of one language."""
 
     language: str
@@ -85,9 +85,8 @@ def prepare_qa(
             for start in range(0, len(questions), BATCH):
                 writer.write(questions[start : start + BATCH])
                 progress.update(min(BATCH, len(questions) - start))
+            writer.close(source)
             counts[source] = writer.counts
-            _check_kept(source, writer.counts)
-            writer.close()
             if source.split == "train":
                 train_ids[source.language] = set(writer.ids)
         english = train_ids.pop(ENGLISH, None)
@@ -102,16 +101,6 @@ def prepare_qa(
         tokenizer_files.write_files(texts, folder)
         dictionary.save(str(folder / "dict.txt"))
     return counts, partners
-
-
-def _check_kept(source: Source, counts: QACounts) -> None:
-    if not counts.kept:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.most_common())
-        places = "; ".join(chain.from_iterable(counts.places.values()))
-        raise InputError(
-            f"--{source}: none of {counts.read:,} questions has an answer to learn from ({reasons}); "
-            f"{places or 'give files with answers'}"
-        )
 
 
 class QAWriter:
@@ -171,8 +160,13 @@ class QAWriter:
         self.counts.windowless += not any(start <= span[0] and span[1] < end for start, end in windows)
         self.counts.cut += int(kept_question(len(question), *self.sizes)) < len(question)
 
-    def close(self) -> None:
-        """Finish all files."""
+    def close(self, source: Source) -> None:
+        """Finish all files. Raises InputError if no question was kept."""
+        if not self.ids:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.counts.dropped.most_common())
+            places = "; ".join(chain.from_iterable(self.counts.places.values())) or "give files with answers"
+            fault = f"none of {self.counts.read:,} questions has an answer to learn from ({reasons})"
+            raise InputError(f"--{source}: {fault}; {places}")
         for part, builder in self.builders.items():
             builder.finalize(f"{self.prefix}{part}.idx")
         np.save(f"{self.prefix}offsets.npy", np.concatenate(self.offsets, dtype=np.int32))
