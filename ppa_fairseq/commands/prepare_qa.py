@@ -5,25 +5,20 @@ Files are SQuAD's JSON (SQuAD 1.1, MLQA, XQuAD, TyDiQA-GoldP and translations of
 question by its id, so a question must have the same id in all languages.
 
 OUT gets LANG/{train,valid}.{question,context,answer}.{bin,idx}, offsets.npy and ids.txt of each, dict.txt, the
-tokenizer's files and qa.json with the window sizes, the languages and the statistics; an earlier run in OUT is replaced.
-Contexts are stored whole. Training cuts the windows, since a code-switched question has another length. A question
-keeps the first of its answers that has a span; one without such an answer is left out and counted.
+tokenizer's files and qa.json with the window sizes, the languages and the statistics. An earlier run in OUT is
+replaced. Contexts are stored whole: training cuts the windows, since a code-switched question has another length. A
+question keeps the first of its answers that has a span; one without such an answer is left out and counted.
 """
 
 import argparse
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ppa_fairseq.commands.arguments import positive
 from ppa_fairseq.data.bitext.reader import LANGUAGE
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import why_no_file
 from ppa_fairseq.utils.markdown import markdown_table
-
-if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
-    from ppa_fairseq.data.qa.prepare import QACounts, Source
 
 REASONS = {
     "unanswerable": "questions without an answer in the file",
@@ -52,35 +47,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ppa_fairseq.data.qa.prepare import SPLITS, prepare_qa
+    from ppa_fairseq.data.qa.prepare import prepare_qa
 
     if args.workers:
         os.environ["RAYON_NUM_THREADS"] = str(args.workers)  # what the tokenizers library reads
-    sources = [source for split in SPLITS for source in _sources(getattr(args, split), split)]
+    sources = _sources("train", args.train) | _sources("valid", args.valid)
     if not sources:
         raise InputError("neither --train nor --valid: give LANG=FILE, as in --train en=train-v1.1.json")
     _report(*prepare_qa(args.tokenizer, args.out, sources, args.max_length, args.doc_stride, args.renumber))
 
 
-def _sources(texts: list[str], split: str) -> Iterator["Source"]:
-    """Yield sources in the order of their languages' first use. Raises InputError on a bad name or a missing file."""
-    from ppa_fairseq.data.qa.prepare import Source
-
-    files: dict[str, list[Path]] = {}
+def _sources(split: str, texts: list[str]) -> dict[tuple[str, str], list[Path]]:
+    """Return files by split and language. Raises InputError on a bad name or a missing file."""
+    sources: dict[tuple[str, str], list[Path]] = {}
     for text in texts:
         language, _, names = text.partition("=")
         if not names or not LANGUAGE.fullmatch(language):
             raise InputError(f"--{split} {text}: expected LANG=FILE[,FILE...], as in en=train-v1.1.json")
-        files.setdefault(language, []).extend(map(Path, names.split(",")))
-    for language, paths in files.items():
-        for path in paths:
-            if not path.is_file() or paths.count(path) > 1:
-                fault = "given twice" if path.is_file() else why_no_file(path)
+        files = sources.setdefault((split, language), [])
+        for path in map(Path, names.split(",")):
+            if not path.is_file() or path in files:
+                fault = "given twice" if path in files else why_no_file(path)
                 raise InputError(f"{path}: {fault}; --{split} {language} needs SQuAD-format files")
-        yield Source(language, split, tuple(paths))
+            files.append(path)
+    return sources
 
 
-def _report(all_counts: dict["Source", "QACounts"], partners: dict[str, int]) -> None:
+def _report(all_counts: dict, partners: dict[str, int]) -> None:
     from ppa_fairseq.data.qa.encoder import FAULTS
 
     reasons = [reason for reason in REASONS if any(counts.dropped[reason] for counts in all_counts.values())]
@@ -88,16 +81,17 @@ def _report(all_counts: dict["Source", "QACounts"], partners: dict[str, int]) ->
     for source, counts in all_counts.items():
         dropped = [counts.dropped[reason] for reason in reasons]
         numbers = [counts.read, counts.kept, *dropped, counts.windows, counts.windowless, counts.cut]
-        rows.append([str(source), *(f"{number:,}" for number in numbers), f"{counts.unknown / counts.tokens:.2%}"])
+        unknown = f"{counts.unknown / counts.tokens:.2%}"
+        rows.append([" ".join(source), *(f"{number:,}" for number in numbers), unknown])
     print(markdown_table(rows))
     for reason in reasons:
         print(f"{reason}: {REASONS[reason]}; left out")
     print("windowless: kept questions whose answer is whole in no window; cut: questions too long to fit beside one")
     for fault, meaning in FAULTS.items():
-        found = [(source, counts) for source, counts in all_counts.items() if counts.faults[fault]]
+        found = {" ".join(source): counts for source, counts in all_counts.items() if counts.faults[fault]}
         if found:
             print(f"{fault} answers, {meaning}:")
-        for source, counts in found:
+        for source, counts in found.items():
             print(f"  {source}: {counts.faults[fault]:,}, as in {counts.places[fault][0]}")
     for language, number in partners.items():
         print(f"{language}: {number:,} training questions exist in English, too (for code-switching)")

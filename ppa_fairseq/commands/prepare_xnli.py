@@ -9,17 +9,18 @@ premise, hypothesis, label; plain, .gz or .xz. Its rows say the language (XNLI-1
   --valid XNLI-1.0/xnli.dev.tsv --test XNLI-1.0/xnli.test.tsv
   --valid dev-*.tsv
 
-The languages of a split must have the same rows: matched by pairID if both have one, else by position; other counts or
-labels are an error. OUT gets LANG/{train,valid,test}.{input0,input1,label}, dict.txt, labels.txt, the tokenizer's files
-and statistics.json; an earlier run in OUT is replaced. Memory does not grow with the text, except for files that name
-their languages.
+The languages of a split must have the same rows in the same order; in a file of several languages, the pairIDs say
+which belong together. Other counts, labels or pairIDs are an error. OUT gets LANG/{train,valid,test}.{input0,input1,
+label}, dict.txt, labels.txt, the tokenizer's files and statistics.json; an earlier run in OUT is replaced. Memory does
+not grow with the text, except for files of several languages.
 """
 
 import argparse
 import os
+from itertools import chain
 
 from ppa_fairseq.commands.arguments import Once, positive
-from ppa_fairseq.data.nli.reader import LABELS, SYNONYMS
+from ppa_fairseq.data.nli.reader import LABELS, SEEMS_CSV, SYNONYMS
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.markdown import markdown_table
 
@@ -73,3 +74,5 @@ def run(args: argparse.Namespace) -> None:
         print(f"{split}: {counts.read:,} rows read, {describe_dropped(counts)}")
         if missing := [label for label in LABELS if not counts.labels[label]]:
             print(f"{split}: no row is labelled {' or '.join(missing)}; the task has three classes")
+    if csv := [str(file.path) for file in chain(*files.values()) if file.seems_csv]:
+        print(f"{csv[0]}{f' and {len(csv) - 1} more' if csv[1:] else ''}: {SEEMS_CSV}")

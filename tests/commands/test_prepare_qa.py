@@ -1,14 +1,14 @@
 """`ppa prepare-qa`: rows and spans equal transformers', every question is kept or counted, no half output."""
 
 import json
-import os
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 from helpers.nli_data import write_xlm_roberta
+from helpers.prepare_scripts import run_script
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import Metaspace, Sequence, WhitespaceSplit
@@ -22,7 +22,6 @@ from ppa_fairseq.data.qa.encoder import answer_spans, token_span
 from ppa_fairseq.data.qa.squad import Question, read_squad
 from ppa_fairseq.data.qa.windows import context_windows
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,?-東京"
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = [*SPECIALS, "bonn", "##ing", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
@@ -333,18 +332,7 @@ def test_mlqa_rows_make_the_sequences_of_transformers(prepare, shared_data):
 
 @pytest.fixture
 def script(tmp_path):
-    """``script(argument, …)``: run scripts/prepare_mlqa.sh in *tmp_path*, with a `ppa` that prints its arguments."""
-    ppa = tmp_path / "bin" / "ppa"
-    ppa.parent.mkdir()
-    ppa.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
-    ppa.chmod(0o755)
-
-    def run(*arguments):
-        command = ["bash", REPOSITORY / "scripts" / "prepare_mlqa.sh", *arguments]
-        path = f"{ppa.parent}:{os.environ['PATH']}"
-        return subprocess.run(command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True)
-
-    return run
+    return partial(run_script, "prepare_mlqa.sh", tmp_path, ppa="printf '%s\\n' \"$@\"")
 
 
 def test_script_finds_files_by_their_names(script, write, base, tmp_path, monkeypatch, capsys):

@@ -1,14 +1,11 @@
 """`ppa prepare-xnli` writes the tokenizer's tokens, rows of all languages side by side, or says which do not fit."""
 
 import json
-import os
 import random
 import re
 import shutil
 import string
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 from zlib import crc32
 
 import pytest
@@ -16,6 +13,7 @@ import tokenizers
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 from helpers.nli_data import write_xlm_roberta
+from helpers.prepare_scripts import REAL_PPA, run_script
 from tokenizers.pre_tokenizers import Metaspace
 
 from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
@@ -25,7 +23,6 @@ from ppa_fairseq.data.nli import encoder
 from ppa_fairseq.data.nli.files import find_nli
 from ppa_fairseq.data.nli.reader import LABELS, read_nli
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 LETTERS = string.ascii_letters + string.digits + ".,"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
 TOKENIZER = {"vocab.txt": "\n".join(VOCABULARY) + "\n", "tokenizer_config.json": '{"do_lower_case": false}'}
@@ -219,8 +216,10 @@ def test_labels_and_quotes_are_read_as_the_flags_say(prepare, tmp_path):
     folder, _, _ = prepare("--train", path, "--unquote", "--labels", "neutral,contradictory,entailment")
     rows = [['a "b"', "b", "contradiction"], ["c", "d", "neutral"], ["e f", "g", "entailment"]]
     assert texts(folder, "en", "train") == encoded(rows)
-    path.write_text("a\tb\tneutral\n")
-    assert "train: no row is labelled entailment or contradiction" in prepare("--train", path)[2]
+    more = [write_tsv(tmp_path / f"train-{name}.tsv", [['"a ""b"""', "b", "neutral"]]) for name in ("en", "fr")]
+    printed = prepare("--train", *more)[2]
+    assert "train: no row is labelled entailment or contradiction" in printed
+    assert f"{path} and 1 more: quotes are read as text, but every cell" in printed and printed.count("--unquote") == 1
     with pytest.raises(SystemExit):
         prepare("--train", path, "--labels", "entailment,not_entailment")
 
@@ -318,19 +317,7 @@ def test_an_earlier_run_is_replaced_but_nothing_else(prepare, tmp_path):
 
 @pytest.fixture
 def script(tmp_path):
-    """``script(argument, …)``: run scripts/prepare_xnli.sh in *tmp_path* with *ppa*, lines of shell or the real one."""
-    real = f'PYTHONPATH="{REPOSITORY}" exec "{sys.executable}" -m ppa_fairseq.commands.main "$@"'
-
-    def run(*arguments, ppa='echo ppa "$@"'):
-        command = tmp_path / "commands" / "ppa"
-        command.parent.mkdir(exist_ok=True)
-        command.write_text(f"#!/bin/sh\n{real if ppa == 'real' else ppa}\n")
-        command.chmod(0o755)
-        path = f"{command.parent}:{os.environ['PATH']}"
-        line = ["bash", REPOSITORY / "scripts" / "prepare_xnli.sh", *arguments]
-        return subprocess.run(line, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True)
-
-    return run
+    return partial(run_script, "prepare_xnli.sh", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +380,7 @@ def test_published_data_becomes_rows_of_the_tokenizer(script, shared_data, tmp_p
     train.mkdir()
     for file in shared_data("nli-en").glob("*.tsv"):
         (train / file.name).write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:1500]))
-    done = script("mbert", dev, train, "data-bin", "--langs", "en,th,zh", ppa="real")
+    done = script("mbert", dev, train, "data-bin", "--langs", "en,th,zh", ppa=REAL_PPA)
     assert done.returncode == 0, done.stderr
     oracle = tokenizers.BertWordPieceTokenizer(str(tmp_path / "mbert" / "vocab.txt"), lowercase=False)
     data = tmp_path / "data-bin"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fairseq.data import data_utils, iterators
+from fairseq.data import data_utils
 
 from ppa_fairseq.data.code_switching import CodeSwitch, mix
 from ppa_fairseq.data.grouped_dataset import GroupedDataset
@@ -116,24 +116,6 @@ def test_single_items_are_batched_as_fairseq_does(max_tokens, max_sentences):
     ours = dataset.batch_by_size(order, max_tokens, max_sentences)
     theirs = data_utils.batch_by_size(order, dataset.num_tokens, dataset.sizes[order], max_tokens, max_sentences)
     assert [batch.tolist() for batch in ours] == [list(batch) for batch in theirs]
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_groups_are_whole_on_every_rank(ranks):
-    dataset = Groups(np.tile([1, 2], 40))
-    batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=6)
-    seen = []
-    for rank in range(ranks):
-        itr = iterators.EpochBatchIterator(
-            dataset, dataset.collater, batches, seed=3, num_shards=ranks, shard_id=rank, num_workers=0
-        )
-        for sample in itr.next_epoch_itr():
-            if sample:
-                assert set(np.bincount(dataset.group[sample["items"]])) <= {0, 1, 2}
-                for group in np.unique(dataset.group[sample["items"]]):
-                    assert set(np.flatnonzero(dataset.group == group)) <= set(sample["items"])
-                seen += sample["items"]
-    assert sorted(seen) == list(range(len(dataset)))
 
 
 def test_a_batch_is_of_one_language():

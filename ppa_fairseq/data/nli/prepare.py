@@ -14,7 +14,6 @@ from ppa_fairseq.data.nli.reader import LABELS, NLIFile
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
 
-LABEL_FILE = "labels.txt"
 REASONS = {
     "no consensus": "the annotators agreed on no label (-)",
     "empty": "a premise or a hypothesis, in any language, without a token",
@@ -56,7 +55,7 @@ def prepare_nli(
                 raise InputError(f"{split}: none of {dropped}; give other files")
         tokenizer_files.write_files(texts, folder)
         _write_lines(folder / "dict.txt", (f"{symbol} 1" for symbol in symbols))
-        _write_lines(folder / LABEL_FILE, (f"{label} 1" for label in LABELS))
+        _write_lines(folder / "labels.txt", (f"{label} 1" for label in LABELS))
         statistics = {split: _statistics(of_split) for split, of_split in counts.items()}
         _write_lines(folder / "statistics.json", [json.dumps(statistics, indent=1)])
     return counts

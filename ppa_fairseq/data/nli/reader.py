@@ -36,6 +36,7 @@ LANGUAGE_AT_END = re.compile(r"(?:^|[-._])([a-z]{2})$")
 CSV_CELL = re.compile(r'"(?:[^"]|"")*"')  # as a CSV writer writes a cell that holds a quote
 ORDER = f"name the class of each number with `ppa prepare-xnli --labels`, as in --labels {','.join(LABELS)}"
 QUOTED = "if a CSV writer wrote the file, read it with `ppa prepare-xnli --unquote`"
+SEEMS_CSV = f'quotes are read as text, but every cell that has some is written "like ""this"""; {QUOTED}'
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class NLIFile:
     def __post_init__(self):
         self.path = Path(self.path)
         self.is_json = unpacked_name(self.path).suffix in JSON_ENDINGS
+        self.seems_csv = False  # set at the end of a file whose cells with a quote are all "like ""this"""
         self._reader = LineReader(self.path)
 
     @property
@@ -150,7 +152,7 @@ class NLIFile:
             yield where, dict(zip(header, row, strict=True))
 
     def _rows(self) -> Iterator[tuple[int, str | list[str]]]:
-        """Yield the number of every line that is not empty, and its text or its cells."""
+        """Yield the number of every line that is not empty, and its text (JSON) or its cells (TSV)."""
         if self.is_json:
             yield from ((number, line) for number, line in self._lines() if line)
             return
@@ -170,8 +172,7 @@ class NLIFile:
                 any_doubled |= '""' in cell[1:-1]
             if line:
                 yield number, cells
-        if all_csv and any_doubled:
-            logger.warning(f'{self.path}: quotes are text, but every cell that has some is "like ""this"""; {QUOTED}')
+        self.seems_csv = all_csv and any_doubled
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         lines = iter(self._reader)
@@ -198,7 +199,8 @@ def read_nli(
     """
     examples: dict[str, list[NLIExample]] = {}
     left_out = 0
-    for row_language, example in NLIFile(Path(path), language, label_order, unquote):
+    file = NLIFile(Path(path), language, label_order, unquote)
+    for row_language, example in file:
         if example.label == NO_CONSENSUS:
             left_out += 1
             continue
@@ -206,6 +208,8 @@ def read_nli(
             field = "hypothesis" if example.premise else "premise"
             raise InputError(f"{example.place}: empty {field}; correct the line or remove it in every language")
         examples.setdefault(row_language, []).append(example)
+    if file.seems_csv:
+        logger.warning(f"{path}: {SEEMS_CSV}")
     if left_out:
         logger.warning(f"{path}: {left_out:,} rows without a label ({NO_CONSENSUS}: no consensus) are left out")
     if not examples:

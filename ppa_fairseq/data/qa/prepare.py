@@ -2,11 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,17 +25,7 @@ from ppa_fairseq.utils.files import READABLE, output_folder
 BATCH = 200  # questions to tokenize at once
 PARTS = ("question", "context", "answer")
 SPLITS = ("train", "valid")
-
-
-class Source(NamedTuple):
-    """The files of one split of one language."""
-
-    language: str
-    split: str
-    files: tuple[Path, ...]
-
-    def __str__(self) -> str:
-        return f"{self.split} {self.language}"
+Sources = dict[tuple[str, str], list[Path]]  # files by split and language
 
 
 @dataclass
@@ -60,12 +48,12 @@ class QACounts:
 
 
 def prepare_qa(
-    tokenizer_folder: str, out: Path, sources: Sequence[Source], max_length: int, doc_stride: int, renumber: bool
-) -> tuple[dict[Source, QACounts], dict[str, int]]:
+    tokenizer_folder: str, out: Path, sources: Sources, max_length: int, doc_stride: int, renumber: bool
+) -> tuple[dict[tuple[str, str], QACounts], dict[str, int]]:
     """Write all *sources*, the dictionary, the tokenizer and qa.json to *out*.
 
-    *max_length* and *doc_stride* are the task's defaults and those of the windows counted. Returns the counts, and for
-    each language how many of its training questions exist in English, too.
+    *max_length* and *doc_stride* are the task's defaults and those of the windows counted. Returns the counts of each
+    source, and for each language how many of its training questions exist in English, too.
     """
     texts = tokenizer_files.read_files(tokenizer_folder)
     tokenizer = tokenizer_files.build_tokenizer(texts, tokenizer_folder)
@@ -73,28 +61,27 @@ def prepare_qa(
     sizes = max_length, doc_stride, PairLayout(dictionary, max_length).specials
     check_window_sizes(*sizes)
     # Reading is fast: find what is wrong with the last file before tokenizing the first.
-    total = sum(len(read_squad(*source.files, renumber=renumber)) for source in sources)
-    counts: dict[Source, QACounts] = {}
+    total = sum(len(read_squad(*files, renumber=renumber)) for files in sources.values())
+    counts: dict[tuple[str, str], QACounts] = {}
     train_ids: dict[str, set[str]] = {}
     with output_folder(out, "prepare-qa") as folder, tqdm(total=total, unit=" questions") as progress:
-        for source in sources:
-            progress.set_description(str(source))
-            (folder / source.language).mkdir(exist_ok=True)
-            writer = QAWriter(folder / source.language, source.split, tokenizer, dictionary, sizes)
-            questions = read_squad(*source.files, renumber=renumber)
+        for (split, language), files in sources.items():
+            progress.set_description(f"{split} {language}")
+            writer = QAWriter(folder / language, split, tokenizer, dictionary, sizes)
+            questions = read_squad(*files, renumber=renumber)
             for start in range(0, len(questions), BATCH):
                 writer.write(questions[start : start + BATCH])
                 progress.update(min(BATCH, len(questions) - start))
-            writer.close(source)
-            counts[source] = writer.counts
-            if source.split == "train":
-                train_ids[source.language] = set(writer.ids)
+            writer.close()
+            counts[split, language] = writer.counts
+            if split == "train":
+                train_ids[language] = set(writer.ids)
         english = train_ids.pop(ENGLISH, None)
         partners = {} if english is None else {name: len(ids & english) for name, ids in train_ids.items()}
-        languages = {split: [one.language for one in sources if one.split == split] for split in SPLITS}
+        languages = {split: [language for one, language in sources if one == split] for split in SPLITS}
         statistics: dict[str, dict] = {}
-        for source, of_source in counts.items():
-            statistics.setdefault(source.language, {})[source.split] = vars(of_source)
+        for (split, language), of_source in counts.items():
+            statistics.setdefault(language, {})[split] = vars(of_source)
         meta = {"max_length": max_length, "doc_stride": doc_stride, **languages, f"in_{ENGLISH}_too": partners}
         text = json.dumps(meta | {"statistics": statistics}, indent=1, ensure_ascii=False)
         (folder / "qa.json").write_text(text + "\n", **READABLE)
@@ -115,7 +102,9 @@ class QAWriter:
         self, folder: Path, split: str, tokenizer: Tokenizer, dictionary: WordPieceDictionary, sizes: tuple
     ):
         self.tokenizer = tokenizer
+        self.source = f"{split} {folder.name}"
         self.prefix = f"{folder / split}."
+        folder.mkdir(exist_ok=True)
         dtypes = dict.fromkeys(PARTS, best_fitting_int_dtype(len(dictionary))) | {"answer": np.uint32}
         self.builders = {part: MMapIndexedDatasetBuilder(f"{self.prefix}{part}.bin", dtypes[part]) for part in PARTS}
         self.eos, self.unk = np.array([dictionary.eos()]), dictionary.unk()
@@ -160,13 +149,13 @@ class QAWriter:
         self.counts.windowless += not any(start <= span[0] and span[1] < end for start, end in windows)
         self.counts.cut += int(kept_question(len(question), *self.sizes)) < len(question)
 
-    def close(self, source: Source) -> None:
+    def close(self) -> None:
         """Finish all files. Raises InputError if no question was kept."""
         if not self.ids:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.counts.dropped.most_common())
             places = "; ".join(chain.from_iterable(self.counts.places.values())) or "give files with answers"
             fault = f"none of {self.counts.read:,} questions has an answer to learn from ({reasons})"
-            raise InputError(f"--{source}: {fault}; {places}")
+            raise InputError(f"--{self.source}: {fault}; {places}")
         for part, builder in self.builders.items():
             builder.finalize(f"{self.prefix}{part}.idx")
         np.save(f"{self.prefix}offsets.npy", np.concatenate(self.offsets, dtype=np.int32))

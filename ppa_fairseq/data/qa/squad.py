@@ -79,7 +79,7 @@ def _read_text(path: Path) -> str:
         raise InputError(f"{path}: truncated or damaged ({error}); fetch it again") from None
     except UnicodeDecodeError as error:
         code = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "LATIN1"
-        raise InputError(f"{path}: not UTF-8 ({error}); convert it, as by iconv -f {code} -t UTF-8") from None
+        raise InputError(f"{path}: not UTF-8 ({error}); convert it, as by iconv -f {code} -t UTF-8 if it is {code}") from None
 
 
 def _questions(text: str, path: Path) -> Iterator[Question]:

@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -169,7 +170,7 @@ def test_a_csv_writers_quotes_are_named_once(tmp_path, caplog):
     path = tmp_path / "dev-fr.tsv"
     write_csv(path, [('He said "no".', "b", "neutral"), ("a", '"b" or "c"', "entailment")] * 3)
     assert read_nli(path)["fr"][0].premise == '"He said ""no""."'
-    assert caplog.text.count(f"{path}: quotes are text, but every cell") == caplog.text.count("--unquote") == 1
+    assert caplog.text.count(f"{path}: quotes are read as text, but every cell") == caplog.text.count("--unquote") == 1
     caplog.clear()
     for raw in ('He said "no".', '"Yes," he said, "no."', '"All of it."'):
         path.write_text(tsv([[raw, "b", "neutral"], ['"c ""d"""' if "he" in raw else "c", "b", "neutral"]]))
@@ -186,27 +187,12 @@ def test_empty_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "language"),
-    [
-        ("dev-fr.tsv", "fr"),
-        ("multinli.train.zh.tsv", "zh"),
-        ("xnli.test.sw.jsonl.gz", "sw"),
-        ("some_en.txt.xz", "en"),
-        ("ur.json", "ur"),
-        ("xnli.dev.tsv", None),
-        ("multinli_1.0_train.txt", None),
-        ("sick.tsv", None),
-        ("train.fr.shuffled.tsv", None),
-    ],
-)
-def test_the_language_in_a_name(tmp_path, name, language):
-    path = tmp_path / "in-de.tsv" / name  # the folder's name says nothing
-    if language:
-        assert language_of(path) == language
-    else:
+def test_the_language_is_at_the_end_of_a_name():
+    names = "dev-fr.tsv multinli.train.zh.tsv xnli.test.sw.jsonl.gz some_en.txt.xz ur.json".split()
+    assert [language_of(Path("in-de.tsv") / name) for name in names] == ["fr", "zh", "sw", "en", "ur"]
+    for name in ("xnli.dev.tsv", "multinli_1.0_train.txt", "sick.tsv", "train.fr.shuffled.tsv"):
         with pytest.raises(InputError, match=f"{name}: neither its rows nor its name.*write fr={name}"):
-            language_of(path)
+            language_of(Path("in-de.tsv") / name)
 
 
 def test_files_folders_and_named_languages_are_found_together(tmp_path):
@@ -238,7 +224,7 @@ HEADER = "premise\thypo\tlabel\n"
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("dev-fr.tsv", GOOD + "a\tb\tmaybe\n", ":2: unknown label 'maybe'; expected entailment, neutral, contradiction"),
+        ("dev-fr.tsv", GOOD + "a\tb\tmaybe\n", ":2: unknown label 'maybe'; expected entailment, neutral"),
         ("dev-fr.tsv", GOOD + "a\tb\t\n", ":2: unknown label ''"),
         ("dev-fr.tsv", GOOD + "a b\tneutral\n", ":2: 2 tab-separated columns, but 3 in the first line; correct"),
         ("dev-fr.tsv", GOOD + '"a\t""b"""\tb\tneutral\n', ":2: 4 tab-separated columns, but 3 in the first line; if a"),

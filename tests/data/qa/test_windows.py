@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from ppa_fairseq.data.qa.windows import context_windows, cut_windows, kept_question
@@ -66,25 +64,6 @@ def test_a_question_too_long_for_tokenizers_is_cut():
     assert kept_question(253, 384, 128, 3) == 126
     assert context_windows(253, 500, 384, 128) == [(0, 255), (127, 382), (254, 500)]
     assert context_windows(9999, 500, 384, 128) == context_windows(253, 500, 384, 128)
-
-
-@given(
-    question=st.integers(1, 90),
-    context=st.integers(1, 200),
-    doc_stride=st.integers(0, 30),
-    spare=st.integers(2, 40),
-    specials=st.sampled_from([3, 4]),
-)
-def test_windows_tile_the_context_and_share_the_stride(question, context, doc_stride, spare, specials):
-    sizes = doc_stride + specials + spare, doc_stride, specials
-    windows = context_windows(question, context, *sizes)
-    kept = kept_question(question, *sizes)
-    assert 0 < kept <= question
-    assert all(start < end and kept + specials + end - start <= sizes[0] for start, end in windows)
-    assert (windows[0][0], windows[-1][1]) == (0, context)
-    for (_, end), (start, next_end) in zip(windows, windows[1:], strict=False):
-        assert end - start == doc_stride
-        assert end < next_end
 
 
 @pytest.mark.parametrize(
