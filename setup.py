@@ -1,9 +1,9 @@
-"""Packaging. Pinned versions of everything are in constraints.txt; `scripts/setup_env.sh` installs them."""
+"""Packaging. constraints.txt pins the version of every package; `scripts/setup_env.sh` installs them."""
 
 from setuptools import find_packages, setup
 
-# Two re-builds of fairseq that import on Python >= 3.11 (upstream 0.12.2 does not). One has wheels, for one
-# platform; the other is compiled, and needs `--no-build-isolation` to find the torch that is already here.
+# Two rebuilds of fairseq that import on Python >= 3.11, where upstream 0.12.2 does not. One has wheels for one platform;
+# pip compiles the other, which needs `--no-build-isolation` to find the installed torch.
 HAS_WHEEL = (
     "(python_version == '3.11' or python_version == '3.12')"
     " and platform_system == 'Linux' and platform_machine == 'x86_64'"
@@ -25,26 +25,27 @@ setup(
         f"fairseq-fixed==0.12.3.1; {HAS_NO_WHEEL}",
         "hydra-core>=1.3.2,<1.4",
         "omegaconf>=2.3,<2.4",
-        "torch>=2.6",
+        "torch>=2.6,<2.14",  # 2.13 is the newest that the tests ran with
         "numpy>=1.26",
-        "tokenizers>=0.20",
-        "sentencepiece",
-        "protobuf",  # in which sentencepiece keeps its models
-        "safetensors>=0.4",
         "transformers>=4.45",
-        "tqdm",
-        "scikit-learn",
-        "scipy>=1.15",  # bootstrap and tests with their own generator
+        "tokenizers>=0.20",
+        "sentencepiece",  # transformers needs both to read an XLM-R folder that has no tokenizer.json
+        "protobuf",
+        "safetensors>=0.4",
+        "scipy>=1.15",  # the first with a generator of one's own in bootstrap and tests
         "matplotlib",
-        "tensorboardX",  # for --tensorboard-logdir; fairseq asks for it at every start
+        "tqdm",
     ],
     extras_require={
+        "tensorboard": ["tensorboardX"],  # fairseq's --tensorboard-logdir
         "test": [
             "pytest",
             "pytest-xdist",
             "hypothesis",
-            "ruff",
+            "import-linter",
             "polib",  # reads the catalogues of tools/make_sample.py
+            "ruff",
+            "scikit-learn",  # experiments/sentence_map.py
             "sentence-transformers",
         ],
     },

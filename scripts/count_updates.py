@@ -1,23 +1,44 @@
-"""Optimizer updates that some epochs over a data-bin folder take, for --max-update and --warmup-updates.
+"""Print how many optimizer updates a training takes, for --max-update and the learning rate's schedule.
 
-    python scripts/count_updates.py data-bin/opus --pairs-per-update 128 --epochs 10
+    python scripts/count_updates.py DATA --user-dir ppa_fairseq --task TASK --batch-size N --max-epoch N [flags]
+
+Takes the flags of fairseq-train and makes the batches as training does. It counts one rank for each GPU of this machine
+(--distributed-world-size sets another number), and stops at --max-update. It ignores flags that change no batch.
 """
 
-import argparse
 import math
+import sys
 
-from fairseq import utils
+from fairseq import options, tasks
+from fairseq.data import data_utils
 
-from ppa_fairseq.data.bitext.corpora import find_pairs, load_corpora
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("data", help="data-bin folder; several, separated by colons, are shards: one an epoch")
-parser.add_argument("--pairs-per-update", type=int, required=True, help="batch size x --update-freq x ranks")
-parser.add_argument("--epochs", type=int, required=True, help="passes over all shards (fairseq counts each as one)")
-args = parser.parse_args()
+def main(arguments: list[str]) -> int:
+    parser = options.get_parser("count_updates", default_task="ppa_alignment")
+    options.add_dataset_args(parser, train=True)
+    options.add_optimization_args(parser)
+    options.add_distributed_training_args(parser)
+    args, _ = options.parse_args_and_arch(parser, arguments, parse_known=True)
+    if not args.max_epoch or not args.batch_size:
+        parser.error("give --max-epoch and --batch-size")
+    args.save_dir, args.restore_file, args.best_checkpoint_metric = "", "", "loss"  # no training to resume
+    task = tasks.setup_task(args)
+    updates = 0
+    for epoch in range(1, args.max_epoch + 1):
+        if epoch == 1 or task.has_sharded_data(args.train_subset):
+            task.load_dataset(args.train_subset, epoch=epoch)
+        dataset = task.dataset(args.train_subset)
+        dataset.set_epoch(epoch)
+        with data_utils.numpy_seed(args.seed + epoch):
+            indices = dataset.ordered_indices()
+        batches = len(dataset.batch_by_size(indices, args.max_tokens, args.batch_size))
+        update_freq = args.update_freq[min(epoch, len(args.update_freq)) - 1]
+        updates += math.ceil(math.ceil(batches / args.distributed_world_size) / update_freq)
+    return min(updates, args.max_update or updates)
 
-shards = [
-    sum(len(corpus.source) for corpus in load_corpora(folder, "train", find_pairs(folder, "train"), all_needed=True))
-    for folder in utils.split_paths(args.data)
-]
-print(args.epochs * sum(math.ceil(count / args.pairs_per_update) for count in shards))
+
+if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__.strip())
+    else:
+        print(main(sys.argv[1:]))

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# From raw parallel text to a before/after table:  scripts/quickstart.sh [--base DIR] [--out DIR]
+# From raw parallel text to a table of retrieval before and after:  scripts/quickstart.sh [--base DIR] [--out DIR]
 #
-# Aligns a small multilingual encoder on the bitext in sample/ and measures retrieval on pairs held out of it. The
-# encoder is made from registry packages (tools/make_base.py), as no model hub is asked; --base takes any Hugging
-# Face BERT folder instead, such as bert-base-multilingual-cased. A second start goes on where the first one ended.
+# Aligns a small multilingual encoder on the bitext in sample/ and measures retrieval on held-out pairs. The encoder is
+# made from packages of the Python registry (tools/make_base.py), so no model hub is needed; --base takes any Hugging
+# Face BERT folder instead, such as bert-base-multilingual-cased. To resume after an interruption, repeat the command.
 set -euo pipefail
 
 base= out=runs/quickstart data= lr=3e-4
@@ -18,8 +18,8 @@ while [ $# -gt 0 ]; do
 done
 if [ -n "$base" ]; then
   [ -d "$base" ] || { echo "quickstart: error: --base $base: no such folder" >&2; exit 1; }
-  base=$(cd "$base" && pwd) # its name, of . too
-  lr=1e-4 # a larger encoder takes smaller steps
+  base=$(cd "$base" && pwd) # "." has a name, too
+  lr=1e-4 # a larger encoder needs smaller steps
   [ "$out" != runs/quickstart ] || out=runs/quickstart-$(basename "$base")
 fi
 
@@ -36,44 +36,43 @@ step "1/6 the base encoder"
 if [ -z "$base" ]; then
   base=$out/base
   [ -e "$base" ] || python tools/make_base.py "$base" sample/*.tsv.xz --layers 6 --cache runs/downloads
-  echo "The base is not mBERT: it is the first 6 layers of multilingual-e5-small under mBERT's WordPieces."
+  echo "The base is not mBERT: it has the first 6 layers of multilingual-e5-small and mBERT's WordPieces."
 fi
 imported=$out/imported
 [ -e "$imported" ] || ppa import-hf "$base" "$imported"
 
-step "2/6 text to WordPieces, filtered and split"
+step "2/6 tokenize, filter and split the text"
 pairs=()
 for file in sample/*.train.tsv.xz; do
   pair=$(basename "$file" .train.tsv.xz)
   pairs+=("$pair=$file")
 done
-# The paper's floor of 10 WordPieces a side would leave little of text as short as the sample's.
+# The paper's minimum of 10 tokens a side would drop most of the sample's short sentences.
 [ -e "$out/text" ] || ppa prepare-bitext --tokenizer "$imported" --out "$out/text" --min-tokens 4 "${pairs[@]}"
 
 step "3/6 binarize (fairseq-preprocess for all pairs)"
 [ -e "$data" ] || ppa binarize "$out/text" --destdir "$data"
 
 step "4/6 align"
-# Mean pooling, since the base's [CLS] was never trained; learning rate, momentum and queue fit a run of minutes. For
-# mBERT and a real corpus see scripts/align.sh, which has the paper's values.
-updates=200
-device=$(python -c 'import torch; print("" if torch.cuda.is_available() else "--cpu")')
+# Mean pooling, because the base's [CLS] was never trained. Learning rate, momentum and queue suit a training of
+# minutes; scripts/align.sh has the paper's values for mBERT and a real corpus.
+updates=200 log=$out/train.log
 checkpoint=$out/checkpoints/checkpoint_last.pt
 align() {
-  # shellcheck disable=SC2086  (an empty $device is no argument)
-  fairseq-train "$data" --user-dir ppa_fairseq --task ppa_alignment $device \
+  local device=()
+  python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || device=(--cpu)
+  fairseq-train "$data" --user-dir ppa_fairseq --task ppa_alignment "${device[@]}" \
     --arch ppa_bert --pretrained "$imported" --pooling mean --momentum 0.95 --queue-size 2048 \
     --dropout 0 --attention-dropout 0 --criterion ppa --temperature 0.05 \
     --optimizer fused_adamw --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 1 \
     --lr $lr --lr-scheduler polynomial_decay --warmup-updates $((updates / 10)) --total-num-update $updates \
     --batch-size 32 --max-update $updates --seed 1 --num-workers 0 --disable-validation \
     --save-dir "$out/checkpoints" --no-epoch-checkpoints --save-interval-updates 60 --keep-interval-updates 1 \
-    --log-format simple --log-interval 5 2>&1 |
-    tee -a "$out/train.log" | { grep --line-buffered -E 'train_inner|rror|Loaded checkpoint' || true; }
+    --log-format json --log-interval 2 2>&1 | python scripts/progress.py "$log" $updates
 }
 if [ ! -e "$out/aligned" ]; then
-  echo "$updates updates of 32 pairs; everything that fairseq says goes to $out/train.log"
-  align || { echo "quickstart: error: fairseq-train failed; see $out/train.log" >&2; exit 1; }
+  echo "$updates updates of 32 pairs; the log is $log"
+  align || { echo "quickstart: error: fairseq-train failed; read $log" >&2; exit 1; }
 fi
 
 step "5/6 export the query encoder for Hugging Face and sentence-transformers"

@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
-# Makes .venv with everything pinned:  scripts/setup_env.sh [test]     (`test` adds what the tests need)
+# Make .venv with pinned packages:  scripts/setup_env.sh [test]     (`test` adds what the tests need)
 #
-# Run it as often as you like: a finished .venv is found at once, an interrupted one is made anew. `uv` does the work
-# where it is installed, else pip. PYTHON=/path/to/python3 picks the interpreter, PPA_VENV=folder another place.
+# You may repeat the command: it keeps a finished .venv and replaces an interrupted one. It uses uv if that is installed,
+# else pip. PYTHON=/path/to/python3 selects the interpreter, PPA_VENV=folder another place than .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-wanted=${1:-base}
+packages=${1:-base}
 venv=${PPA_VENV:-.venv}
-state=$venv/ppa-state # "installing", or "<key of the inputs> base|test"; written last, so it is never too early
+state=$venv/ppa-state # "installing", or "KEY base|test", written last; KEY is a hash of the inputs
 
 say() { echo "setup: $*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-case $wanted in base | test) ;; -h | --help) sed -n '2,5s/^# \{0,1\}//p' scripts/setup_env.sh; exit ;; *) die "unknown set '$wanted'; choose base or test" ;; esac
+case $packages in
+  base | test) ;;
+  -h | --help) sed -n '2,5s/^# \{0,1\}//p' scripts/setup_env.sh; exit ;;
+  *) die "unknown set '$packages'; choose base or test" ;;
+esac
 
-# What the environment depends on: the pins, the interpreter, this folder (an editable install points at it).
+# A hash of what the environment depends on: the pins, the interpreter, this folder (the install is editable).
 key_of() {
   "$1" - setup.py constraints.txt requirements-fairseq.txt scripts/setup_env.sh <<'PY'
 import hashlib, os, sys
@@ -30,20 +34,20 @@ upstream_is_in_the_way() {
 
 found=none
 if [ -e "$venv" ]; then
-  found=$(cat "$state" 2>/dev/null) || die "$venv exists, but this script did not make it; move it away or set PPA_VENV"
+  found=$(cat "$state" 2>/dev/null) || die "$venv exists, but this script did not make it; move it or set PPA_VENV"
   if [ "$found" != installing ] && upstream_is_in_the_way; then
-    die "upstream 'fairseq' is installed in $venv and owns the same folder as the fairseq used here;" \
+    die "upstream 'fairseq' is installed in $venv and overwrites the fairseq that we use;" \
       "run: rm -r $venv && scripts/setup_env.sh"
   fi
   key=$(key_of "$venv/bin/python" 2>/dev/null) || key=none
-  if [ "$found" = "$key test" ] || [ "$found" = "$key $wanted" ]; then exit 0; fi
+  if [ "$found" = "$key test" ] || [ "$found" = "$key $packages" ]; then exit 0; fi
 fi
 
 has_wheel='import sys, platform as p
 sys.exit(not (sys.version_info[:2] in ((3, 11), (3, 12)) and (p.system(), p.machine()) == ("Linux", "x86_64")))'
 is_new_enough='import sys, ssl; sys.exit(sys.version_info < (3, 10))'
 
-# The first Python that fairseq has a wheel for, else the first that can compile it.
+# Find the first Python for which fairseq has a wheel, else the first that can compile it.
 find_python() {
   local test name
   for test in "$has_wheel" "$is_new_enough"; do
@@ -54,9 +58,9 @@ find_python() {
   return 1
 }
 
-# uv does not read pip's settings (environment or pip.conf): an index, a folder of wheels or a certificate that pip
-# was given is handed on, unless uv has its own.
-pip_setting() { # NAME: its value, words on one line; a setting of pip's [install] section goes before [global]
+# uv does not read pip's settings (environment or pip.conf). Pass pip's index, wheel folders and certificate to uv unless
+# uv has its own.
+pip_setting() { # NAME: prints its value in one line; pip's [install] section comes before [global]
   local variable=PIP_${1^^}
   variable=${variable//-/_}
   if [ -n "${!variable:-}" ]; then
@@ -70,28 +74,28 @@ print(*ast.literal_eval(value).split() if value else "")' "$1"
   fi
 }
 
-hand_pip_settings_to_uv() {
+pass_pip_settings_to_uv() {
   local index extra links cert
   index=$(pip_setting index-url) extra=$(pip_setting extra-index-url)
   links=$(pip_setting find-links) cert=$(pip_setting cert)
   if [ -n "$index" ]; then export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}; fi
   if [ -n "$links" ]; then export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}; fi
   if [ -n "$cert" ]; then export SSL_CERT_FILE=${SSL_CERT_FILE:-$cert}; fi
-  if [ -n "$extra" ]; then # pip takes the best of all indexes, uv by itself the first that knows the name
+  if [ -n "$extra" ]; then # pip takes the best of all indexes; uv would take the first that has the name
     export UV_INDEX=${UV_INDEX:-$extra} UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
   fi
 }
 
 if command -v uv >/dev/null; then
   make_venv() { uv venv --quiet --allow-existing --python "$python" "$venv"; }
-  # As pip does, compile what is installed: else the first start compiles torch, and warns about fairseq's strings.
+  # Compile the packages as pip does; else the first start compiles torch and warns about fairseq's strings.
   install_packages() { uv pip install --compile-bytecode --python "$venv/bin/python" "$@"; }
   uninstall_package() { uv pip uninstall --quiet --python "$venv/bin/python" "$1"; }
 else
   make_venv() {
     if "$python" -c 'import ensurepip' 2>/dev/null; then
       "$python" -m venv "$venv"
-    else # Debian keeps ensurepip in a package of its own; the pip that is there can install a pip
+    else # Debian has ensurepip in a separate package; the installed pip can install another
       local pip
       pip=$("$python" -c 'import os, pip; print(os.path.dirname(pip.__file__))' 2>/dev/null) ||
         die "$python has neither pip nor ensurepip; install python3-venv (Debian, Ubuntu) or uv"
@@ -104,9 +108,9 @@ else
 fi
 
 python=$(find_python) || die "no Python >= 3.10 found${PYTHON:+ at PYTHON=$PYTHON}; install one, or set PYTHON"
-if command -v uv >/dev/null; then hand_pip_settings_to_uv; fi
+if command -v uv >/dev/null; then pass_pip_settings_to_uv; fi
 
-if [ "$found" != "${key:-none} base" ]; then # nothing yet, an interrupted start, or other pins: from the beginning
+if [ "$found" != "${key:-none} base" ]; then # none yet, interrupted, or other pins
   say "making $venv with $("$python" -V) and $(command -v uv >/dev/null && uv --version || echo pip)"
   rm -rf "$venv"
   mkdir -p "$venv"
@@ -121,8 +125,8 @@ if [ "$found" != "${key:-none} base" ]; then # nothing yet, an interrupted start
     install_packages --no-deps --require-hashes -r requirements-fairseq.txt
   else
     say "2/3 fairseq (compiled: about 3 minutes, no output meanwhile)"
-    command -v c++ >/dev/null || die "fairseq must be compiled on this Python, and there is no C++ compiler;" \
-      "install one (g++), or use Python 3.11 or 3.12 on Linux x86-64, where a wheel is used"
+    command -v c++ >/dev/null || die "fairseq needs a C++ compiler on this Python, and there is none;" \
+      "install g++, or use Python 3.11 or 3.12 on Linux x86-64, which have a wheel"
     install_packages -c constraints.txt --no-build-isolation fairseq-fixed==0.12.3.1
   fi
   say "3/3 ppa_fairseq and the rest"
@@ -133,13 +137,13 @@ else
 fi
 
 package=.
-if [ "$wanted" = test ]; then package=".[test]"; fi
+if [ "$packages" = test ]; then package=".[test]"; fi
 install_packages -c constraints.txt --no-build-isolation -e "$package"
-if upstream_is_in_the_way; then die "upstream 'fairseq' came in as a dependency and owns the same folder"; fi
-# fairseq's metadata asks for torchaudio, which only its speech models use. Built for another torch (CPU only) it cannot
-# be loaded, and then transformers, which imports it wherever it is installed, has no BERT.
+if upstream_is_in_the_way; then die "pip installed upstream 'fairseq' as a dependency; it overwrites ours"; fi
+# fairseq requires torchaudio, but only its speech models use it. A torchaudio for another torch (CPU only) cannot be
+# loaded, and then transformers, which imports it if it is installed, fails to import BERT.
 if ! "$python" -c 'import torchaudio' 2>/dev/null; then uninstall_package torchaudio; fi
 key=$(key_of "$python")
-echo "$key $wanted" >"$state.new"
+echo "$key $packages" >"$state.new"
 mv "$state.new" "$state"
 say "$venv is ready; activate it with: . $venv/bin/activate"

@@ -1,7 +1,8 @@
-"""What several test files need: the shared data, a tiny vocabulary, a tiny model, a tiny data-bin folder."""
+"""Fixtures that several test files use: the large test data, a tiny vocabulary, a tiny model, a tiny data-bin folder."""
 
 import functools
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,6 @@ from helpers import training
 # The re-builds of fairseq bring a torchaudio that a CPU-only torch cannot load; transformers imports it if it is there.
 sys.modules.setdefault("torchaudio", None)
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
 
 def pytest_configure(config):
     torch.set_num_threads(1)
@@ -25,15 +24,18 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def shared_data(tmp_path_factory):
-    """``shared_data("standin")`` unpacks a data set or the stand-in encoder and returns its path, or skips the test."""
-    folder = tmp_path_factory.mktemp("shared")
+    """``shared_data("standin")`` unpacks a data set or an encoder from $PPA_TEST_DATA and returns its path.
+
+    It skips the test where the variable is not set: the repository does not hold these data.
+    """
+    folder, source = tmp_path_factory.mktemp("test-data"), os.environ.get("PPA_TEST_DATA")
 
     def unpack(name: str) -> Path:
-        if not (SHARED / "unpack.sh").exists():
-            pytest.skip(f"needs the data set {name!r}, which is not part of the repository")
+        if not source:
+            pytest.skip(f"needs {name}; set PPA_TEST_DATA to the folder of large test data")
         path = folder / ("mbert-vocab.txt" if name == "mbert-vocab" else name)
         if not path.exists():
-            subprocess.run(["bash", SHARED / "unpack.sh", folder, name], check=True)
+            subprocess.run(["bash", Path(source, "unpack.sh"), folder, name], check=True)
         return path
 
     return unpack

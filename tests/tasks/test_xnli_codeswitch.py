@@ -286,9 +286,10 @@ def test_no_data_at_all(finetune, tmp_path):
 
 @pytest.mark.parametrize("mode", [["--train-langs", "en"], ["--train-langs", "de,en,fr", "--code-switch"]])
 def test_the_recipes_count_updates_as_training_makes_them(finetune, nli_bin, mode):
-    script = Path(__file__).resolve().parents[2] / "scripts" / "count_finetuning_updates.py"
+    script = Path(__file__).resolve().parents[2] / "scripts" / "count_updates.py"
     flags = [*mode, "--max-length", "32"]
-    command = [sys.executable, str(script), "xnli_codeswitch", str(nli_bin), "--batch-size", "8", "--epochs", "2"]
+    command = [sys.executable, str(script), str(nli_bin), "--user-dir", "ppa_fairseq", "--task", "xnli_codeswitch"]
+    command += ["--batch-size", "8", "--max-epoch", "2"]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     state = finetune(*flags, "--max-epoch", "2", NO_VALIDATION)

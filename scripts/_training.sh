@@ -1,0 +1,35 @@
+# What align.sh and finetune.sh share. Source it with the script's own arguments.
+# shellcheck shell=bash disable=SC2034
+
+# Print the comment at the head of the script.
+usage() { awk 'NR > 1 { if (!sub(/^# ?/, "")) exit; print }' "$0"; }
+fail() {
+  echo "$(basename "$0" .sh): error: $*" >&2
+  exit 1
+}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+plugin=(--user-dir "$root/ppa_fairseq")
+recipe=(--optimizer fused_adamw --adam-betas '(0.9, 0.999)' --weight-decay 0.01 --clip-norm 1 --num-workers 2
+  --maximize-best-checkpoint-metric --no-epoch-checkpoints --save-interval-updates 5000
+  --log-format simple --log-interval 100)
+
+# Sets $ranks (one for each GPU of this machine, else one), $per_rank (a rank's share of a batch of $1) and $device.
+find_ranks() {
+  command -v fairseq-train > /dev/null ||
+    fail "fairseq-train is not installed: run scripts/setup_env.sh, then . .venv/bin/activate"
+  local gpus
+  gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+  ranks=$((gpus > 0 ? gpus : 1)) device=--fp16
+  [ "$gpus" -gt 0 ] || device=--cpu
+  per_rank=$(($1 / ranks > 0 ? $1 / ranks : 1))
+}
+
+# fairseq-train on all ranks. TORCHRUN has the flags for several machines: --nnodes, --node_rank, --master_addr.
+train() {
+  if [ "$ranks" = 1 ] && [ -z "${TORCHRUN:-}" ]; then
+    exec fairseq-train "$@" "$device"
+  fi
+  # shellcheck disable=SC2086  (TORCHRUN is words)
+  exec torchrun ${TORCHRUN:---standalone} --nproc_per_node "$ranks" -m fairseq_cli.train "$@" "$device"
+}
