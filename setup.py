@@ -2,8 +2,8 @@
 
 from setuptools import find_packages, setup
 
-# Two rebuilds of fairseq that import on Python >= 3.11, where upstream 0.12.2 does not. One has wheels for one platform;
-# pip compiles the other, which needs `--no-build-isolation` to find the installed torch.
+# Two rebuilds of fairseq that import on Python >= 3.11, where upstream 0.12.2 does not. One has wheels for one
+# platform; pip compiles the other, which needs `--no-build-isolation` to find the installed torch.
 HAS_WHEEL = (
     "(python_version == '3.11' or python_version == '3.12')"
     " and platform_system == 'Linux' and platform_machine == 'x86_64'"

@@ -1,60 +1,279 @@
-"""A step of alignment against its peers: pairs a second of the same steps, memory, share of the matrix product.
+"""Time a step of alignment against transformers: pairs a second, memory, share of the machine's matrix products.
 
-    python benchmarks/alignment.py --tokenizer runs/quickstart/imported --shape standin
-    python benchmarks/alignment.py --tokenizer imported/mbert --shape mbert --rounds 2
+    python benchmarks/alignment.py --tokenizer runs/quickstart/imported
+    python benchmarks/alignment.py --tokenizer imported/mbert --shape mbert --rounds 2 --one-by-one
 
-All train on the same pairs of the bundled sample, under the vocabulary of --tokenizer (an import, or any folder with a
-tokenizer), in fp32 with the same dropout. The sides (alignment_sides.py):
+All sides train on the same pairs of the bundled sample, with the vocabulary of --tokenizer (an imported encoder, or any
+folder with a tokenizer), in fp32, with the same random weights, dropout, clipping and learning rate:
 
-    ppa_fairseq           the model, the criterion, --optimizer fused_adamw, the momentum encoder's and the queue's moves
-    transformers, plain   as one would write it first: shuffled batches, two query forwards, logits of every place, a
-                          loop over the weights for the momentum, torch's AdamW as it comes
-    transformers, tuned   as an expert would: batches by length, SDPA, the MLM head on masked places alone, fused AdamW,
-                          one call for the momentum
-    fairseq masked_lm     fairseq's RoBERTa, criterion and Adam on the TLM sequences by length: no queries and no keys.
-                          The ratio to it is in tokens that are trained on, as its pairs are less work
+    ppa_fairseq           model, criterion, --optimizer fused_adamw, momentum encoder and queue of a training
+    transformers, plain   a first version: shuffled batches, two query forwards, logits at every position, a loop over
+                          the weights for the momentum, torch's default AdamW
+    transformers, tuned   an expert's version: batches by length, SDPA, the MLM head at masked positions only, fused
+                          AdamW, one call for the momentum
 
-Each side runs in a process of its own and they take turns at every step, so that the noise of the machine meets all.
-Memory is the largest resident size of that process while it trains, above what it was with everything imported (Linux
-alone). The share is the work that a step needs (`needed_work`), done in the time of the step, against fp32 matrix
-products of the encoder's shapes, measured at every turn. Without dropout, the losses must agree.
+Each side runs in its own process, and the sides take turns at every step, so that noise of the machine affects all of
+them. Memory is the peak resident size of a process during training, minus its size after all imports (Linux only). The
+last column is the work that a step needs (`needed_work`) divided by its time, relative to fp32 matrix products of the
+encoder's shapes, which are timed at every turn. Without dropout the losses must agree.
 """
 
 import argparse
+import copy
 import dataclasses
 import gc
+import lzma
 import multiprocessing
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
-from alignment_sides import QUEUE
+import torch.nn.functional as F
+from fairseq.data import ListDataset
 from finetuning import SHAPES
-from sample_batches import make_batches, sample_dataset
 from tqdm import tqdm
 
+from ppa_fairseq.checkpoints import huggingface
+from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints.weights import Checkpoint
+from ppa_fairseq.criterions.ppa import PPACriterion, PPACriterionConfig
+from ppa_fairseq.data.bitext.dataset import AlignmentDataset, ParallelCorpus
+from ppa_fairseq.data.bitext.masking import MaskingScheme
+from ppa_fairseq.data.bitext.micro_batches import micro_batches
+from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
 from ppa_fairseq.modules.bert import BertShape
 from ppa_fairseq.modules.host_memory import keep_heap_small, return_freed
+from ppa_fairseq.optim.fused_adamw import FusedAdamW
 from ppa_fairseq.tasks._encoder_task import TRIM_INTERVAL
+from ppa_fairseq.tasks.ppa_alignment import CPU_TOKENS_AT_ONCE
 from ppa_fairseq.utils.markdown import markdown_table
 
-OURS, PLAIN, TUNED, FAIRSEQ = "ppa_fairseq", "transformers, plain", "transformers, tuned", "fairseq masked_lm"
-ROWS = [(OURS, "shuffled"), (PLAIN, "shuffled"), (OURS, "by length"), (TUNED, "by length"), (FAIRSEQ, "by length")]
+SAMPLE = Path(__file__).resolve().parents[1] / "sample"
+MAX_LENGTH = 128  # of both sentences together, as in preparation
+
+
+def sample_dataset(folder: Path, pairs_a_language: int) -> AlignmentDataset:
+    """The first pairs of every language of the bundled sample, tokenized with the tokenizer in *folder*."""
+    texts = tokenizer.read_files(folder)
+    encode = tokenizer.build_tokenizer(texts, str(folder)).encode_batch_fast
+    dictionary = WordPieceDictionary(tokenizer.symbols(texts, str(folder)))
+    corpora = []
+    for number, path in enumerate(sorted(SAMPLE.glob("*.train.tsv.xz"))):
+        with lzma.open(path, "rt", encoding="utf-8") as file:
+            lines = [line.rstrip("\n").split("\t")[:2] for line, _ in zip(file, range(pairs_a_language), strict=False)]
+        sides = [encode(list(side), add_special_tokens=False) for side in zip(*lines, strict=True)]
+        rows = [[[*one.ids, dictionary.eos()] for one in side] for side in sides]
+        kept = [pair for pair in zip(*rows, strict=True) if sum(map(len, pair)) < MAX_LENGTH]
+        source, target = (
+            ListDataset([torch.tensor(row) for row in side], np.array(list(map(len, side))))
+            for side in zip(*kept, strict=True)
+        )
+        corpora.append(ParallelCorpus(number, *path.name.split(".")[0].split("-"), source, target))
+    return AlignmentDataset(corpora, dictionary, MaskingScheme.for_dictionary(dictionary, 0.15), seed=1)
+
+
+def make_batches(dataset: AlignmentDataset, size: int, count: int) -> dict[str, list[dict]]:
+    """Make *count* batches of *size* pairs by length, at even steps through all lengths; and shuffle the same pairs."""
+    np.random.seed(1)  # the dataset shuffles by it
+    by_length = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=size)
+    at = (np.arange(count) + 0.5) / count * (len(by_length) - 1)
+    chosen = [by_length[int(place)] for place in np.random.permutation(at)]
+    shuffled = np.random.permutation(np.concatenate(chosen)).reshape(count, size)
+    return {
+        order: [dataset.collater([dataset[int(index)] for index in batch]) for batch in batches]
+        for order, batches in (("by length", chosen), ("shuffled", shuffled))
+    }
+
+
+RATE, DECAY, MOMENTUM, TEMPERATURE, CLIP = 3e-5, 0.01, 0.999, 0.05, 1.0
+QUEUE = 32_000
+
+
+class Ours:
+    """The model, criterion and optimizer of a training with ``--optimizer fused_adamw``."""
+
+    def __init__(self, shape: BertShape):
+        self.model = our_model(shape)
+        settings = SimpleNamespace(adam_betas=(0.9, 0.999), adam_eps=1e-8, weight_decay=DECAY, lr=[RATE])
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self.optimizer = FusedAdamW(settings, weights)
+        self.criterion = PPACriterion(PPACriterionConfig(temperature=TEMPERATURE), None)
+
+    def loss(self, batch: dict) -> torch.Tensor:
+        """Mean over pairs."""
+        loss, pairs, _ = self.criterion(self.model, batch)
+        return loss / pairs
+
+    def step(self, batch: dict) -> None:
+        self.criterion.train()
+        *parts, last = micro_batches(batch, CPU_TOKENS_AT_ONCE)
+        for part in parts:
+            self.criterion(self.model, part)[0].backward()
+            return_freed()
+        self.criterion(self.model, last)[0].backward()
+        self.optimizer.multiply_grads(1 / batch["nsentences"])
+        self.optimizer.clip_grad_norm(CLIP)
+        self.optimizer.step()
+        self.model.update_succeeded()
+        self.optimizer.zero_grad()
+
+    def train(self, mode: bool) -> None:
+        self.model.train(mode)
+
+
+def our_model(shape: BertShape) -> PPAModel:
+    """A random PPA model with a full queue of random keys."""
+    torch.manual_seed(1)
+    cfg = PPAModelConfig(queue_size=QUEUE, momentum=MOMENTUM, contrastive_weight=1.0, tlm_weight=1.0)
+    cfg.tlm_language_embeddings = False
+    model = PPAModel(cfg, shape, None, num_languages=0)
+    model.queue.keys.copy_(F.normalize(torch.randn(model.queue.keys.shape), dim=-1))
+    model.queue.filled.fill_(QUEUE)
+    return model
+
+
+class Transformers(ABC):
+    """What plain and tuned share: a `BertForMaskedLM`, a projection head, their momentum copies and a queue."""
+
+    def __init__(self, shape: BertShape, attention: str, fused: bool):
+        from transformers import BertConfig, BertForMaskedLM
+
+        ours = our_model(shape)
+        parts = {f"{name}.{key}": value for name in ("encoder", "lm_head")
+                 for key, value in getattr(ours, name).state_dict().items()}  # fmt: skip
+        checkpoint = Checkpoint(shape, parts, {})
+        self.model = BertForMaskedLM(BertConfig(**huggingface.to_config(checkpoint), attn_implementation=attention))
+        missing = self.model.load_state_dict(huggingface.to_tensors(checkpoint), strict=False).missing_keys
+        assert set(missing) <= {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}, missing
+        self.model.tie_weights()
+        self.projection = torch.nn.Sequential(ours.projection.fc1, torch.nn.ReLU(), ours.projection.fc2)
+        self.key_encoder = copy.deepcopy(self.model.bert).requires_grad_(False).eval()
+        self.key_projection = copy.deepcopy(self.projection).requires_grad_(False)
+        self.queue, self.place = ours.queue.keys, 0
+        self.followed = [*self.model.bert.parameters(), *self.projection.parameters()]
+        self.following = [*self.key_encoder.parameters(), *self.key_projection.parameters()]
+        self.weights = [*self.model.parameters(), *self.projection.parameters()]
+        self.optimizer = torch.optim.AdamW(self.weights, lr=RATE, weight_decay=DECAY, fused=fused or None)
+
+    def sentences(self, encoder, projection, packed: dict) -> torch.Tensor:
+        first = encoder(**padded(packed)).last_hidden_state[:, 0]  # (N, C)
+        return F.normalize(projection(first), dim=-1)
+
+    @abstractmethod
+    def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """TLM's loss, mean over the masked positions."""
+
+    @abstractmethod
+    def follow(self) -> None:
+        """Update the momentum copies."""
+
+    def loss(self, batch: dict) -> torch.Tensor:
+        return self.loss_and_key(batch)[0]
+
+    def loss_and_key(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        pairs, inputs = batch["nsentences"], batch["net_input"]
+        queries, tlm = split(inputs["query_input"], pairs)
+        query = self.sentences(self.model.bert, self.projection, queries)
+        with torch.no_grad():
+            key = self.sentences(self.key_encoder, self.key_projection, inputs["key_input"])
+        positive, negative = (query * key).sum(-1, keepdim=True), query @ self.queue.T
+        logits = torch.cat([positive, negative], dim=1) / TEMPERATURE
+        contrastive = F.cross_entropy(logits, torch.zeros(pairs, dtype=torch.int64))
+        masked = inputs["masked"] - len(queries["tokens"])
+        return contrastive + self.masked_loss(tlm, masked, batch["target"]), key
+
+    def step(self, batch: dict) -> None:
+        loss, key = self.loss_and_key(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.weights, CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        with torch.no_grad():
+            self.follow()
+            slots = (self.place + torch.arange(len(key))) % len(self.queue)
+            self.queue[slots] = key
+        self.place += len(key)
+
+    def train(self, mode: bool) -> None:
+        self.model.train(mode)
+
+
+class Plain(Transformers):
+    """A first version: logits at every position, and a loop over the weights for the momentum."""
+
+    def __init__(self, shape: BertShape):
+        super().__init__(shape, "eager", fused=False)
+
+    def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        labels = torch.full((len(packed["tokens"]),), -100).index_copy(0, masked, target)
+        real = places(packed)
+        return self.model(**padded(packed), labels=torch.full(real.shape, -100).masked_scatter(real, labels)).loss
+
+    def follow(self) -> None:
+        for followed, following in zip(self.followed, self.following, strict=True):
+            following.data = MOMENTUM * following.data + (1 - MOMENTUM) * followed.data
+
+
+class Tuned(Transformers):
+    """An expert's version: SDPA, the head at masked positions only, fused AdamW, one call for the momentum."""
+
+    def __init__(self, shape: BertShape):
+        super().__init__(shape, "sdpa", fused=True)
+
+    def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        hidden = self.model.bert(**padded(packed)).last_hidden_state  # (N, L, C)
+        return F.cross_entropy(self.model.cls(hidden[places(packed)][masked]), target)
+
+    def follow(self) -> None:
+        torch._foreach_lerp_(self.following, self.followed, 1 - MOMENTUM)
+
+
+def split(packed: dict, count: int) -> tuple[dict, dict]:
+    """Split a packed batch after *count* sequences."""
+    total = sum(packed["lengths"][:count])
+    parts = []
+    for tokens, sequences in ((slice(0, total), slice(0, count)), (slice(total, None), slice(count, None))):
+        part = {name: packed[name][tokens] for name in ("tokens", "token_types")}
+        parts.append(part | {"lengths": packed["lengths"][sequences]})
+    return tuple(parts)
+
+
+def places(packed: dict) -> torch.Tensor:
+    """Which positions of the padded sequences hold tokens, (N, L)."""
+    lengths = torch.tensor(packed["lengths"])
+    return torch.arange(int(lengths.max())) < lengths[:, None]
+
+
+def padded(packed: dict) -> dict:
+    """The arguments of a transformers model: padded sequences."""
+    real = places(packed)
+    inputs = {"attention_mask": real.long()}
+    for theirs, ours in (("input_ids", "tokens"), ("token_type_ids", "token_types")):
+        inputs[theirs] = torch.zeros(real.shape, dtype=torch.int64).masked_scatter(real, packed[ours])
+    return inputs
+
+
+OURS, PLAIN, TUNED = "ppa_fairseq", "transformers, plain", "transformers, tuned"
+SIDES = {OURS: Ours, PLAIN: Plain, TUNED: Tuned}
+ROWS = [(OURS, "shuffled"), (PLAIN, "shuffled"), (OURS, "by length"), (TUNED, "by length")]
 WARM_UP = 1  # steps of each side and order
 STATUS = Path("/proc/self/status")
 
 
 class Side:
-    """A side in a process of its own, which :func:`serve` runs with these arguments, asked through a pipe."""
+    """A side in its own process, which runs :func:`serve` with these arguments and answers through a pipe."""
 
     def __init__(self, name: str, *arguments):
         context = multiprocessing.get_context("spawn")
         self.name, (self.pipe, theirs) = name, context.Pipe()
         context.Process(target=serve, args=(theirs, name, *arguments), daemon=True).start()
-        del theirs  # the other process holds it alone: if that ends, so does the pipe
+        del theirs  # only the other process holds it now, so the pipe closes when that process ends
         self.answer()  # built
 
     def ask(self, *question):
@@ -66,18 +285,16 @@ class Side:
             return self.pipe.recv()
         except EOFError:
             raise SystemExit(
-                f"{self.name}: its process ended; if the system killed it, memory ran out: --one-by-one needs less"
+                f"{self.name}: the process ended early; if memory ran out, --one-by-one needs less"
             ) from None
 
 
 def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], threads: int, clock: Callable) -> None:
-    """Answer ("step", order, number) with seconds, ("loss",) with the first batch's, at last ("memory",) with MiB."""
-    sys.modules.setdefault("torchaudio", None)  # imported wherever it is installed, and it may not load
+    """Answer ("step", order, number) with seconds, ("loss",) with the first batch's loss, ("memory",) with MiB."""
+    sys.modules.setdefault("torchaudio", None)  # transformers imports it if it is installed, and it may not load
     torch.set_num_threads(threads)
     if name == OURS:
-        keep_heap_small()  # as the task does; the others have the allocator as it comes
-    from alignment_sides import SIDES
-
+        keep_heap_small()  # as the task does
     if name.startswith("transformers"):
         import transformers.models.bert.modeling_bert  # noqa: F401
     before = status("VmRSS")
@@ -86,7 +303,7 @@ def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], thr
     gc.collect()
     return_freed()
     if STATUS.exists():
-        Path("/proc/self/clear_refs").write_text("5")  # the largest size so far is forgotten
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     pipe.send("built")
     steps = 0
     while True:
@@ -109,22 +326,21 @@ def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], thr
 
 
 def status(name: str) -> float:
-    """A size of this process, in MiB; NaN where it cannot be read."""
+    """A size of this process in MiB; NaN without /proc."""
     if not STATUS.exists():
         return float("nan")
     return next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith(name)) / 1024
 
 
 def needed_work(shape: BertShape, batch: dict) -> float:
-    """Floating-point operations that a step cannot do without, all of them in matrix products.
+    """Count the floating-point operations that a step needs, all of them in matrix products.
 
-    Every token goes through every layer, but for the last one only where it is read: there, a token that is not read
-    gives its key and value alone. What is trained costs twice as much again in the backward pass, keys do not. Of the
-    attention the products of queries with keys, and of probabilities with values; of the queue and the MLM head all.
+    Every token passes every layer. In the last layer, only [CLS] and masked tokens need more than their key and value.
+    The backward pass of queries and TLM costs twice the forward pass; keys have none.
     """
     inputs, pairs = batch["net_input"], batch["nsentences"]
     queries, keys, masked = inputs["query_input"], inputs["key_input"], len(batch["target"])
-    layer = 2 * (4 * shape.dim**2 + 2 * shape.dim * shape.ffn_dim)  # of a token
+    layer = 2 * (4 * shape.dim**2 + 2 * shape.dim * shape.ffn_dim)  # for each token
     key_value = 2 * 2 * shape.dim**2
 
     def encoder(packed: dict, read: int) -> float:
@@ -139,9 +355,9 @@ def needed_work(shape: BertShape, batch: dict) -> float:
 
 
 def matrix_product_rate(shape: BertShape, tokens: int, clock: Callable) -> float:
-    """Floating-point operations a second in the products of a layer's feed-forward part, forward and backward."""
+    """Floating-point operations a second in the matrix products of a feed-forward layer, forward and backward."""
     hidden, wide = torch.randn(tokens, shape.dim), torch.randn(tokens, shape.ffn_dim)
-    weight, product = torch.randn(shape.ffn_dim, shape.dim), torch.ones(tokens, shape.ffn_dim)  # no page is new
+    weight, product = torch.randn(shape.ffn_dim, shape.dim), torch.ones(tokens, shape.ffn_dim)
     start = clock()
     for _ in range(2):
         torch.mm(hidden, weight.T, out=product)
@@ -152,19 +368,19 @@ def matrix_product_rate(shape: BertShape, tokens: int, clock: Callable) -> float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokenizer", type=Path, required=True, help="folder whose vocabulary to take")
-    parser.add_argument("--shape", choices=SHAPES, default="standin", help="all but the vocabulary's size")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder with the vocabulary")
+    parser.add_argument("--shape", choices=SHAPES, default="standin", help="all sizes except the vocabulary's")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=16, help="steps that are timed, of each row")
-    parser.add_argument("--peers", nargs="+", choices=[PLAIN, TUNED, FAIRSEQ], default=[PLAIN, TUNED, FAIRSEQ])
+    parser.add_argument("--rounds", type=int, default=16, help="timed steps of each row")
+    parser.add_argument("--peers", nargs="+", choices=[PLAIN, TUNED], default=[PLAIN, TUNED])
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--attention-dropout", type=float, default=0.1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
-        "--processor-time", action="store_true", help="count it instead of the wall's: for one thread beside other work"
+        "--processor-time", action="store_true", help="measure processor time, for one thread on a busy machine"
     )
     parser.add_argument(
-        "--one-by-one", action="store_true", help="a side ends before the next one starts: less memory, no turns"
+        "--one-by-one", action="store_true", help="run one side after the other: less memory, no turns"
     )
     args = parser.parse_args()
     clock = time.process_time if args.processor_time else time.perf_counter
@@ -181,7 +397,7 @@ def main() -> None:
     seconds, losses, memory, rates = {row: [] for row in rows}, {}, {}, []
     for together in [[name] for name in names] if args.one_by_one else [names]:
         sides = {name: Side(name, shape, batches, args.threads, clock) for name in together}
-        losses |= {name: side.ask("loss") for name, side in sides.items() if name != FAIRSEQ}
+        losses |= {name: side.ask("loss") for name, side in sides.items()}
         for number in tqdm(range(count), unit="turn"):
             for name, order in rows:
                 if name in sides:
@@ -198,10 +414,6 @@ def main() -> None:
         part = batches[order][WARM_UP:]
         work = np.array([needed_work(shape, batch) for batch in part])
         ratios = took / seconds[OURS, order]
-        if name == FAIRSEQ:
-            trained = [sum(batch["net_input"]["query_input"]["lengths"]) for batch in part]
-            tlm = [sum(batch["net_input"]["query_input"]["lengths"][batch["nsentences"] :]) for batch in part]
-            ratios = ratios * np.array(trained) / np.array(tlm)
         weight = seconds[OURS, order] / seconds[OURS, order].sum()
         low, high = np.percentile(ratios, [10, 90])
         table.append([
@@ -210,7 +422,7 @@ def main() -> None:
             f"**{(ratios * weight).sum():.2f}×**" if name != OURS else "",
             f"{low:.2f} – {high:.2f}" if name != OURS else "",
             f"{memory[name]:,.0f} MiB",
-            f"{100 * work.sum() / took.sum() / rate:.0f} %" if name != FAIRSEQ else "",
+            f"{100 * work.sum() / took.sum() / rate:.0f} %",
         ])  # fmt: skip
     counted = ", processor time" if args.processor_time else ""
     print(f"{args.shape}: {shape.layers} layers of {shape.dim}, {shape.vocab_size:,} WordPieces, batches of "
@@ -218,7 +430,7 @@ def main() -> None:
           f"threads{counted}, fp32; matrix product {rate / 1e9:.0f} GFLOP/s")  # fmt: skip
     for order, made in batches.items():
         needed = np.mean([needed_work(shape, batch) for batch in made[WARM_UP:]]) / args.batch_size
-        print(f"{order}: a pair needs {needed / 1e9:.2f} GFLOP, so the limit is {rate / needed:.1f} pairs a second")
+        print(f"{order}: a pair needs {needed / 1e9:.2f} GFLOP; the limit is {rate / needed:.1f} pairs a second")
     print()
     print(markdown_table(table))
 

@@ -1,13 +1,13 @@
-"""Fine-tuning against transformers: examples a second of the same training steps, in one run.
+"""Time fine-tuning against transformers: examples a second in the same training steps.
 
-    python benchmarks/finetuning.py --task xnli --shape standin
+    python benchmarks/finetuning.py --task xnli
     python benchmarks/finetuning.py --task mlqa --shape mbert --rounds 4
 
 Both sides train the same random encoder on the same batches: fp32, dropout 0.1, clipping, fused AdamW, the same number
-of threads. A step is forward, loss, backward, clipping and update; the two take turns, so that the noise of the machine
-meets both. transformers pads a batch to its longest sequence. `shuffled` batches are what its examples train on, those
-`by length` are what fairseq-train makes. Sequences are random WordPieces, as long as those of MultiNLI's (TaxiNLI) or
-TyDiQA-GoldP's English training examples: only their lengths matter for the time. Without dropout, losses must agree.
+of threads. They take turns at every step, so that noise of the machine affects both. transformers pads a batch to its
+longest sequence. Its examples train on `shuffled` batches, fairseq-train on batches `by length`. Sequences are random
+tokens with the lengths of MultiNLI's (TaxiNLI) or TyDiQA-GoldP's English training examples, because only lengths matter
+for the time. Without dropout the losses must agree.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SHAPES = {
     "tiny": BertShape(vocab_size=500, layers=2, dim=32, ffn_dim=64, heads=2),
 }
 LABELS = ["entailment", "neutral", "contradiction"]
-# Deciles, from the smallest to the largest, of WordPieces under mBERT's vocabulary.
+# Deciles of lengths in tokens of mBERT's vocabulary, from the smallest to the largest.
 PREMISE = [2, 9, 14, 17, 21, 25, 30, 35, 41, 52, 232]
 HYPOTHESIS = [2, 8, 9, 11, 12, 13, 15, 16, 18, 21, 62]
 QUESTION = [4, 7, 7, 8, 9, 9, 10, 11, 12, 14, 35]
@@ -48,7 +48,7 @@ RATE = 5e-5
 
 @dataclass
 class Side:
-    """One of the two that are compared: `step` trains on a batch, `loss` is that of a batch without an update."""
+    """`step` trains on a batch; `loss` computes its loss without an update."""
 
     name: str
     step: callable
@@ -109,14 +109,14 @@ def our_side(task: str, shape: BertShape) -> Side:
     return Side("ppa_fairseq", step, loss, model)
 
 
-def their_side(task: str, ours: Side, attention: str) -> Side:
-    """The same weights in transformers, with its *attention* ("sdpa" or "eager")."""
-    sys.modules.setdefault("torchaudio", None)  # imported wherever it is installed, and it may not load
+def their_side(task: str, ours: Side) -> Side:
+    """The same weights in transformers."""
+    sys.modules.setdefault("torchaudio", None)  # transformers imports it if it is installed, and it may not load
     import transformers
 
     state = {name: weight.clone() for name, weight in ours.module.state_dict().items()}
     checkpoint = Checkpoint(ours.module.encoder.cfg, state, {}, labels=LABELS if task == "xnli" else None)
-    config = transformers.BertConfig(**huggingface.to_config(checkpoint), attn_implementation=attention)
+    config = transformers.BertConfig(**huggingface.to_config(checkpoint))
     kind = "SequenceClassification" if task == "xnli" else "QuestionAnswering"
     model = getattr(transformers, f"BertFor{kind}")(config)
     missing = model.load_state_dict(huggingface.to_tensors(checkpoint), strict=False).missing_keys
@@ -136,7 +136,7 @@ def their_side(task: str, ours: Side, attention: str) -> Side:
 
 
 def padded(batch: dict, task: str) -> dict:
-    """The batch as transformers takes it."""
+    """The batch as arguments of a transformers model."""
     packed = batch["net_input"]
     real = torch.arange(packed["max_length"]) < torch.tensor(packed["lengths"])[:, None]  # (N, L)
     inputs = {"attention_mask": real.long()}
@@ -149,9 +149,9 @@ def padded(batch: dict, task: str) -> dict:
 
 
 def check_losses(sides: list[Side], dataset, batch: dict) -> None:
-    """Ours of the packed batch is the mean of theirs of its sequences one by one.
+    """Check that our loss of the packed batch is the mean of theirs over its sequences one by one.
 
-    Without dropout and, as theirs, with every token as a choice: theirs counts padding among the choices, too.
+    Without dropout, and with every token as a possible answer, as theirs; alone, because theirs counts padding, too.
     """
     ours, theirs = sides
     batch = batch | {"choices": torch.ones_like(batch["net_input"]["tokens"], dtype=torch.bool)}
@@ -166,13 +166,13 @@ def check_losses(sides: list[Side], dataset, batch: dict) -> None:
 
 
 def measure(task: str, shape: BertShape, order: str, args: argparse.Namespace) -> list[str]:
-    """One row of the table."""
+    """Make one row of the table."""
     rng = np.random.default_rng(1)
     np.random.seed(1)  # fairseq's datasets shuffle by it
     dataset = make_dataset(task, shape, 64 * args.batch_size, rng)
     batches = make_batches(dataset, order, args.batch_size, args.rounds + 2, rng)
     ours = our_side(task, shape)
-    sides = [ours, their_side(task, ours, args.attention)]
+    sides = [ours, their_side(task, ours)]
     check_losses(sides, dataset, batches[0])
     seconds = {side.name: [] for side in sides}
     for batch in tqdm(batches, desc=f"{task}, {order}", unit="step"):
@@ -200,10 +200,7 @@ def main() -> None:
     parser.add_argument("--task", choices=["xnli", "mlqa", "both"], default="both")
     parser.add_argument("--shape", choices=SHAPES, default="standin")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=12, help="steps that are timed, of each side")
-    parser.add_argument(
-        "--attention", choices=["sdpa", "eager"], default="sdpa", help="transformers' (its default is sdpa)"
-    )
+    parser.add_argument("--rounds", type=int, default=12, help="timed steps of each side")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

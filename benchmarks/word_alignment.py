@@ -1,12 +1,12 @@
-"""Word alignment against awesome-align and simalign: pairs a second from text to links, and what they link, in one run.
+"""Time word alignment against awesome-align and simalign, from text to links, and compare the links.
 
     python benchmarks/word_alignment.py --model runs/quickstart/imported
-    python benchmarks/word_alignment.py --model mbert/ --layer 8 --text enfr.src-tgt --gold enfr.gold --gold-base 1
+    python benchmarks/word_alignment.py --model mbert/ --layer 8 --text enfr.src-tgt
 
-All sides have the same BERT encoder, layer, method and threshold, in fp32 on the CPU. awesome-align takes batches of 32
-in the order of the text, as its own command does; simalign aligns one pair at a time, as its only function does. A peer
-that is not installed is left out: `pip install simalign awesome-align`. Without --text, pairs are the bundled sample's.
-The sides take turns, so that the noise of the machine meets all.
+All sides have the same BERT encoder, layer, method and threshold, in fp32 on the CPU, and take turns. awesome-align
+takes batches of 32 in the order of the text, as its command does; simalign aligns one pair at a time, as its only
+function does. A peer that is not installed is left out: `pip install simalign awesome-align`. Without --text, the pairs
+are the bundled sample's.
 """
 
 import argparse
@@ -18,16 +18,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from prediction import SAMPLE, exported
+from evaluation import SAMPLE, exported, take_turns
 from safetensors.torch import load_file
 from torch.nn.utils.rnn import pad_sequence
-from turns import take_turns
 
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.data.word_pairs import Words, word_pairs
 from ppa_fairseq.evaluation.embedding import choose_layers
 from ppa_fairseq.evaluation.word_alignment.aligner import METHODS, THRESHOLD, WordAligner
-from ppa_fairseq.evaluation.word_alignment.error_rate import Gold, Link, Tally, read_gold
+from ppa_fairseq.evaluation.word_alignment.error_rate import Link
 from ppa_fairseq.utils.markdown import markdown_table
 
 AWESOME_BATCH = 32
@@ -57,7 +56,7 @@ def awesome_align(folder: Path, layer: int) -> Side:
     from awesome_align.run_align import LineByLineTextDataset
     from awesome_align.tokenization_bert import BertTokenizer
 
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")  # it knows no other format
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")  # its only format
     lowers = '"do_lower_case": true' in (folder / "tokenizer_config.json").read_text(encoding="utf-8")
     tokenizer = BertTokenizer(str(folder / "vocab.txt"), do_lower_case=lowers, max_len=512)
     modeling.PAD_ID, modeling.CLS_ID, modeling.SEP_ID = (
@@ -92,52 +91,42 @@ def peer_of(method: str, folder: Path, layer: int) -> dict[str, Side]:
 
 
 def same(mine: list[set[Link]], other: list[set[Link]]) -> float:
-    """Percentage of the links of either side that both have."""
+    """Links of both sides, in percent of those of either."""
     both = sum(len(a & b) for a, b in zip(mine, other, strict=True))
     either = sum(len(a | b) for a, b in zip(mine, other, strict=True))
     return 100 * both / max(either, 1)
 
 
-def rows_of(method: str, seconds: dict, answers: dict, gold: list[Gold] | None) -> list[list[str]]:
+def rows_of(method: str, seconds: dict[str, float], links: dict[str, list[set[Link]]]) -> list[list[str]]:
     mine = f"ppa_fairseq, {method}"
-    rows = []
-    for name, took in seconds.items():
-        tally = Tally()
-        for links, truth in zip(answers[name], gold or (), strict=bool(gold)):
-            tally.add(links, truth)
-        measures = (tally.precision, tally.recall, tally.error_rate) if gold else ()
-        rows.append([
-            name, f"{len(answers[name]) / took:.1f}", f"**{took / seconds[mine]:.2f}×**",
-            f"{same(answers[mine], answers[name]):.2f} %", *(f"{measure:.2f}" for measure in measures)
-        ])  # fmt: skip
-    return rows
+    return [
+        [name, f"{len(links[name]) / took:.1f}", f"**{took / seconds[mine]:.2f}×**"]
+        + [f"{same(links[mine], links[name]):.2f} %"]
+        for name, took in seconds.items()
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint, an import or a Hugging Face folder")
     parser.add_argument("--text", type=Path, help="`source ||| target` lines or a .tsv (default: the bundled sample)")
-    parser.add_argument("--gold", type=Path)
-    parser.add_argument("--gold-base", type=int, choices=(0, 1), default=0)
     parser.add_argument("--layer", default="last", help="a number, or last (default)")
     parser.add_argument("--pairs", type=int, default=1000)
-    parser.add_argument("--chunk", type=int, default=96, help="pairs that a side aligns at a turn")
+    parser.add_argument("--chunk", type=int, default=96, help="pairs in a turn")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    sys.modules.setdefault("torchaudio", None)  # transformers imports it wherever it is installed, and it may not load
+    sys.modules.setdefault("torchaudio", None)  # transformers imports it if it is installed, and it may not load
 
     pairs = list(word_pairs(args.text)) if args.text else sample_pairs(args.pairs)
-    sizes = [(len(source), len(target)) for source, target in pairs]
-    gold = read_gold(args.gold, args.gold_base, sizes)[: args.pairs] if args.gold else None
     pairs = pairs[: args.pairs]
     model = checkpoint.read(args.model)
     (layer,) = choose_layers(args.layer, model.shape.layers)
-    rows = [["", "pairs a second", "ratio", "same links", *(("precision", "recall", "AER") if gold else ())]]
+    rows = [["", "pairs a second", "ratio", "same links"]]
     with exported(model) as folder:
         for method in METHODS:
             sides = {f"ppa_fairseq, {method}": ours(args.model, layer, method), **peer_of(method, folder, layer)}
-            rows += rows_of(method, *take_turns(sides, pairs, args.chunk), gold)
+            rows += rows_of(method, *take_turns(sides, pairs, args.chunk))
     print(f"{len(pairs)} pairs, layer {layer} of {model.shape.layers}, {args.threads} threads, fp32\n")
     print(markdown_table(rows))
 

@@ -1,4 +1,4 @@
-"""Fixtures that several test files use: the large test data, a tiny vocabulary, a tiny model, a tiny data-bin folder."""
+"""Fixtures for several test files: the large test data, a tiny vocabulary, a tiny model, a tiny data-bin folder."""
 
 import functools
 import logging
