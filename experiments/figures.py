@@ -1,4 +1,4 @@
-"""The plots of the report, from what has been measured so far."""
+"""Draw the plots of the report from the results so far."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +14,11 @@ CURVES = {
     "contrastive_acc": "contrastive accuracy, %",
     "tlm": "TLM loss, bits",
 }
-SHOWN = ("ar", "de", "hi", "zh")  # languages of the heatmaps, where they are there
+HEATMAPS = ("ar", "de", "hi", "zh")  # languages of the heatmaps, if the data have them
 
 
 def draw(results: Results, folder: Path) -> dict[str, str]:
-    """Write what can be drawn; {file name: title}."""
+    """Write the plots that have data; returns {file name: title}."""
     after = results.mapped if results.sentence_map() else ""
     plots: dict[str, tuple[Callable, str]] = {
         "retrieval-by-layer.png": (by_layer, "Retrieval by layer, mean pooling, mean of the seeds"),
@@ -52,7 +52,7 @@ def curves(results: Results, title: str, path: Path) -> bool:
         for place, (label, points) in enumerate(by_row.items()):
             if points:
                 axis.plot(list(points), list(points.values()), label=label, color=f"C{place}")
-        axis.set_xscale("log")  # rows of 40 updates stand beside rows of 1,000
+        axis.set_xscale("log")  # some rows have 40 updates, some 1,000
         axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.set_xlabel("updates")
         axis.set_ylabel(CURVES[name])
@@ -68,13 +68,13 @@ def heatmaps(results: Results, title: str, path: Path) -> bool:
     if vectors is None:
         return False
     languages = list(vectors["languages"])
-    shown = [language for language in SHOWN if language in languages] or languages[:4]
-    size = 2.2 * len(shown) + 0.8, 4.6
-    figure, axes = plt.subplots(2, len(shown), figsize=size, squeeze=False, layout="constrained")
+    chosen = [language for language in HEATMAPS if language in languages] or languages[:4]
+    size = 2.2 * len(chosen) + 0.8, 4.6
+    figure, axes = plt.subplots(2, len(chosen), figsize=size, squeeze=False, layout="constrained")
     similarity = {model: vectors[f"{model}-similarity"] for model in ("before", "after")}  # (L, M, M) each
-    lowest = min(cosines.min() for cosines in similarity.values())  # one scale, or they do not compare
+    lowest = min(cosines.min() for cosines in similarity.values())  # one scale for both
     for (model, cosines), line in zip(similarity.items(), axes, strict=True):
-        for axis, language in zip(line, shown, strict=True):
+        for axis, language in zip(line, chosen, strict=True):
             image = axis.imshow(cosines[languages.index(language)], cmap="viridis", vmin=lowest, vmax=1)
             axis.set_title(f"{language}–en, {model}", fontsize=9)
             axis.set_xticks([])

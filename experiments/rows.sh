@@ -1,8 +1,8 @@
-# The rows of the evidence:  row NAME WHAT-IT-IS all|first FAIRSEQ-TRAIN-FLAGS
+# The rows of the tables:  row NAME LABEL all|first FAIRSEQ-TRAIN-FLAGS
 #
-# Read by experiments/reproduce.sh, after the setting. "all" rows are trained with all of its seeds, "first" rows with the
-# first one. What concerns the contrastive part alone (queue, momentum, negatives) or is costly (learning rate, data) is
-# compared without TLM: with "MoCo only", not with PPA.
+# experiments/reproduce.sh reads this file after the setting. It trains "all" rows with all seeds, "first" rows with the
+# first one. Rows about the contrastive part (queue, momentum, negatives) and costly ones (learning rate, data) train
+# without TLM; compare them with "MoCo only", not with PPA.
 # shellcheck shell=bash disable=SC2046,SC2086,SC2154
 
 row unaligned "unaligned" all
@@ -10,12 +10,11 @@ row ppa "MoCo + TLM (PPA)" all
 row moco "MoCo only" all --tlm-weight 0
 row tlm "TLM only" all --contrastive-weight 0
 row xlm-tlm "TLM only, as in XLM" all --contrastive-weight 0 --tlm-reset-positions --tlm-language-embeddings
-# The method at the length that it needs, where a setting cannot afford that for all rows.
+# The method at full length, where a setting cannot afford that for all rows.
 [ -z "${long_pairs:-}" ] || row long "PPA, $(thousands "$long_pairs") pairs" all $(of_pairs "$long_pairs") $long_flags
 
-# An encoder without an MLM head gets one, fitted by TLM alone while the encoder stays as it is, and goes on from there.
-# Perplexities then tell how well the head still reads what alignment made of the encoder, and, where another is fitted
-# to that anew, what is left of it there to be read.
+# An encoder without an MLM head gets one: TLM trains the head alone, then the alignment starts from there. The
+# perplexity says how well this head, or a new one, predicts tokens from the aligned encoder.
 from_first() { echo "--pretrained $out/align/$1.${seeds%% *}/checkpoint_last.pt"; } # ROW, of the first seed
 fit_head="--contrastive-weight 0 $(of_pairs "$head_pairs") --lr 1e-3 --freeze-encoder"
 row ppa-with-head "PPA, from the fitted head" all $(from_first with-head)
@@ -23,7 +22,7 @@ row tlm-with-head "TLM only, from the fitted head" all --contrastive-weight 0 $(
 row with-head "unaligned, an MLM head fitted" first $fit_head
 row moco-with-head "MoCo only, from the fitted head" first --tlm-weight 0 $(from_first with-head)
 row moco-new-head "MoCo only, then a head fitted" first $fit_head $(from_first moco)
-head_ablations="with-head moco-with-head moco-new-head" # whose perplexity is measured, too
+head_ablations="with-head moco-with-head moco-new-head" # perplexity is measured for these, too
 if [ "${long_pairs:-}" ]; then
   row long-with-head "PPA, $(thousands "$long_pairs") pairs, from the fitted head" first $(of_pairs "$long_pairs") \
     $long_flags $(from_first with-head)
@@ -31,8 +30,8 @@ if [ "${long_pairs:-}" ]; then
 fi
 
 row no-shuffle "PPA, no input shuffling" first --no-input-shuffle
-# [CLS] pooling, and what could help an encoder whose [CLS] was never trained: a lower rate, a longer warm-up, more pairs,
-# a momentum encoder that moves more slowly.
+# [CLS] pooling, and what could help an encoder whose [CLS] was never trained: a lower rate, a longer warm-up, more
+# pairs, a slower momentum encoder.
 row ppa-cls "PPA, [CLS] pooling" first --pooling cls
 row moco-cls "MoCo only, [CLS] pooling" first --tlm-weight 0 --pooling cls
 row moco-cls-slow "MoCo only, [CLS] pooling, learning rate $cls_learning_rate" first --tlm-weight 0 --pooling cls \
@@ -44,12 +43,13 @@ for count in $cls_pair_counts; do
     $(of_pairs "$count")
 done
 for momentum in $cls_momentums; do
-  row "moco-cls-momentum-$momentum" "MoCo only, [CLS] pooling, $(thousands "$ablation_pairs") pairs, momentum $momentum" \
-    first --tlm-weight 0 --pooling cls $(of_pairs "$ablation_pairs") --momentum "$momentum"
+  row "moco-cls-momentum-$momentum" \
+    "MoCo only, [CLS] pooling, $(thousands "$ablation_pairs") pairs, momentum $momentum" first \
+    --tlm-weight 0 --pooling cls $(of_pairs "$ablation_pairs") --momentum "$momentum"
 done
 row moco-cls-long "MoCo only, [CLS] pooling, $(thousands "$cls_long_pairs") pairs, momentum 0.999" first \
   --tlm-weight 0 --pooling cls $(of_pairs "$cls_long_pairs") --momentum 0.999
-# The queue and what moves slowly behind it, at as many pairs as fill it.
+# The queue and the momentum, with enough pairs to fill the queue.
 of_ablation="MoCo only, $(thousands "$ablation_pairs") pairs"
 for size in $queue_sizes; do
   row "queue-$size" "$of_ablation, queue of $(thousands "$size")" first --tlm-weight 0 \
@@ -65,7 +65,7 @@ for temperature in $temperatures; do
   row "temperature-$temperature" "$of_ablation, temperature $temperature" first --tlm-weight 0 \
     $(of_pairs "$ablation_pairs") --temperature "$temperature"
 done
-# How the projection head starts.
+# Initialisations of the projection head.
 for start in normal orthogonal; do
   start_flags="--user-dir $here/variants --arch ppa_bert_head_$start"
   row "head-$start" "$of_ablation, $start projection head" first --tlm-weight 0 $(of_pairs "$ablation_pairs") \

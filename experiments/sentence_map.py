@@ -1,9 +1,9 @@
-"""Sentences that are the same in every language: how near they are to English, and where they lie in a plane.
+"""Compare translated sentences with English, and map the sentences of all languages to a plane.
 
     python experiments/sentence_map.py OUT.npz --xnli DIR --model before=imported --model after=checkpoint.pt
 
-OUT.npz has languages (L,) and for each model: similarity (L, M, M), cosines of the first M sentences with their English
-versions (a row each), and coordinates (L, N, 2) of all N sentences, by one t-SNE over all languages.
+OUT.npz has languages (L,) and for each model: similarity (L, M, M), cosines of the first M sentences (rows) with their
+English versions, and coordinates (L, N, 2) of all N sentences from one t-SNE over all languages.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from ppa_fairseq.utils.files import atomic_path
 
 
 def same_sentences(folder: Path, count: int) -> dict[str, list[str]]:
-    """{language: the first different premises}, line by line translations of each other."""
+    """{language: its first distinct premises}; line by line, they are translations of each other."""
     data = find_nli([str(folder)])
     first = {row.premise: number for number, row in reversed(list(enumerate(data["en"])))}
     numbers = sorted(first.values())[:count]

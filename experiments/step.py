@@ -1,9 +1,9 @@
-"""One step of the evidence: run a command once, and keep what it was, how long it took and what it said.
+"""Run a step of experiments/reproduce.sh once, and record its command, time and output.
 
     python experiments/step.py STEPS NAME COMMAND …
 
-STEPS/NAME.log gets what the command says, STEPS/NAME.json (when it has ended well) the command, its seconds and the
-machine. If that file is there the command is not run again; if it tells of another command, that is an error.
+STEPS/NAME.log gets the command's output. After success, STEPS/NAME.json gets the command, its seconds and the machine.
+If that file exists, the step does not run again; if it records another command, that is an error.
 """
 
 import fcntl
@@ -24,17 +24,17 @@ from ppa_fairseq.utils.files import atomic_path
 def main(steps: Path, name: str, command: list[str]) -> int:
     record, log = steps / f"{name}.json", steps / f"{name}.log"
     with (steps / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be running it: then it is done by now
+        fcntl.flock(lock, fcntl.LOCK_EX)  # wait if another process runs this step
         return once(record, log, name, command)
 
 
 def once(record: Path, log: Path, name: str, command: list[str]) -> int:
-    """The exit status: 0 if the record tells that it was run, or it ran well now."""
+    """Run the command unless its record exists; returns the exit status."""
     if record.exists():
         if json.loads(record.read_text())["command"] != command:
             print(
-                f"reproduce: error: {record} is of another command: {' '.join(command)} was asked for. "
-                "Name another --out, or delete that file to run the step anew",
+                f"reproduce: error: {record} records another command than {' '.join(command)}; "
+                "name another --out, or delete that file to repeat the step",
                 file=sys.stderr,
             )
             return 1
@@ -44,10 +44,10 @@ def once(record: Path, log: Path, name: str, command: list[str]) -> int:
     status = run(command, log)
     if status:
         tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-5:])
-        print(f"{tail}\nreproduce: error: step {name} failed (status {status}); all it said: {log}", file=sys.stderr)
+        print(f"{tail}\nreproduce: error: step {name} failed (status {status}); read {log}", file=sys.stderr)
         return 1
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    told = {
+    entry = {
         "step": name,
         "command": command,
         "seconds": round(time.monotonic() - began, 1),
@@ -55,12 +55,12 @@ def once(record: Path, log: Path, name: str, command: list[str]) -> int:
         "machine": machine(),
     }
     with atomic_path(record) as part:
-        part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
 def run(command: list[str], log: Path) -> int:
-    """The command's exit status. It ends with this process, if that is told to end."""
+    """Run the command, and end it with this process; returns its exit status."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with log.open("wb") as out:
         child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
@@ -72,7 +72,7 @@ def run(command: list[str], log: Path) -> int:
 
 
 def machine() -> str:
-    """The processor or GPU, cores and versions, in one line."""
+    """Describe the processor or GPU, cores and versions in one line."""
     gpus = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout if has_gpu() else ""
     names = [line.split(":", 1)[1].split("(")[0].strip() for line in gpus.splitlines()]
     processor = platform.processor() or platform.machine()

@@ -1,12 +1,12 @@
-"""Does a training that is killed again and again end where an uninterrupted one does, bit for bit?
+"""Check that a training that is killed many times ends where an uninterrupted one does, bit for bit.
 
     python tools/kill_and_resume.py runs/kills data-bin/opus [--kills 20] [--ranks 2] [-- fairseq-train flags]
 
-Runs the training once in OUT/whole and once in OUT/killed, where kill -9 hits it at random moments, half of them while
-a checkpoint is being written: all its processes, or the launcher alone, or one rank. The same command is given each
-time. Compared are the last and the best checkpoint (weights, momentum encoder, queue, optimizer, position in the data; no clock
-times) and every logged value; and each start must go on from the newest complete checkpoint. Exit status 0 if all of it
-is so. Linux only (/proc).
+Runs the training once in OUT/whole and once in OUT/killed. There, kill -9 hits it at random moments, half of them while
+it writes a checkpoint: all its processes, only the launcher, or one rank; then the same command starts again. The check
+compares the last and the best checkpoint (weights, momentum encoder, queue, optimizer, position in the data; no clock
+times) and every logged value. Each start must resume from the newest complete checkpoint. Exit status 0 if all of this
+holds. Linux only (/proc).
 """
 
 import argparse
@@ -38,21 +38,21 @@ SETTINGS = f"""--user-dir ppa_fairseq --task ppa_alignment --arch ppa_bert --cri
 LOGGED = re.compile(r" \| INFO \| (train_inner|train|valid) \| (\{.*\})$", re.MULTILINE)
 LOADED = re.compile(r"Loaded checkpoint \S+ \(epoch \d+ @ (\d+) updates\)")
 SAVING, SAVED = "| Preparing to save checkpoint", re.compile(r"writing took ([\d.e-]+) seconds")
-CLOCK = {"wps", "ups", "wall", "train_wall"}  # logged values that the clock decides
+CLOCK = {"wps", "ups", "wall", "train_wall"}  # logged values that depend on the clock
 CLOCK_METERS = {"TimeMeter", "StopwatchMeter"}
 LEFT_OUT = {
-    ".cfg",  # has the folder
+    ".cfg",  # holds the folder's name
     ".optimizer_history",  # grows with every start; its last entry is compared
     ".last of optimizer_history.lr_scheduler_state.best",  # for reduce_lr_on_plateau alone
     ".extra_state.previous_training_time",
-    ".extra_state.metrics.default",  # sums over the whole run, which nobody logs
+    ".extra_state.metrics.default",  # sums over the whole run, never logged
     ".extra_state.metrics.valid",
 }
-PATIENCE = 600  # seconds that what was killed may take to end
+PATIENCE = 600  # seconds that killed processes may take to end
 
 
 class Training:
-    """One start of the command, in a process tree of its own."""
+    """One start of the command, in its own process tree."""
 
     def __init__(self, command: list[str], log: Path):
         with log.open("w") as output:
@@ -62,11 +62,11 @@ class Training:
         return self.root.poll()
 
     def kill(self, rng: random.Random) -> str:
-        """kill -9, and wait until nothing of it runs; returns what was killed."""
+        """Send kill -9 and wait until no process is left; returns what was killed."""
         tree = list(processes(self.root.pid))
-        ranks = [pid for pid in tree if b"\0--distributed-rank\0" in read(f"/proc/{pid}/cmdline")]
+        ranks = [pid for pid in children(self.root.pid) if b"fairseq_cli.train" in read(f"/proc/{pid}/cmdline")]
         victims = {"all": tree}
-        if ranks:
+        if ranks:  # of torchrun; alone, a training has data workers only
             victims |= {"launcher": tree[:1], "rank": [rng.choice(ranks)]}
         kind = rng.choice(list(victims))
         for pid in victims[kind]:
@@ -78,20 +78,23 @@ class Training:
         give_up = time.monotonic() + PATIENCE
         while any(read(f"/proc/{pid}/cmdline") for pid in tree):
             if time.monotonic() > give_up:
-                raise SystemExit(f"FAIL: {kind} killed, and {PATIENCE} s later some of it still runs")
+                raise SystemExit(f"FAIL: {kind} killed, and {PATIENCE} s later some process still runs")
             time.sleep(0.05)
         return kind
 
 
+def children(pid: int) -> list[int]:
+    return [int(child) for task in Path(f"/proc/{pid}/task").glob("*") for child in read(task / "children").split()]
+
+
 def processes(root: int) -> Iterator[int]:
     yield root
-    for task in Path(f"/proc/{root}/task").glob("*"):
-        for child in read(task / "children").split():
-            yield from processes(int(child))
+    for child in children(root):
+        yield from processes(child)
 
 
 def read(path: str | Path) -> bytes:
-    """A file of /proc; nothing if its process is gone."""
+    """Read a file of /proc; empty if the process is gone."""
     try:
         return Path(path).read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -101,15 +104,15 @@ def read(path: str | Path) -> bytes:
 def kill_repeatedly(
     start: Callable[[Path], Training], save_dir: Path, logs: Path, kills: int, updates: int, saving: float, seed: int
 ) -> Counter:
-    """Start, kill, start again, *kills* times, then let it end; counts what happened.
+    """Start and kill a training *kills* times, then let it end; returns counts of what happened.
 
     Args:
-        start: starts the training, which logs to the file it is given and saves in *save_dir*.
-        updates: of the whole training.
-        saving: seconds that a save takes, all copies of it.
+        start: starts the training, which logs to the given file and saves in *save_dir*.
+        updates: length of the whole training.
+        saving: seconds that a save takes, with all its copies.
     """
     rng, seen, reached = random.Random(seed), Counter(), 0
-    moments = sorted(rng.uniform(0, 0.8 * updates) for _ in range(kills))  # room is left for the last ones to be kills
+    moments = sorted(rng.uniform(0, 0.8 * updates) for _ in range(kills))  # early enough for the last ones to hit
     logs.mkdir(parents=True, exist_ok=True)
     while True:
         log = logs / f"{seen['kills']:02d}.log"
@@ -118,7 +121,7 @@ def kill_repeatedly(
         killed = False
         if seen["kills"] < kills:
             while_saving = rng.random() < 0.5
-            lines = max(1, (moments[seen["kills"]] - newest) / LOG_INTERVAL)  # it trains, wherever the last kill was
+            lines = max(1, (moments[seen["kills"]] - newest) / LOG_INTERVAL)
             if wait_for(training, log, lines, while_saving):
                 time.sleep(rng.uniform(0, saving if while_saving else 0.1))
                 killed = training.poll() is None
@@ -145,7 +148,7 @@ def kill_repeatedly(
 
 
 def wait_for(training: Training, log: Path, lines: float, while_saving: bool) -> bool:
-    """Wait for so many logged *lines*, and for the next save after them if *while_saving*; False if it ends first."""
+    """Wait for *lines* logged lines, and for the next save if *while_saving*; False if the training ends before."""
     saves = None
     while training.poll() is None:
         text = log.read_text(errors="replace")
@@ -158,13 +161,13 @@ def wait_for(training: Training, log: Path, lines: float, while_saving: bool) ->
 
 
 def newest_update(save_dir: Path) -> int:
-    """Of the complete checkpoints there; 0 if there is none."""
+    """The highest update of the complete checkpoints; 0 without one."""
     complete = filter(is_complete, save_dir.glob("checkpoint*.pt"))
     return max((read_progress(path).updates for path in complete), default=0)
 
 
 def unfinished(save_dir: Path) -> str:
-    """What a save that was cut off has left, in words; empty if none was."""
+    """Describe what an interrupted save left; empty without one."""
     saved = list(save_dir.glob("checkpoint*.pt"))
     if any(save_dir.glob("*.tmp")):
         return "a *.tmp"
@@ -176,7 +179,7 @@ def unfinished(save_dir: Path) -> str:
 
 
 def logged(text: str) -> dict[tuple[str, int], dict]:
-    """(split, update) -> the values logged of it, those of the clock left out. A last line without its end is none."""
+    """{(split, update): its logged values, without the clock's}. Ignores an unfinished last line."""
     found = {}
     for tag, line in LOGGED.findall(text[: text.rfind("\n") + 1]):
         values = {name.removeprefix(f"{tag}_"): value for name, value in json.loads(line).items()}
@@ -185,7 +188,7 @@ def logged(text: str) -> dict[tuple[str, int], dict]:
 
 
 def differences(one, other, where: str = "") -> Iterator[str]:
-    """Where two checkpoints differ, bit for bit, but for `LEFT_OUT` and clock times."""
+    """Yield where two checkpoints differ, bit for bit, except in `LEFT_OUT` and clock times."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in dict.fromkeys([*one, *other]):
             if f"{where}.{key}" in LEFT_OUT:
@@ -193,7 +196,7 @@ def differences(one, other, where: str = "") -> Iterator[str]:
             if key in one and key in other:
                 yield from differences(one[key], other[key], f"{where}.{key}")
             else:
-                yield f"{where}.{key} is in one alone"
+                yield f"{where}.{key} is only in one of them"
     elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
         if len(one) != 4 or not isinstance(one[2], str) or one[2] not in CLOCK_METERS:  # priority, name, class, state
             for number, pair in enumerate(zip(one, other, strict=True)):
@@ -206,9 +209,9 @@ def differences(one, other, where: str = "") -> Iterator[str]:
 
 
 def compare(whole: Path, killed: Path, whole_log: Path, killed_logs: Path) -> list[str]:
-    """All that differs between the two trainings.
+    """List all differences between the two trainings.
 
-    An epoch's own line may be missing: fairseq logs it after the save that ends the epoch, and never again.
+    The log line of an epoch may be missing: fairseq writes it after the save that ends the epoch, and never again.
     """
     found = []
     for name in (LAST, BEST):
@@ -220,35 +223,36 @@ def compare(whole: Path, killed: Path, whole_log: Path, killed_logs: Path) -> li
     names = [sorted(path.name for path in folder.iterdir()) for folder in (whole, killed)]
     if names[0] != names[1]:
         found.append(f"files: {names[0]} and {names[1]}")
-    expected, told = logged(whole_log.read_text()), set()
+    expected, seen = logged(whole_log.read_text()), set()
     for log in sorted(killed_logs.iterdir()):
         for place, values in logged(log.read_text(errors="replace")).items():
-            told.add(place)
+            seen.add(place)
             if values != expected.get(place):
                 found.append(f"{log.name}, {place[0]} at update {place[1]}: {values}, not {expected.get(place)}")
-    return found + [f"never logged: {place}" for place in sorted(expected.keys() - told) if place[0] != "train"]
+    return found + [f"never logged: {place}" for place in sorted(expected.keys() - seen) if place[0] != "train"]
 
 
 def fairseq(arguments: list[str], ranks: int) -> list[str]:
     if ranks == 1:
         return [sys.executable, "-m", "fairseq_cli.train", *arguments, "--cpu"]
-    return [sys.executable, "-m", "ppa_fairseq.commands.main", "launch", "--nproc", str(ranks), "--cpu", "--", *arguments]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+    return [sys.executable, *launcher, "-m", "fairseq_cli.train", *arguments, "--cpu"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, metavar="OUT", help="a new folder")
     parser.add_argument("data", help="data-bin folder")
-    parser.add_argument("--kills", type=int, default=20, help="how often (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills (default: %(default)s)")
     parser.add_argument("--ranks", type=int, default=1, help="CPU ranks (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="data workers a rank (default: %(default)s)")
     parser.add_argument("--update-freq", type=int, default=2, help="micro-batches an update (default: %(default)s)")
     parser.add_argument("--updates", type=int, default=200, help="length of the training (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the moments (default: %(default)s)")
     parser.add_argument("flags", nargs="*", metavar="-- FLAG", help="further flags of fairseq-train, after `--`")
     args = parser.parse_args()
     if args.output.exists():
-        parser.error(f"{args.output} exists already; name a new folder")
+        parser.error(f"{args.output} exists; name a new folder")
     shared = [args.data, *SETTINGS, "--num-workers", str(args.workers), "--update-freq", str(args.update_freq)]
     shared += ["--max-update", str(args.updates), "--total-num-update", str(args.updates), *args.flags]
 

@@ -1,7 +1,7 @@
-"""`--user-dir` of the rows on how the projection head starts: --arch ppa_bert_head_normal and _orthogonal.
+"""Initialise the projection head in other ways: `--user-dir` for --arch ppa_bert_head_normal and _orthogonal.
 
-PPA's own head starts as PyTorch's linear layers do, as in MoCo v2. One starts as BERT's layers do, N(0, 0.02) with
-biases of 0; the other with orthogonal rows and biases of 0, so that sentences which differ stay apart.
+PPA's own head has PyTorch's default for linear layers, as in MoCo v2. The normal head has BERT's: N(0, 0.02) and biases
+of 0. The orthogonal head has orthogonal rows and biases of 0, which keeps the distances between sentences.
 """
 
 from fairseq.models import register_model, register_model_architecture
@@ -16,7 +16,7 @@ from ppa_fairseq.modules.bert import init_bert_params
 class NormalHead(PPAModel):
     def start_from(self, pretrained) -> None:
         self.projection.apply(init_bert_params)
-        super().start_from(pretrained)  # the momentum encoder starts as the head now is
+        super().start_from(pretrained)  # copies the head into the momentum encoder
 
 
 @register_model("ppa_head_orthogonal", dataclass=PPAModelConfig)
