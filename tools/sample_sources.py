@@ -1,4 +1,4 @@
-"""The packages that the sample is made of, and how each keeps its translations."""
+"""The packages of the sample, and readers of their translations."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 import polib
 from registry import Wheel
 
-# XNLI's languages -> what the sources call them
+# XNLI's languages -> their names in the sources
 LOCALES = {
     "ar": ["ar"],
     "bg": ["bg", "bg_BG"],
@@ -48,21 +48,21 @@ class Source:
 
 
 def read_gettext(archive: zipfile.ZipFile, locales: list[str]) -> Iterator[tuple[str, str]]:
-    """…/locale/LOCALE/LC_MESSAGES/*.po, whose ids are the English text."""
-    wanted = re.compile(rf".*/locale/({'|'.join(locales)})/LC_MESSAGES/\w+\.po")
-    for name in filter(wanted.fullmatch, sorted(archive.namelist())):
+    """Read …/locale/LOCALE/LC_MESSAGES/*.po, whose ids are the English text."""
+    catalogue = re.compile(rf".*/locale/({'|'.join(locales)})/LC_MESSAGES/\w+\.po")
+    for name in filter(catalogue.fullmatch, sorted(archive.namelist())):
         yield from po_pairs(archive.read(name).decode())
 
 
 def po_pairs(text: str) -> Iterator[tuple[str, str]]:
-    """(English, xx) of the entries that are translated, not fuzzy, and without plural forms."""
+    """Yield (English, xx) of the translated entries that are not fuzzy and have no plural forms."""
     for entry in polib.pofile(text):
         if entry.translated() and not entry.msgid_plural:
             yield entry.msgid, entry.msgstr
 
 
 def read_json(archive: zipfile.ZipFile, locales: list[str], path: str) -> Iterator[tuple[str, str]]:
-    """JSON trees of the same keys; the group in the pattern `path` is the locale, "en" for English."""
+    """Read JSON trees with the same keys; the group in the pattern `path` is the locale, "en" for English."""
     names = set(archive.namelist())
     for name in sorted(names):
         match = re.fullmatch(path, name)

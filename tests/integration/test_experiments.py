@@ -39,13 +39,6 @@ def test_step_runs_once_and_refuses_another_command(tmp_path):
     assert other.returncode == 1 and "one.json records another command" in other.stderr
 
 
-def test_step_runs_once_in_two_processes(tmp_path):
-    line = [*STEP, str(tmp_path), "one", "sh", "-c", f"sleep 2; echo ran >> {tmp_path}/count"]
-    both = [subprocess.Popen(line, cwd=ROOT) for _ in range(2)]
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
-    assert (tmp_path / "count").read_text() == "ran\n"
-
-
 def test_step_that_fails_says_why_and_runs_again(tmp_path):
     failed = step(tmp_path, "one", "sh", "-c", "echo no such disk; exit 3")
     assert failed.returncode == 1 and "no such disk" in failed.stderr and "status 3" in failed.stderr
@@ -267,18 +260,6 @@ def test_checkpoint_from_elsewhere_is_measured_once(bench):
     assert "--also mine=nothing.pt" in drive(bench, "--also", "mine=nothing.pt", status=1)
 
 
-def test_report_keeps_the_rows_of_its_own_call(bench):
-    (bench / "mine.pt").touch()
-    process = start(bench, "--only", "moco")
-    wait_for_training(bench, process)
-    page = bench / "results" / "tables.md"
-    drive(bench, "--report-only", "--also", "mine=mine.pt")
-    assert "mine (trained elsewhere)" in page.read_text()
-    (bench / "go").touch()
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0 and "mine" not in page.read_text(), output
-
-
 def test_report_without_results_is_refused(bench):
     before = sorted(bench.rglob("*"))
     assert "--report-only: out has no finished step" in drive(bench, "--report-only", status=1)
@@ -288,8 +269,3 @@ def test_report_without_results_is_refused(bench):
     (bench / "out" / "setting").write_text("other\n")
     assert "error: out has the setting other, not tiny" in drive(bench, "--report-only", status=1)
     assert not (bench / "results").exists()
-
-
-def test_help_is_the_head_of_the_script(bench):
-    output = drive(bench, "--help")
-    assert output.startswith("Reproduce the results") and "or figures" in output and "set -e" not in output
