@@ -6,7 +6,6 @@ from results import AVERAGE, NOT_RUN, UNALIGNED, Results, Row, spread
 
 RETRIEVAL, XNLI_GAIN = 75, 4.7
 SEEDS = 3  # fewer say nothing about the spread
-BEYOND = "Beyond the spread: every seed of the one is above every seed of the other, with at least three seeds each."
 
 
 def goals(results: Results) -> list[list[str]]:
@@ -44,7 +43,10 @@ def retrieval(results: Results, unaligned: Row) -> list[str]:
 
 
 def gain(one: str, ones: list[float], other: str, others: list[float], least: float = 0) -> tuple[str, str]:
-    """Describe both, and judge whether *others* are above *ones* by *least* and beyond the spread."""
+    """Describe both, and judge whether *others* are above *ones* by *least* and beyond the spread.
+
+    Beyond the spread: every seed of the others is above every seed of the ones, with at least three seeds each.
+    """
     text = f"{one} {spread(ones)}, {other} {spread(others)}"
     if not (ones and others):
         return text, NOT_RUN

@@ -1,12 +1,13 @@
-"""What experiments/reproduce.sh leaves, made up; and the cells of its report's tables."""
+"""Invented results of experiments/reproduce.sh, and a reader of the report's tables."""
 
+import csv
 import json
 import random
 from pathlib import Path
 
 
 class MadeUp:
-    """An OUT in which some steps are done, with random numbers for results."""
+    """An OUT with some finished steps and random results."""
 
     def __init__(self, out: Path, setting: str = "tiny"):
         self.out, self.rng = out, random.Random(0)
@@ -26,7 +27,7 @@ class MadeUp:
         (self.out / file).write_text(json.dumps(document))
 
     def retrieval(self, row: str, seed: int, percent: float | None = None) -> tuple[float, float]:
-        """Both directions of the average, mean-pooled at the last of 2 layers: *percent* everywhere, or any."""
+        """Both directions of the average, mean-pooled at the last of 2 layers: *percent* everywhere, or random."""
         results = [
             {"pair": pair, "layer": layer, "pooling": pooling, "scoring": "cosine", "pairs": 9}
             | {side: self.rng.uniform(0, 100) if percent is None else percent for side in ("forward", "backward")}
@@ -58,7 +59,8 @@ class MadeUp:
         self.write("perplexity", f"{row}.{seed}", f"perplexity/{row}.{seed}/perplexity.json", document)
 
 
-def cells(text: str, start: str) -> list[str]:
-    """Of the report's table lines that begin so, the one of most cells."""
-    found = [line.strip("|").split("|") for line in text.splitlines() if line.startswith(f"| {start}")]
-    return [cell.strip() for cell in max(found, key=len)]
+def table(path: Path) -> dict[str, dict[str, str]]:
+    """{first cell: {head: cell}} of a CSV file of the report."""
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    return {line.pop(next(iter(line))): line for line in lines}
