@@ -26,7 +26,6 @@ import lzma
 import multiprocessing
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,8 +97,8 @@ QUEUE = 32_000
 class Ours:
     """The model, criterion and optimizer of a training with ``--optimizer fused_adamw``."""
 
-    def __init__(self, shape: BertShape):
-        self.model = our_model(shape)
+    def __init__(self, shape: BertShape, queue_size: int = QUEUE):
+        self.model = our_model(shape, queue_size)
         settings = SimpleNamespace(adam_betas=(0.9, 0.999), adam_eps=1e-8, weight_decay=DECAY, lr=[RATE])
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         self.optimizer = FusedAdamW(settings, weights)
@@ -127,28 +126,35 @@ class Ours:
         self.model.train(mode)
 
 
-def our_model(shape: BertShape) -> PPAModel:
+def our_model(shape: BertShape, queue_size: int) -> PPAModel:
     """A random PPA model with a full queue of random keys."""
     torch.manual_seed(1)
-    cfg = PPAModelConfig(queue_size=QUEUE, momentum=MOMENTUM, contrastive_weight=1.0, tlm_weight=1.0)
+    cfg = PPAModelConfig(queue_size=queue_size, momentum=MOMENTUM, contrastive_weight=1.0, tlm_weight=1.0)
     cfg.tlm_language_embeddings = False
     model = PPAModel(cfg, shape, None, num_languages=0)
     model.queue.keys.copy_(F.normalize(torch.randn(model.queue.keys.shape), dim=-1))
-    model.queue.filled.fill_(QUEUE)
+    model.queue.filled.fill_(queue_size)
     return model
 
 
-class Transformers(ABC):
-    """What plain and tuned share: a `BertForMaskedLM`, a projection head, their momentum copies and a queue."""
+class Transformers:
+    """What plain and tuned share: a `BertForMaskedLM`, a projection head, their momentum copies and a queue.
 
-    def __init__(self, shape: BertShape, attention: str, fused: bool):
+    They differ in `masked_loss`, of TLM, and in `follow`, which updates the momentum copies.
+    """
+
+    attention: str
+    fused: bool | None
+
+    def __init__(self, shape: BertShape, queue_size: int):
         from transformers import BertConfig, BertForMaskedLM
 
-        ours = our_model(shape)
+        ours = our_model(shape, queue_size)
         parts = {f"{name}.{key}": value for name in ("encoder", "lm_head")
                  for key, value in getattr(ours, name).state_dict().items()}  # fmt: skip
         checkpoint = Checkpoint(shape, parts, {})
-        self.model = BertForMaskedLM(BertConfig(**huggingface.to_config(checkpoint), attn_implementation=attention))
+        config = BertConfig(**huggingface.to_config(checkpoint), attn_implementation=self.attention)
+        self.model = BertForMaskedLM(config)
         missing = self.model.load_state_dict(huggingface.to_tensors(checkpoint), strict=False).missing_keys
         assert set(missing) <= {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}, missing
         self.model.tie_weights()
@@ -159,19 +165,11 @@ class Transformers(ABC):
         self.followed = [*self.model.bert.parameters(), *self.projection.parameters()]
         self.following = [*self.key_encoder.parameters(), *self.key_projection.parameters()]
         self.weights = [*self.model.parameters(), *self.projection.parameters()]
-        self.optimizer = torch.optim.AdamW(self.weights, lr=RATE, weight_decay=DECAY, fused=fused or None)
+        self.optimizer = torch.optim.AdamW(self.weights, lr=RATE, weight_decay=DECAY, fused=self.fused)
 
     def sentences(self, encoder, projection, packed: dict) -> torch.Tensor:
         first = encoder(**padded(packed)).last_hidden_state[:, 0]  # (N, C)
         return F.normalize(projection(first), dim=-1)
-
-    @abstractmethod
-    def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """TLM's loss, mean over the masked positions."""
-
-    @abstractmethod
-    def follow(self) -> None:
-        """Update the momentum copies."""
 
     def loss(self, batch: dict) -> torch.Tensor:
         return self.loss_and_key(batch)[0]
@@ -207,8 +205,7 @@ class Transformers(ABC):
 class Plain(Transformers):
     """A first version: logits at every position, and a loop over the weights for the momentum."""
 
-    def __init__(self, shape: BertShape):
-        super().__init__(shape, "eager", fused=False)
+    attention, fused = "eager", None
 
     def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         labels = torch.full((len(packed["tokens"]),), -100).index_copy(0, masked, target)
@@ -223,8 +220,7 @@ class Plain(Transformers):
 class Tuned(Transformers):
     """An expert's version: SDPA, the head at masked positions only, fused AdamW, one call for the momentum."""
 
-    def __init__(self, shape: BertShape):
-        super().__init__(shape, "sdpa", fused=True)
+    attention, fused = "sdpa", True
 
     def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         hidden = self.model.bert(**padded(packed)).last_hidden_state  # (N, L, C)
@@ -289,7 +285,7 @@ class Side:
             ) from None
 
 
-def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], threads: int, clock: Callable) -> None:
+def serve(pipe, name: str, shape: BertShape, queue_size: int, batches: dict, threads: int, clock: Callable) -> None:
     """Answer ("step", order, number) with seconds, ("loss",) with the first batch's loss, ("memory",) with MiB."""
     sys.modules.setdefault("torchaudio", None)  # transformers imports it if it is installed, and it may not load
     torch.set_num_threads(threads)
@@ -298,7 +294,7 @@ def serve(pipe, name: str, shape: BertShape, batches: dict[str, list[dict]], thr
     if name.startswith("transformers"):
         import transformers.models.bert.modeling_bert  # noqa: F401
     before = status("VmRSS")
-    side = SIDES[name](shape)
+    side = SIDES[name](shape, queue_size)
     side.train(True)
     gc.collect()
     return_freed()
@@ -332,7 +328,7 @@ def status(name: str) -> float:
     return next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith(name)) / 1024
 
 
-def needed_work(shape: BertShape, batch: dict) -> float:
+def needed_work(shape: BertShape, batch: dict, queue_size: int = QUEUE) -> float:
     """Count the floating-point operations that a step needs, all of them in matrix products.
 
     Every token passes every layer. In the last layer, only [CLS] and masked tokens need more than their key and value.
@@ -351,7 +347,7 @@ def needed_work(shape: BertShape, batch: dict) -> float:
 
     projection = 2 * pairs * shape.dim * (shape.dim + 128)
     trained = encoder(queries, pairs + masked) + projection + 2 * masked * shape.dim * (shape.vocab_size + shape.dim)
-    return 3 * trained + encoder(keys, pairs) + projection + 2 * 2 * pairs * 128 * QUEUE
+    return 3 * trained + encoder(keys, pairs) + projection + 2 * 2 * pairs * 128 * queue_size
 
 
 def matrix_product_rate(shape: BertShape, tokens: int, clock: Callable) -> float:
@@ -372,7 +368,8 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="standin", help="all sizes except the vocabulary's")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=16, help="timed steps of each row")
-    parser.add_argument("--peers", nargs="+", choices=[PLAIN, TUNED], default=[PLAIN, TUNED])
+    parser.add_argument("--queue-size", type=int, default=QUEUE)
+    parser.add_argument("--peers", nargs="*", choices=[PLAIN, TUNED], default=[PLAIN, TUNED])
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--attention-dropout", type=float, default=0.1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -392,11 +389,11 @@ def main() -> None:
     drop = {"dropout": args.dropout, "attention_dropout": args.attention_dropout}
     shape = dataclasses.replace(SHAPES[args.shape], vocab_size=len(dataset.masking.maskable), **drop)
     names = [OURS, *args.peers]
-    orders = {order for name, order in ROWS if name in args.peers}
+    orders = {order for name, order in ROWS if name in args.peers} or {"shuffled"}
     rows = [(name, order) for name, order in ROWS if name in names and order in orders]
     seconds, losses, memory, rates = {row: [] for row in rows}, {}, {}, []
     for together in [[name] for name in names] if args.one_by_one else [names]:
-        sides = {name: Side(name, shape, batches, args.threads, clock) for name in together}
+        sides = {name: Side(name, shape, args.queue_size, batches, args.threads, clock) for name in together}
         losses |= {name: side.ask("loss") for name, side in sides.items()}
         for number in tqdm(range(count), unit="turn"):
             for name, order in rows:
@@ -412,7 +409,7 @@ def main() -> None:
     rate = np.median(rates)
     for (name, order), took in seconds.items():
         part = batches[order][WARM_UP:]
-        work = np.array([needed_work(shape, batch) for batch in part])
+        work = np.array([needed_work(shape, batch, args.queue_size) for batch in part])
         ratios = took / seconds[OURS, order]
         weight = seconds[OURS, order] / seconds[OURS, order].sum()
         low, high = np.percentile(ratios, [10, 90])
@@ -429,7 +426,7 @@ def main() -> None:
           f"{args.batch_size} pairs, dropout {args.dropout}, of attention {args.attention_dropout}, {args.threads} "
           f"threads{counted}, fp32; matrix product {rate / 1e9:.0f} GFLOP/s")  # fmt: skip
     for order, made in batches.items():
-        needed = np.mean([needed_work(shape, batch) for batch in made[WARM_UP:]]) / args.batch_size
+        needed = np.mean([needed_work(shape, batch, args.queue_size) for batch in made[WARM_UP:]]) / args.batch_size
         print(f"{order}: a pair needs {needed / 1e9:.2f} GFLOP; the limit is {rate / needed:.1f} pairs a second")
     print()
     print(markdown_table(table))

@@ -146,7 +146,7 @@ class Reader(Peer):
 
 
 class Classifier(Peer):
-    """A plain loop over batches; *by_length* sorts the pairs first."""
+    """A plain loop over batches of pairs, sorted by length if *by_length*."""
 
     def __init__(self, folder: Path, padding: str, by_length: bool = False):
         super().__init__(folder, "SequenceClassification", padding, PAIR_LENGTH)

@@ -197,18 +197,15 @@ def measure(task: str, shape: BertShape, order: str, args: argparse.Namespace) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=["xnli", "mlqa", "both"], default="both")
+    parser.add_argument("--task", nargs="+", choices=["xnli", "mlqa"], default=["xnli", "mlqa"])
     parser.add_argument("--shape", choices=SHAPES, default="standin")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=12, help="timed steps of each side")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tasks = ["xnli", "mlqa"] if args.task == "both" else [args.task]
     head = ["batches", "padding in theirs", "ppa_fairseq", "transformers", "ratio", "10th – 90th percentile"]
-    rows = [
-        measure(task, SHAPES[args.shape], order, args) for task in tasks for order in ("shuffled", "by length")
-    ]
+    rows = [measure(task, SHAPES[args.shape], order, args) for task in args.task for order in ("shuffled", "by length")]
     print(f"{args.shape}: examples (mlqa: windows) a second, batch {args.batch_size}, {args.threads} threads, fp32\n")
     print(markdown_table([head, *rows]))
 
