@@ -60,14 +60,10 @@ def take_turns(sides: dict[str, Side], work: Sequence, chunk: int) -> tuple[dict
     return seconds, answers
 
 
-def sample_words() -> list[str]:
-    with lzma.open(SAMPLE, "rt", encoding="utf-8") as file:
-        return [word for line in file for word in line.rstrip("\n").split("\t")[1].split()]
-
-
 def draw_texts(deciles: list[int], count: int, rng: np.random.Generator) -> list[str]:
     """Texts from the sample, with lengths in tokens drawn by their deciles."""
-    words = sample_words()
+    with lzma.open(SAMPLE, "rt", encoding="utf-8") as file:
+        words = [word for line in file for word in line.rstrip("\n").split("\t")[1].split()]
     counts = [max(1, round(length / TOKENS_A_WORD)) for length in draw_lengths(deciles, count, rng)]
     firsts = rng.integers(len(words) - max(counts), size=count)
     return [" ".join(words[first : first + count]) for first, count in zip(firsts, counts, strict=True)]

@@ -112,9 +112,9 @@ if command -v uv >/dev/null; then pass_pip_settings_to_uv; fi
 
 if [ "$found" != "${key:-none} base" ]; then # none yet, interrupted, or other pins
   say "making $venv with $("$python" -V) and $(command -v uv >/dev/null && uv --version || echo pip)"
-  rm -rf "$venv"
   mkdir -p "$venv"
   echo installing >"$state"
+  find "$venv" -mindepth 1 ! -path "$state" -delete # the state stays: an interruption here is an interrupted start, too
   make_venv
   python=$venv/bin/python
 
