@@ -30,6 +30,6 @@ train() {
   if [ "$ranks" = 1 ] && [ -z "${TORCHRUN:-}" ]; then
     exec fairseq-train "$@" "$device"
   fi
-  # shellcheck disable=SC2086  (TORCHRUN is words)
+  # shellcheck disable=SC2086
   exec torchrun ${TORCHRUN:---standalone} --nproc_per_node "$ranks" -m fairseq_cli.train "$@" "$device"
 }

@@ -6,7 +6,7 @@
 # Face BERT folder instead, such as bert-base-multilingual-cased. To resume after an interruption, repeat the command.
 set -euo pipefail
 
-base= out=runs/quickstart data= lr=3e-4
+base='' out=runs/quickstart data='' lr=3e-4
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 while [ $# -gt 0 ]; do
   case $1 in

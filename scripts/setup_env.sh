@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make .venv with pinned packages:  scripts/setup_env.sh [test]     (`test` adds what the tests need)
 #
-# You may repeat the command: it keeps a finished .venv and replaces an interrupted one. It uses uv if that is installed,
-# else pip. PYTHON=/path/to/python3 selects the interpreter, PPA_VENV=folder another place than .venv.
+# You may repeat the command: it keeps a finished .venv and replaces an interrupted one. It uses uv if that is
+# installed, else pip. PYTHON=/path/to/python3 selects the interpreter, PPA_VENV=folder another place than .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -58,8 +58,8 @@ find_python() {
   return 1
 }
 
-# uv does not read pip's settings (environment or pip.conf). Pass pip's index, wheel folders and certificate to uv unless
-# uv has its own.
+# uv does not read pip's settings (environment or pip.conf). Pass pip's index, wheel folders and certificate to uv
+# unless uv has its own.
 pip_setting() { # NAME: prints its value in one line; pip's [install] section comes before [global]
   local variable=PIP_${1^^}
   variable=${variable//-/_}
