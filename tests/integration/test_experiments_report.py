@@ -1,6 +1,5 @@
 """experiments/report.py reports what the result files hold, and marks everything else as not run."""
 
-import figures
 import numpy as np
 import pytest
 import report
@@ -127,25 +126,3 @@ def test_result_of_an_unfinished_step_does_not_count(made, read):
     with pytest.raises(SystemExit, match="has no finished step"):
         read("rows")
     assert not (made.out.parent / "docs").exists()
-
-
-def test_map_names_its_encoder(made):
-    with (made.out / "rows.tsv").open("a") as rows:
-        rows.write("mine\tmine (trained elsewhere)\t1\t\tmine.pt\n")
-    trained = "out/align/ppa.1/checkpoint_last.pt"
-    for path, label in {trained: "MoCo + TLM (PPA)", "mine.pt": "mine (trained elsewhere)", "x.pt": "x.pt"}.items():
-        made.step("sentence-map", ("python", "--model", "before=imported", "--model", f"after={path}"))
-        assert Results(made.out).mapped == label
-
-
-def test_heatmaps_have_one_scale(made, tmp_path, monkeypatch):
-    made.step("sentence-map")
-    rng = np.random.default_rng(0)
-    similarity = {"before": rng.uniform(0.5, 1, (2, 3, 3)), "after": rng.uniform(-0.5, 1, (2, 3, 3))}
-    arrays = {f"{model}-similarity": values for model, values in similarity.items()}
-    np.savez(made.out / "sentence-map.npz", languages=np.array(["de", "en"]), **arrays)
-    drawn = []
-    monkeypatch.setattr(figures, "save", lambda figure, title, path: drawn.append(figure))
-    assert figures.heatmaps(Results(made.out), "any", tmp_path / "any.png")
-    scales = [image.get_clim() for axis in drawn[0].axes for image in axis.images]
-    assert scales == [(similarity["after"].min(), 1)] * 2

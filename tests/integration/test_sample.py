@@ -1,7 +1,6 @@
 """The bundled sample matches its NOTICE; its extraction keeps sentences and drops the rest."""
 
 import lzma
-import random
 import re
 import unicodedata
 from pathlib import Path
@@ -92,28 +91,3 @@ def test_natural_keeps_translations():
     lamps = {"de": "Schalte die kleine Lampe ein", "ru": "Включи маленькую лампу", "zh": "打开小灯"}
     lamps["th"] = "เปิดโคมไฟดวงเล็ก"
     assert all(make_sample.natural("Turn on the small lamp", lamp, language) for language, lamp in lamps.items())
-
-
-def test_vote_takes_the_commonest_in_any_order():
-    pairs = [("Turn it on", "Schalte es ein")] * 2 + [("Turn it on!", "Mach es an"), ("Off with it", "Weg damit")]
-    pairs += [("Away with it", "Weg damit.")]  # one translation of two sentences: one pair stays
-    expected = make_sample.vote(pairs)
-    assert sorted(expected) == [("Away with it", "Weg damit."), ("Turn it on", "Schalte es ein")]
-    for seed in range(5):
-        random.Random(seed).shuffle(pairs)
-        assert make_sample.vote(pairs) == expected
-
-
-def test_split_holds_english_out_in_every_language():
-    words = [f"{a} {b} is a sentence here" for a in "one two three four five six".split() for b in range(200)]
-    pairs = {
-        "de": make_sample.vote((text, f"de {text}") for text in words),
-        "fr": make_sample.vote((text, f"fr {text}") for text in words[300:]),
-    }
-    train, held = make_sample.split(pairs)
-    assert len(held["de"]) == 120 and len(held["fr"]) == 100  # a tenth, and the lower bound
-    english = {make_sample.key(pair[0]) for test in held.values() for pair in test}
-    for language in pairs:
-        assert not english & {make_sample.key(pair[0]) for pair in train[language]}
-        assert set(train[language]) | set(held[language]) <= set(pairs[language])
-    assert len(train["de"]) == 1200 - len(english)
