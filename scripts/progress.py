@@ -30,6 +30,8 @@ def follow(lines, log, bar: tqdm) -> None:
         elif found := RESUMED.search(line):
             bar.initial = bar.n = int(found[1])  # the time left counts the updates of this start
             bar.write(f"resumed after update {found[1]}", file=sys.stderr)
+        elif "| Start iterating over samples" in line:
+            bar.unpause()  # the time left does not count the start-up
         elif failed := failed or bool(ERROR.search(line)):
             bar.write(line.rstrip("\n"), file=sys.stderr)
 
