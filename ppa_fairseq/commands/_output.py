@@ -27,7 +27,7 @@ class _Output(io.TextIOBase):
         try:
             return function(*arguments)
         except OSError as error:
-            raise OutputLost(f"standard output: {error.strerror}; the rest of it is lost, all files are whole") from None
+            raise OutputLost(f"standard output: {error.strerror}; its end is lost, all files are whole") from None
 
 
 @contextmanager

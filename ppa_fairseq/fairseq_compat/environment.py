@@ -104,10 +104,10 @@ def end_gloo_groups_at_exit() -> None:
 
 def _end_gloo() -> None:
     import torch.distributed as dist
-    from fairseq.distributed.utils import get_global_group
 
     if dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
-        vars(get_global_group).pop("_global_group", None)
+        if fairseq_distributed := sys.modules.get("fairseq.distributed.utils"):
+            vars(fairseq_distributed.get_global_group).pop("_global_group", None)
         dist.destroy_process_group()
         gc.collect()  # the trainer and its wrapped model hold the group, and each other
 

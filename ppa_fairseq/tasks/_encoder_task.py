@@ -99,6 +99,12 @@ class EncoderTask(FairseqTask):
             )
 
     @classmethod
+    def add_args(cls, parser) -> None:
+        """Where fairseq first calls the task that a command line names."""
+        prepare()
+        super().add_args(parser)
+
+    @classmethod
     def load_dictionary(cls, filename: str) -> WordPieceDictionary:
         """What `fairseq-preprocess --srcdict` reads: the dict.txt of `ppa import-hf`, ids as the vocabulary's own."""
         prepare()

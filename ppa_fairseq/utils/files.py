@@ -67,7 +67,8 @@ def output_folder(path: str | Path, command: str) -> Iterator[Path]:
         if not path.is_dir():
             raise InputError(f"{path}: is a file; name a new folder")
         if foreign := _foreign_file(path, command):
-            raise InputError(f"{path}: holds {foreign}, which `ppa {command}` did not write; name a new or empty folder")
+            fault = f"holds {foreign}, which `ppa {command}` did not write"
+            raise InputError(f"{path}: {fault}; name a new or empty folder")
     with atomic_path(path) as folder:
         folder.mkdir()
         yield folder
