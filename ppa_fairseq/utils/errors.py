@@ -47,10 +47,12 @@ def one_line(error: BaseException | None) -> str | None:
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, OSError) and error.filename and error.errno not in DISK_FULL:
-        advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
-        return f"{error.filename}: {error.strerror or error}{advice}"
+        return _describe(error, ADVICE.get(error.errno))
     while error and not (isinstance(error, OSError) and error.errno in DISK_FULL):
         error = error.__cause__ or error.__context__  # torch raises an error of its own after it
-    if error:
-        return f"{error}: free some space and repeat the command; complete files stay, incomplete ones are removed"
-    return None
+    return _describe(error, "free some space and repeat the command; all files are whole or absent") if error else None
+
+
+def _describe(error: OSError, advice: str | None) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}" + (f"; {advice}" if advice else "")

@@ -101,7 +101,7 @@ def test_checkpoint_with_namespace_loads_without_running_pickles(tmp_path):
     [
         ("raise InputError('data:1: empty line')", "ppa_fairseq: error: data:1: empty line"),
         ("open('/nowhere')", "ppa_fairseq: error: /nowhere: No such file or directory; give an existing path"),
-        ("raise OSError(28, 'No space left on device')", "ppa_fairseq: error: [Errno 28] No space left on device: "),
+        ("raise OSError(28, 'No space left on device')", "ppa_fairseq: error: No space left on device; free some"),
         ("raise ValueError('a fault of the program')", "ValueError: a fault of the program"),
         ("raise KeyboardInterrupt", "ppa_fairseq: error: interrupted; the same command resumes from the last"),
     ],
