@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-import random
+import re
 import resource
 import subprocess
 import sys
@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.hf_folders import make_bert
-from helpers.tiny_folder import make_folder
-from transformers import BertForQuestionAnswering, BertForSequenceClassification
+from helpers import bad_input_cases as sound
+from helpers.sound_world import make_world
 
 from ppa_fairseq.checkpoints.weights import load_pickle
 from ppa_fairseq.commands import main as cli
-from ppa_fairseq.data.nli.reader import LABELS
 from ppa_fairseq.utils.errors import InputError, one_line
 
 NOWHERE = Path("/sys/ppa")  # a file system in which nobody, not even root, makes a folder
 SAVES = ["--save-interval-updates", "2", "--keep-interval-updates", "1", "--disable-validation", "--log-interval", "1"]
+COMMANDS = (
+    *(sound.IMPORT, sound.EXPORT, sound.TRIM, sound.BITEXT, sound.XNLI, sound.QA, sound.BINARIZE, sound.RETRIEVE),
+    *(sound.EMBED, sound.ALIGN, sound.PERPLEXITY, sound.CLASSIFY, sound.ANSWER),
+)
 FULL = "free some space and repeat the command; all files are whole or absent"
 
 
@@ -78,23 +80,6 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_training(train):
     assert one_line(caught.value).startswith(f"{NOWHERE}: ")
 
 
-COMMANDS = {
-    "import-hf": "import-hf {root}/hf {out}",
-    "export-hf": "export-hf {root}/imported {out}",
-    "prepare-bitext": "prepare-bitext --tokenizer {root}/imported --out {out} --min-tokens 1 de-en={root}/de-en.tsv",
-    "prepare-xnli": "prepare-xnli --tokenizer {root}/imported --out {out} --train en={root}/nli.tsv",
-    "prepare-qa": "prepare-qa --tokenizer {root}/imported --out {out} --train en={root}/qa.json",
-    "binarize": "binarize {root}/text --destdir {out}",
-    "embed": "embed --model {root}/imported --input {root}/lines --output {out}",
-    "retrieve": "retrieve --model m={root}/imported --pairs {root}/pairs --output {out}",
-    "word-align": "word-align --model m={root}/imported --text {root}/de-en.tsv --output {out}",
-    "trim-vocab": "trim-vocab {root}/imported {out} de-en={root}/de-en.tsv --workers 1",
-    "evaluate-xnli": "evaluate-xnli --model m={root}/classifier --data en={root}/few.tsv --output {out} "
-    "--max-length 32",
-    "evaluate-qa": "evaluate-qa --model m={root}/reader --data en={root}/qa.json --output {out} --max-length 32 "
-    "--doc-stride 8",
-    "perplexity": "perplexity --model m={root}/imported --text en={root}/lines --max-length 12 --output {out}",
-}
 PROGRAM = """
 import contextlib, io, json, resource, sys
 from ppa_fairseq.commands import main as cli
@@ -109,53 +94,25 @@ for name, command, limit in json.loads(sys.argv[1]):
 """
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """A folder with a model and text for every command above."""
-    root, rng = tmp_path_factory.mktemp("faults"), random.Random(0)
-
-    def sentence() -> str:
-        return " ".join(rng.choices("abcdefghijklmno", k=9))
-
-    make_folder(root / "hf")
-    rows = [(sentence(), sentence()) for _ in range(400)]
-    (root / "pairs").mkdir()
-    for path in (root / "de-en.tsv", root / "pairs" / "de-en.tsv"):
-        path.write_text("".join(f"{one}\t{other}\n" for one, other in rows))
-    for name, count in (("nli", 400), ("few", 40)):
-        text = "".join(f"{one}\t{other}\tneutral\n" for one, other in rows[:count])
-        (root / f"{name}.tsv").write_text(text)
-    (root / "lines").write_text("".join(f"{one}\n" for one, _ in rows))
-    paragraphs = [
-        {
-            "context": one,
-            "qas": [{"id": str(number), "question": other, "answers": [{"text": one[2:5], "answer_start": 2}]}],
-        }
-        for number, (one, other) in enumerate(rows)
-    ]
-    (root / "qa.json").write_text(json.dumps({"data": [{"title": "", "paragraphs": paragraphs}]}))
-    for name, kind in (("classifier", BertForSequenceClassification), ("reader", BertForQuestionAnswering)):
-        (root / name).mkdir()
-        make_bert(root / name, kind, **{"id2label": dict(enumerate(LABELS))} if name == "classifier" else {})
-    for command in ("import-hf {root}/hf {root}/imported", COMMANDS["prepare-bitext"]):
-        assert cli.main(command.format(root=root, out=root / "text").split()) == 0
-    return root
-
-
 def snapshot(output: Path) -> dict[str, bytes]:
     """The files of an output, a file or a folder, by name."""
     return {str(path): path.read_bytes() for path in (output, *output.rglob("*")) if path.is_file()}
 
 
-def test_every_command_keeps_its_earlier_output_on_a_full_disk(places, tmp_path):
+def test_every_command_keeps_its_earlier_output_on_a_full_disk(tmp_path, monkeypatch):
     """Each runs again when no file may be as large as its largest, and once more into a folder that takes nothing."""
+    make_world(tmp_path)
+    monkeypatch.chdir(tmp_path)
     earlier, runs = {}, []
-    for name, command in COMMANDS.items():
-        assert cli.main(command.format(root=places, out=tmp_path / name).split()) == 0, name
-        earlier[name] = snapshot(tmp_path / name)
+    for command in COMMANDS:
+        name = command.split()[1]
+        command = re.sub(r" out(\.npy)?(?= |$)", " {out}", command.removeprefix("ppa "))
+        assert cli.main(command.format(out=f"new/{name}").split()) == 0, name
+        earlier[name] = snapshot(Path("new", name))
         largest = max(map(len, earlier[name].values()))
-        runs.append((name, command.format(root=places, out=tmp_path / name), largest // 2))
-        runs.append((name, command.format(root=places, out=NOWHERE / name), 1 << 30))
+        runs.append((name, command.format(out=f"new/{name}"), largest // 2))
+        runs.append((name, command.format(out=NOWHERE / name), 1 << 30))
+    assert earlier.keys() == cli.COMMANDS.keys()
     run = subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(runs)], stdout=subprocess.PIPE)
     done = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(done) == len(runs)
@@ -164,5 +121,5 @@ def test_every_command_keeps_its_earlier_output_on_a_full_disk(places, tmp_path)
             continue
         assert status == 1 and last.startswith(f"ppa {name}: error: "), (name, status, last)
         assert f" {NOWHERE}" in last if str(NOWHERE) in command else last.endswith(FULL), last
-    assert {name: snapshot(tmp_path / name) for name in COMMANDS} == earlier
-    assert {path.name for path in tmp_path.iterdir()} == set(COMMANDS)
+    assert {name: snapshot(Path("new", name)) for name in earlier} == earlier
+    assert {path.name for path in Path("new").iterdir()} == earlier.keys()
