@@ -73,8 +73,8 @@ def check_models(models: list[tuple[str, Path]], name_files: bool = False) -> No
     names = [name for name, _ in models]
     for name, path in models:
         if name_files and "/" in name:
-            raise InputError(f"--model {name}=…: the name becomes part of a file's name; remove the /")
+            raise InputError(f"--model {name}=…: the name becomes part of a file's name; leave the / out")
         if names.count(name) > 1:
-            raise InputError(f"--model {name}=…: two models have this name; give each its own")
+            raise InputError(f"--model {name}=…: two models of this name; give each its own")
         if not path.exists():
             raise InputError(f"--model {name}={path}: no such file or folder")

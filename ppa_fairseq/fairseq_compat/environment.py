@@ -2,8 +2,9 @@
 
 `prepare` runs when fairseq sets up a task, chooses an architecture or loads a dictionary, and not on import.
 
-fairseq and torch offer no public way to two things here. `end_gloo_groups_at_exit` and `bound_waiting` use the
-attribute `fairseq.distributed.utils.get_global_group._global_group`. This package uses no private name of torch.
+Private names in this package, for want of public ones: `end_gloo_groups_at_exit` and `bound_waiting` set fairseq's
+`get_global_group._global_group`; `modules/momentum_encoder.py` calls `torch._foreach_lerp_`, `_sub` and `_norm`, which
+take all weights in one call.
 """
 
 import argparse
