@@ -144,7 +144,7 @@ def test_of_several_ranks_the_one_with_the_broken_pair_names_it(data_bin, tmp_pa
     argv = [str(data_bin), *SHORT]
     other, broken = train_on_ranks(2, argv, tmp_path, break_a_gradient)
     assert (other.exitcode, broken.exitcode) == (1, 1)
-    assert "gradients are Nan/Inf: lower --lr" in other.error
+    assert "gradients are Nan/Inf" in other.error
     part = "the gradient of the contrastive loss is not finite on 1 of 8 items in the encoder at once"
     assert re.search(rf"error: update 3: {part} \(\w\w-en row \d+\)", broken.error), broken.error
 
