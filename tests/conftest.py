@@ -160,9 +160,9 @@ def train(data_bin, tmp_path):
 @pytest.fixture
 def scaling_on_cpu(monkeypatch):
     """Let --fp16 and --amp train: fairseq scales losses on GPUs alone."""
-    from ppa_fairseq.fairseq_compat import traps
+    from ppa_fairseq.fairseq_compat import arguments
 
-    monkeypatch.setattr(traps, "refuse_loss_scaling", lambda args: None)
+    monkeypatch.setattr(arguments, "refuse_loss_scaling", lambda args: None)
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq's overflow branch
     monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # where it flattens them
     monkeypatch.setattr(torch.cuda.amp, "GradScaler", functools.partial(torch.amp.GradScaler, "cpu"))

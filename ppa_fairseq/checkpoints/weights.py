@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ppa_fairseq.fairseq_compat.environment import prepare_torch_load
 from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead
 from ppa_fairseq.modules.heads import ClassificationHead, SpanHead
 from ppa_fairseq.modules.host_memory import at_most
@@ -61,7 +60,7 @@ def load_pickle(path: Path):
                     raise InputError(f"{path}: its tensors lie over each other, more than the file explains: refused")
                 for member in archive.infolist():
                     archive.open(member).close()  # is it where it should be? torch does not look, where it maps
-        prepare_torch_load()  # for good: what torch has as context manager would end fairseq's permission, too
+        torch.serialization.add_safe_globals([argparse.Namespace])  # fairseq stores parts of its config so
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickle protocols, before the error
             # Mapped, a training checkpoint's optimizer state is never read. Files of torch < 1.6 cannot be.

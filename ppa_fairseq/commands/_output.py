@@ -1,4 +1,4 @@
-"""Standard output that cannot take what is printed: told as such, and not as a failure of the files."""
+"""Standard output that may be full, closed or limited to ASCII."""
 
 import io
 import os
@@ -10,50 +10,39 @@ from ppa_fairseq.utils.errors import InputError
 
 
 class OutputLost(InputError):
-    """Nothing more can be printed."""
+    """Standard output takes nothing more."""
 
 
-class Output:
-    """A stream whose failures are `OutputLost`."""
-
+class _Output(io.TextIOBase):
     def __init__(self, stream: io.TextIOBase):
         self.stream = stream
 
     def write(self, text: str) -> int:
-        with told():
-            return self.stream.write(text)
+        return self._call(self.stream.write, text)
 
     def flush(self) -> None:
-        with told():
-            self.stream.flush()
+        self._call(self.stream.flush)
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.stream, name)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        message = f"standard output: {error.strerror}: the end of it is lost; every file is whole or absent"
-        raise OutputLost(message) from None
+    def _call(self, function, *arguments):
+        try:
+            return function(*arguments)
+        except OSError as error:
+            raise OutputLost(f"standard output: {error.strerror}; its end is lost, all files are whole") from None
 
 
 @contextmanager
-def printing() -> Iterator[None]:
-    """Let all that is printed in the block go out by its end, and what the encoding lacks be shown as on stderr."""
+def safe_stdout() -> Iterator[None]:
+    """Raise `OutputLost` if standard output fails in the block; escape characters that its encoding lacks."""
     stream = sys.stdout
-    if stream is None:  # closed before the start (`>&-`): Python's print is silent then
+    if stream is None:  # closed from the start (`>&-`); print() is silent then
         yield
         return
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
-    output = Output(stream)
     try:
-        with redirect_stdout(output):
+        with redirect_stdout(_Output(stream)) as output:
             yield
             output.flush()
     except OutputLost:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python fails again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python fails again when it ends
         raise

@@ -1,6 +1,7 @@
-"""Flags that several commands have, and what is checked of them before any work."""
+"""Flags that several commands share, and their checks before any work."""
 
 import argparse
+import os
 from pathlib import Path
 
 from ppa_fairseq.data.bitext.reader import is_unicode
@@ -8,36 +9,40 @@ from ppa_fairseq.utils.errors import InputError
 
 
 class Once(argparse.Action):
-    """Stores what is to be read or measured: of a flag given twice, argparse would keep the last without a word."""
+    """Refuse a flag that is given twice; argparse would silently keep the last."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         if getattr(namespace, self.dest) is not None:
-            raise argparse.ArgumentError(self, "given twice, and only the last would count; give it once")
+            raise argparse.ArgumentError(self, "given twice; give it once")
         setattr(namespace, self.dest, values)
 
 
 def add_models_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    """`--model NAME=PATH`, repeatable, as `models`: a list of (name, path). `what` says what PATH is."""
-    help_text = f"{what}, and what to call it; once for each"
-    parser.add_argument("--model", dest="models", metavar="NAME=PATH", type=named_path, action="append",
-        required=True, help=help_text)  # fmt: skip
+    """Add `--model NAME=PATH`, repeatable, as `models`: a list of (name, path). `what` describes PATH."""
+    parser.add_argument("--model", dest="models", metavar="NAME=PATH", type=named_path, action="append", required=True,
+        help=f"{what} and a name for it; repeat the flag for several models")  # fmt: skip
 
 
 def add_batching_arguments(parser: argparse.ArgumentParser, max_length: int | None = None) -> None:
-    """How input is cut and batched; `max_length` is the default of `--max-length`, None: the position table's."""
-    add = parser.add_argument
-    default = max_length or "what the encoder's position table holds"
-    add("--max-length", metavar="N", type=positive, default=max_length,
-        help=f"cut input to N pieces (default: {default})")  # fmt: skip
-    add("--batch-tokens", metavar="N", type=positive, default=4096,
-        help="pieces in a batch; changes speed and memory only (default: 4096)")  # fmt: skip
-    add("--cpu", action="store_true", help="stay off the GPU")
+    """Add --max-length (default: `max_length`, or the length of the position table), --batch-tokens and --cpu."""
+    default = max_length or "the length of the encoder's position table"
+    parser.add_argument("--max-length", metavar="N", type=positive, default=max_length,
+        help=f"cut input to N tokens (default: {default})")  # fmt: skip
+    parser.add_argument("--batch-tokens", metavar="N", type=positive, default=4096,
+        help="tokens in a batch; changes only speed and memory (default: 4096)")  # fmt: skip
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
 
 
 def add_columns_argument(parser: argparse.ArgumentParser) -> None:
-    """`--columns`, as two numbers from 0."""
+    """Add `--columns`, as two numbers from 0."""
     parser.add_argument("--columns", metavar="A,B", type=two_columns, default=(0, 1),
-        help="where a TSV holds the two languages, in this order, from 1 (default: 1,2)")  # fmt: skip
+        help="columns of the two languages in a TSV file, in this order, from 1 (default: 1,2)")  # fmt: skip
+
+
+def add_workers_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--workers`."""
+    parser.add_argument("--workers", metavar="N", type=positive, default=len(os.sched_getaffinity(0)),
+        help="processes (default: one per CPU core)")  # fmt: skip
 
 
 def two_columns(text: str) -> tuple[int, int]:
@@ -51,7 +56,7 @@ def named_path(text: str) -> tuple[str, Path]:
     name, _, path = text.partition("=")
     if not name or not path:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH, as in before=mbert/")
-    if not is_unicode(name):  # it is written into tables and plots
+    if not is_unicode(name):  # tables and plots contain it
         raise argparse.ArgumentTypeError(f"{text!r}: the name is not UTF-8")
     return name, Path(path)
 
@@ -64,12 +69,12 @@ def positive(text: str) -> int:
 
 
 def check_models(models: list[tuple[str, Path]], name_files: bool = False) -> None:
-    """Raise InputError if two models have one name, one is not there, or a name can't be part of a file's, if it is."""
+    """Raise InputError if two models share a name, one does not exist, or a name cannot be part of a file's name."""
     names = [name for name, _ in models]
     for name, path in models:
         if name_files and "/" in name:
             raise InputError(f"--model {name}=…: the name becomes part of a file's name; leave the / out")
         if names.count(name) > 1:
-            raise InputError(f"--model {name}=…: two models of this name; name each differently")
+            raise InputError(f"--model {name}=…: two models of this name; give each its own")
         if not path.exists():
             raise InputError(f"--model {name}={path}: no such file or folder")

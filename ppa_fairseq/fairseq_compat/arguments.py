@@ -1,41 +1,43 @@
-"""Flags that fairseq takes, and then dies of in the first update, or trains something else with than was meant.
+"""Flags with which fairseq 0.12 would die in the first update or silently train something else.
 
-`check_command_line` sees all flags of `fairseq-train`. `fairseq-hydra-train` and `fairseq-validate` show the plugin
-parts of the config alone, one after the other: `check_values` and `check_parts` look at what is there.
+Architecture functions call `fix_training_args`: fairseq runs them on the command line of `fairseq-train` after its own
+changes. `fairseq-hydra-train` and `fairseq-validate` only pass the plugin its parts of the config, one by one. There,
+`check_values`, `check_parts` and `refuse_lone_ranks` check each part.
 """
 
 import ast
+import logging
 import math
+import os
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ppa_fairseq.checkpoints.weights import HEAD_NAME
-from ppa_fairseq.fairseq_compat.known_errors import MOMENTUM_OF_TWO, NO_BATCH_SIZE, NO_OPTIMIZER
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.fairseq_compat.environment import prepare
+from ppa_fairseq.utils.errors import InputError, quote
 
-HIGHEST_SEED = 4 * 10**9  # NumPy's limit is 2³² - 1, and epochs are added
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers from *low* to *high*."""
+    """Finite numbers from *low*, with or without *low* itself, to *high*."""
 
     low: float
     high: float = math.inf
-    low_too: bool = True
+    includes_low: bool = True
 
-    def has(self, number: float) -> bool:
-        above = number >= self.low if self.low_too else number > self.low
+    def __contains__(self, number: float) -> bool:
+        above = number >= self.low if self.includes_low else number > self.low
         return above and number <= self.high and number < math.inf
 
     def __str__(self) -> str:
-        low = f"{'at least' if self.low_too else 'over'} {self.low:,}"
+        low = f"{'at least' if self.includes_low else 'over'} {self.low:,}"
         return f"{low} and finite" if self.high == math.inf else f"{low} and at most {self.high:,}"
 
 
-AT_LEAST_0, AT_LEAST_1, OVER_0 = Range(0), Range(1), Range(0, low_too=False)
-SHARE = Range(0, 1)
+AT_LEAST_0, AT_LEAST_1, OVER_0, SHARE = Range(0), Range(1), Range(0, includes_low=False), Range(0, 1)
 RANGES = {
     "adam_eps": AT_LEAST_0,
     "attention_dropout": SHARE,
@@ -45,14 +47,14 @@ RANGES = {
     "head_dropout": SHARE,
     "log_interval": AT_LEAST_1,
     "lr": AT_LEAST_0,
-    "mask_prob": Range(0, 1, low_too=False),
+    "mask_prob": Range(0, 1, includes_low=False),
     "max_tokens": AT_LEAST_1,
     "momentum": SHARE,
     "num_workers": AT_LEAST_0,
     "projection_dim": Range(1, 2**31),
     "queue_size": Range(1, 2**31),
-    "sampling_exponent": Range(0, 10),  # sizes to the power of much more are no numbers
-    "seed": Range(0, HIGHEST_SEED),
+    "sampling_exponent": Range(0, 10),  # far above, powers of corpus sizes overflow
+    "seed": Range(0, 4 * 10**9),  # NumPy's limit is 2³² - 1, and fairseq adds epochs
     "temperature": OVER_0,
     "tlm_weight": AT_LEAST_0,
     "tokens_at_once": AT_LEAST_0,
@@ -60,7 +62,7 @@ RANGES = {
     "warmup_updates": AT_LEAST_0,
     "weight_decay": AT_LEAST_0,
 }
-# Of fairseq's sentence_prediction: what the classifier has one of, and what takes the names of labels for numbers.
+# Flags of fairseq's sentence_prediction that its classifier here has only one value for.
 FIXED = {
     "classification_head_name": HEAD_NAME,
     "regression_target": False,
@@ -68,29 +70,63 @@ FIXED = {
     "report_mcc": False,
     "report_pearson_and_spearman": False,
 }
-GOES_WITH = {  # task: its model and its criterion
+PARTNERS = {  # task: its model and its criterion
     "ppa_alignment": ("ppa", "ppa"),
     "xnli_codeswitch": ("ppa_classifier", "sentence_prediction"),
     "mlqa_codeswitch": ("ppa_reader", "span_prediction"),
 }
 
 
+def fix_training_args(args: Namespace) -> None:
+    """Correct the command line of `fairseq-train` in place where only one meaning is possible; refuse the rest.
+
+    Raises:
+        InputError: flags contradict each other, one is missing or out of range, or fairseq would start no rank.
+    """
+    prepare()
+    if getattr(args, "bf16", False):
+        args.tpu = False  # fairseq.options reads --bf16 as a request for a TPU, and dies without torch_xla
+    if not hasattr(args, "distributed_world_size"):  # not a command line but a model's config
+        return
+    check_command_line(args)
+    on_cpu = _is_on_cpu(args)
+    if on_cpu:
+        refuse_loss_scaling(args)
+    if is_launched_rank() and args.distributed_init_method is None:
+        join_launched_ranks(args)
+    if args.distributed_world_size == 1:
+        return
+    # By default rank 0 loads a checkpoint and sends the others a pickle that torch >= 2.6 refuses.
+    args.load_checkpoint_on_all_dp_ranks = True
+    if on_cpu:
+        if not args.distributed_no_spawn:  # fairseq starts one process per GPU: none, and exits with 0
+            raise InputError(
+                f"--distributed-world-size {args.distributed_world_size}: fairseq starts ranks on GPUs only; "
+                f"on CPU run: torchrun --nproc_per_node {args.distributed_world_size} -m fairseq_cli.train ARGUMENTS"
+            )
+        if args.distributed_backend == "nccl":
+            args.distributed_backend = "gloo"  # nccl needs GPUs
+        if args.ddp_backend in ("pytorch_ddp", "c10d"):
+            logger.info("--ddp-backend legacy_ddp: fairseq's %s needs a GPU", args.ddp_backend)
+            args.ddp_backend = "legacy_ddp"
+
+
 def check_command_line(args: Namespace) -> None:
-    """Raise InputError if the flags of `fairseq-train` contradict one another, one is missing or out of its range."""
+    """Raise InputError if flags of `fairseq-train` contradict each other, one is missing or out of range."""
     check_parts(args.task, args.arch, args.criterion)
     check_values(args)
     if args.optimizer is None:
-        raise InputError(NO_OPTIMIZER)
+        raise InputError("--optimizer is missing; add one, such as --optimizer fused_adamw")
     if args.batch_size is None and args.max_tokens is None:
-        raise InputError(NO_BATCH_SIZE)
+        raise InputError("--batch-size and --max-tokens are missing; add one, such as --batch-size 32")
     if args.save_dir == "":
-        raise InputError("--save-dir is empty: give a folder")
+        raise InputError("--save-dir is empty; name a folder")
     if hasattr(args, "adam_betas"):
         read_betas(args.adam_betas)
-    if args.lr_scheduler == "polynomial_decay":
-        check_decay(args.total_num_update)
+    if args.lr_scheduler == "polynomial_decay" and not _is_over_0(args.total_num_update):
+        raise InputError("--lr-scheduler polynomial_decay: add --total-num-update with the value of --max-update")
     if (args.optimizer, args.task) == ("nag", "ppa_alignment"):
-        raise InputError(MOMENTUM_OF_TWO)
+        raise InputError("--optimizer nag: its --momentum conflicts with the model's; choose another, such as adam")
 
 
 def check_values(cfg) -> None:
@@ -98,64 +134,102 @@ def check_values(cfg) -> None:
     for name, allowed in RANGES.items():
         values = getattr(cfg, name, None)
         for value in values if isinstance(values, Sequence) else [values]:
-            if isinstance(value, (int, float)) and not allowed.has(value):
-                raise InputError(f"{flag(name)} must be {allowed}, not {value}")
+            if isinstance(value, (int, float)) and value not in allowed:
+                raise InputError(f"{_flag(name)} must be {allowed}, not {value}")
     for name, value in FIXED.items():
         if getattr(cfg, name, value) != value:
-            raise InputError(f"{flag(name)}: --task xnli_codeswitch cannot have it: leave it out")
+            raise InputError(f"{_flag(name)}: --task xnli_codeswitch does not support it; remove the flag")
 
 
 def check_parts(task: str | None, arch: str | None = None, criterion: str | None = None) -> None:
-    """Raise InputError unless they go together, if one of them is this plugin's. None: not known, not looked at."""
+    """Raise InputError if one part is this plugin's and the others do not fit it. None stands for an unknown part."""
     from fairseq.criterions import CRITERION_REGISTRY
     from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
     from fairseq.tasks import TASK_REGISTRY
 
-    def are(name: str | None, wanted: str, registry: dict) -> bool:
-        """Whether it is that one, or a class that somebody derived from it."""
-        return name == wanted or name in registry and issubclass(registry[name], registry.get(wanted, ()))
+    def fits(name: str | None, ours: str, registry: dict) -> bool:
+        """Whether *name* is *ours* or a class derived from it."""
+        return name == ours or name in registry and issubclass(registry[name], registry.get(ours, ()))
 
     found = ARCH_MODEL_NAME_REGISTRY.get(arch, arch)
-    by_task = [name for name in GOES_WITH if are(task, name, TASK_REGISTRY)]
-    by_model = [name for name, (model, _) in GOES_WITH.items() if are(found, model, MODEL_REGISTRY)]
+    by_task = [name for name in PARTNERS if fits(task, name, TASK_REGISTRY)]
+    by_model = [name for name, (model, _) in PARTNERS.items() if fits(found, model, MODEL_REGISTRY)]
     for its_task in by_task or by_model:
-        model, its_criterion = GOES_WITH[its_task]
+        model, its_criterion = PARTNERS[its_task]
         parts = [
             (task, its_task, TASK_REGISTRY),
             (found, model, MODEL_REGISTRY),
             (criterion, its_criterion, CRITERION_REGISTRY),
         ]
-        if not all(name is None or are(name, wanted, registry) for name, wanted, registry in parts):
+        if not all(name is None or fits(name, ours, registry) for name, ours, registry in parts):
             flags = {"task": task, "arch": arch, "criterion": criterion}
             given = " ".join(f"--{part} {name}" for part, name in flags.items() if name)
             archs = " or ".join(name for name in ARCH_MODEL_INV_REGISTRY[model] if name != model)
             raise InputError(
-                f"{given} do not go together: give --task {its_task} --criterion {its_criterion} --arch {archs}"
+                f"{given} do not fit together; use --task {its_task} --criterion {its_criterion} --arch {archs}"
             )
 
 
-def check_decay(updates: float | str | None) -> None:
-    """Raise InputError unless *updates*, --total-num-update as it was given, is a number over 0."""
-    try:
-        sound = OVER_0.has(float(updates))
-    except (TypeError, ValueError):
-        sound = False
-    if not sound:
-        raise InputError(
-            "--lr-scheduler polynomial_decay: give --total-num-update, after which the rate is 0: what --max-update is"
-        )
-
-
 def read_betas(value) -> tuple[float, float]:
-    """What --adam-betas tells, as text or as numbers. Raises InputError if that is no two numbers from 0 to below 1."""
+    """Parse --adam-betas, text or numbers. Raise InputError unless it is two numbers from 0 to below 1."""
     try:
         first, second = map(float, ast.literal_eval(value) if isinstance(value, str) else value)
     except (ValueError, SyntaxError, TypeError):
         first = second = math.nan
     if not (0 <= first < 1 and 0 <= second < 1):
-        raise InputError(f"--adam-betas {shown(value)}: give two numbers from 0 to below 1, as '(0.9, 0.999)'")
+        raise InputError(f"--adam-betas {quote(value)}: give two numbers from 0 to below 1, as '(0.9, 0.999)'")
     return first, second
 
 
-def flag(name: str) -> str:
+def refuse_loss_scaling(args: Namespace) -> None:
+    """Raise InputError if --fp16 or --amp is set on CPU.
+
+    fairseq handles overflows of --fp16 with CUDA calls. Without CUDA the scaler of --amp ignores overflows.
+    """
+    for flag in ("fp16", "amp"):
+        if getattr(args, flag):
+            raise InputError(f"--{flag} needs a GPU; on CPU remove the flag or use --bf16")
+
+
+def join_launched_ranks(args: Namespace) -> None:
+    """Let a rank of torchrun join the others; without --distributed-world-size fairseq would train it alone."""
+    args.distributed_world_size = int(os.environ["WORLD_SIZE"])
+    args.distributed_rank = int(os.environ["RANK"])
+    args.device_id = int(os.environ.get("LOCAL_RANK", 0))
+    args.distributed_init_method = "env://"
+    args.distributed_no_spawn = True
+
+
+def is_launched_rank() -> bool:
+    """Whether torchrun (or a program that sets the same variables) started this process as one of several."""
+    launched = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+    return launched and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def refuse_lone_ranks() -> None:
+    """Raise InputError if torchrun or srun started several processes and each would train alone."""
+    import torch.distributed
+
+    ranks = os.environ["WORLD_SIZE"] if is_launched_rank() else os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if int(ranks) > 1 and not torch.distributed.is_initialized():
+        raise InputError(
+            f"{ranks} processes were started, and each would train alone; start them with torchrun, one torchrun per "
+            "machine; for fairseq_cli.hydra_train, scripts/recipes/ppa_mbert.yaml lists the settings"
+        )
+
+
+def _is_on_cpu(args: Namespace) -> bool:
+    import torch
+
+    return args.cpu or not torch.cuda.is_available()
+
+
+def _is_over_0(number: float | str | None) -> bool:
+    try:
+        return float(number) in OVER_0
+    except (TypeError, ValueError):
+        return False
+
+
+def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")

@@ -1,124 +1,135 @@
-"""What newer Python, NumPy and torch break in fairseq, mended from outside; each line with its reason."""
+"""What fairseq 0.12 needs from its process with current versions of Python, torch and hydra: one fault a function.
+
+`prepare` runs when fairseq sets up a task, chooses an architecture or loads a dictionary, and not on import.
+
+Private names in this package, for want of public ones: `end_gloo_groups_at_exit` and `bound_waiting` set fairseq's
+`get_global_group._global_group`; `modules/momentum_encoder.py` calls `torch._foreach_lerp_`, `_sub` and `_norm`, which
+take all weights in one call.
+"""
 
 import argparse
 import atexit
+import ctypes
+import functools
 import gc
-import re
+import os
+import signal
 import sys
-import types
 import warnings
-from importlib import metadata
+from datetime import timedelta
 
-from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.errors import one_line
 
-# Known noise of fairseq 0.12 on newer libraries: category and start of the message, a regular expression
-# (hydra begins some with a line break). The comments tell who causes it, and why it may be left unsaid.
+# Warnings that a user of fairseq can do nothing about: category and start of the message, a regular expression.
+# hydra begins some of them with a line break.
 NOISE = (
-    # fairseq.dataclass.utils still imports compose and initialize from hydra.experimental.
+    # fairseq.dataclass.utils imports compose and initialize from hydra.experimental.
     (UserWarning, r"\s*hydra\.experimental\.\w+\(\) is no longer experimental"),
-    # fairseq calls hydra.main and initialize as in hydra 1.0, without version_base; hydra < 1.4 is pinned.
+    # fairseq calls hydra.main and initialize without version_base; setup.cfg excludes hydra 1.4.
     (UserWarning, r"\s*The version_base parameter is not specified"),
-    # fairseq/config/config.yaml begins with "# @package _group_", which hydra 1.3 still understands.
+    # fairseq/config/config.yaml begins with "# @package _group_".
     (UserWarning, r"\s*In '.*': Usage of deprecated keyword in package header"),
     # hydra_init stores the schema of FairseqConfig under the name of the config file.
     (UserWarning, r"\s*'.*' is validated against ConfigStore schema with the same name"),
     # convert_namespace_to_omegaconf calls compose(strict=False).
     (UserWarning, r"\s*The strict flag in the compose API is deprecated"),
-    # fairseq's iterators pin memory wherever they run.
+    # fairseq's iterators pin memory on every machine.
     (UserWarning, r"'pin_memory' argument is set as true but no accelerator is found"),
-    # Trainer makes torch.cuda.amp.GradScaler and autocast by their old names; they act as before.
+    # Trainer uses GradScaler and autocast under their old names.
     (FutureWarning, r"`torch\.cuda\.amp\.\w+\(args\.\.\.\)` is deprecated"),
 )
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def apply() -> None:
-    """Mend what fairseq 0.12 expects of older libraries. Safe to call twice.
-
-    Raises:
-        InputError: upstream fairseq is installed where it cannot work.
-    """
-    refuse_upstream_fairseq()
-    restore_numpy_names()
+@functools.cache
+def prepare() -> None:
+    """Prepare this process for fairseq, once."""
     silence_known_noise()
-    atexit.unregister(end_gloo)
-    atexit.register(end_gloo)
-    if (
-        "torch" in sys.modules
-    ):  # as it is when fairseq imports the plugin; `ppa` commands without torch start faster
-        prepare_torch_load()
-
-
-def refuse_upstream_fairseq() -> None:
-    """Stop where upstream `fairseq` shares the folder of a re-build, or cannot be imported at all.
-
-    Every distribution of fairseq owns the folder fairseq/: the one installed last overwrote the other.
-    """
-    installed = {
-        name: version for name in ("fairseq", "ve-fairseq", "fairseq-fixed") if (version := version_of(name))
-    }
-    if "fairseq" not in installed or (len(installed) == 1 and sys.version_info < (3, 11)):
-        return
-    found = " and ".join(f"{name} {version}" for name, version in installed.items())
-    why = "they own the same folder" if len(installed) > 1 else "it cannot be imported on Python >= 3.11"
-    raise InputError(
-        f"found {found} in {sys.prefix}: {why}; run: pip uninstall -y {' '.join(installed)} "
-        "&& pip install -c constraints.txt -e .  (or let scripts/setup_env.sh make a fresh .venv)"
-    )
-
-
-def version_of(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def restore_numpy_names() -> None:
-    """Put back the aliases that NumPy 1.24 and 2.0 removed; fairseq.data uses np.int and np.compat.long."""
-    import numpy as np
-
-    for name, kind in (("int", int), ("float", float), ("bool", bool), ("object", object)):
-        if name not in vars(np):
-            setattr(np, name, kind)
-    if "compat" not in vars(np):
-        np.compat = types.SimpleNamespace(long=int)
+    allow_namespace_in_torch_load()
+    show_input_errors_as_one_line()
+    end_gloo_groups_at_exit()
+    die_with_launcher()
 
 
 def silence_known_noise() -> None:
-    """Hide the warnings in `NOISE` and no others, so that a user sees the training log."""
+    """Hide the warnings in `NOISE` and no others, so that the training log stays readable."""
     for category, message in NOISE:
         warnings.filterwarnings("ignore", message=message, category=category)
 
 
-def end_gloo() -> None:
-    """End the process groups of a rank on CPU before Python ends; fairseq leaves that to torch, which can abort.
+def allow_namespace_in_torch_load() -> None:
+    """Let fairseq's `torch.load` read its own checkpoints.
 
-    A thread of gloo may still hold the tensors of the last collective. Freed while the interpreter ends they take the
-    whole rank with them, by SIGABRT (pytorch/pytorch#179291).
+    Since torch 2.6, `weights_only` is the default. fairseq stores parts of its config as `argparse.Namespace`.
     """
-    dist = sys.modules.get("torch.distributed")
-    if dist and dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
-        if fairseqs := sys.modules.get("fairseq.distributed.utils"):
-            vars(fairseqs.get_global_group).pop("_global_group", None)  # its own, which no one else can let go
-        dist.destroy_process_group()
-        gc.collect()  # the trainer and its wrapped model hold the group, and one another
-
-
-def prepare_torch_load() -> None:
-    """Let torch.load read fairseq's checkpoints under weights_only, its default since 2.6, and refuse others soon."""
     import torch
 
     torch.serialization.add_safe_globals([argparse.Namespace])
-    torch.serialization.re = _BoundedSearch()
 
 
-class _BoundedSearch:
-    # torch.load searches the message of its own refusal by a pattern that takes n² steps at a word of n characters,
-    # and such words come from the file: 40,000 of them are half a minute, a million are hours.
-    LONGEST = 1000
+def show_input_errors_as_one_line() -> None:
+    """Print bad input, a file that the system refuses and Ctrl-C as one line; other errors keep their traceback."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else hydra prints its own traceback and skips the hook
+    before = sys.excepthook
 
-    def __getattr__(self, name):
-        return getattr(re, name)
+    def show(kind, error, trace):
+        if isinstance(error, KeyboardInterrupt):
+            end_interrupted()
+        elif message := one_line(error):
+            print(f"ppa_fairseq: error: {message}", file=sys.stderr)
+        else:
+            before(kind, error, trace)
 
-    def search(self, pattern, string, flags=0):
-        return re.search(pattern, string[: self.LONGEST], flags)
+    sys.excepthook = show
+
+
+def end_interrupted() -> None:
+    """Die of SIGINT at once; Python would first wait for the data workers, for seconds."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # else torchrun reports the interrupt
+        # Not sys.stderr: torch.distributed delays what an excepthook writes there.
+        message = "interrupted; the same command resumes from the last checkpoint in --save-dir, if there is one"
+        print(f"ppa_fairseq: error: {message}", file=sys.__stderr__, flush=True)
+    sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def end_gloo_groups_at_exit() -> None:
+    """Destroy the process groups of a rank on CPU before Python ends; fairseq never does.
+
+    A thread of gloo may still hold the tensors of the last collective. If Python frees them while it ends, the rank
+    dies of SIGABRT after a complete training (pytorch/pytorch#179291).
+    """
+    atexit.register(_end_gloo)
+
+
+def _end_gloo() -> None:
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
+        if fairseq_distributed := sys.modules.get("fairseq.distributed.utils"):
+            vars(fairseq_distributed.get_global_group).pop("_global_group", None)
+        dist.destroy_process_group()
+        gc.collect()  # the trainer and its wrapped model hold the group, and each other
+
+
+def die_with_launcher() -> None:
+    """On Linux, let a rank die when torchrun dies, by `kill -9` too.
+
+    Otherwise the rank trains on unseen and writes into --save-dir beside the training that replaces it.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def bound_waiting(seconds: int) -> None:
+    """Let --heartbeat-timeout also end a rank that waits for another rank inside a collective.
+
+    fairseq's heartbeat sends SIGINT, which Python handles only after the collective. torch's own limit is 30 minutes
+    with gloo and 10 with nccl. Call this after the ranks have met and before fairseq makes its own group.
+    """
+    import torch.distributed as dist
+    from fairseq.distributed.utils import get_global_group
+
+    if seconds > 0 and dist.is_initialized():
+        get_global_group._global_group = dist.new_group(timeout=timedelta(seconds=seconds))

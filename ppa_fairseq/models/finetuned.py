@@ -9,7 +9,7 @@ from torch import nn
 
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN_HEAD
-from ppa_fairseq.fairseq_compat.traps import fix_training_args
+from ppa_fairseq.fairseq_compat.arguments import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models._encoder import FairseqBertEncoder
 from ppa_fairseq.modules.bert import BertShape, first_tokens

@@ -12,7 +12,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from omegaconf import II
 
 from ppa_fairseq.checkpoints import format as checkpoint
-from ppa_fairseq.fairseq_compat.traps import fix_training_args
+from ppa_fairseq.fairseq_compat.arguments import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models._encoder import FairseqBertEncoder
 from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead, SelectedPositions, first_tokens

@@ -20,8 +20,8 @@ from ppa_fairseq.data.update_iterator import UpdateBatchIterator
 from ppa_fairseq.fairseq_compat import nonfinite
 from ppa_fairseq.fairseq_compat import resume as going_on
 from ppa_fairseq.fairseq_compat.arguments import check_parts, check_values
+from ppa_fairseq.fairseq_compat.environment import bound_waiting, prepare
 from ppa_fairseq.fairseq_compat.trainer import step
-from ppa_fairseq.fairseq_compat.traps import bound_waiting
 from ppa_fairseq.fairseq_compat.write_once import WriteOnce
 from ppa_fairseq.models._config import take_sizes
 from ppa_fairseq.modules.host_memory import keep_heap_small, return_freed
@@ -99,8 +99,15 @@ class EncoderTask(FairseqTask):
             )
 
     @classmethod
+    def add_args(cls, parser) -> None:
+        """Where fairseq first calls the task that a command line names."""
+        prepare()
+        super().add_args(parser)
+
+    @classmethod
     def load_dictionary(cls, filename: str) -> WordPieceDictionary:
         """What `fairseq-preprocess --srcdict` reads: the dict.txt of `ppa import-hf`, ids as the vocabulary's own."""
+        prepare()
         return WordPieceDictionary.load(filename)
 
     @classmethod

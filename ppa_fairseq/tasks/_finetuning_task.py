@@ -10,7 +10,7 @@ from omegaconf import MISSING
 
 from ppa_fairseq.data.code_switching import ENGLISH, CodeSwitch
 from ppa_fairseq.data.dictionary import WordPieceDictionary
-from ppa_fairseq.fairseq_compat.traps import refuse_lone_ranks
+from ppa_fairseq.fairseq_compat.arguments import refuse_lone_ranks
 from ppa_fairseq.tasks._encoder_task import TRAIN, EncoderTask, EncoderTaskConfig
 from ppa_fairseq.utils.errors import InputError
 

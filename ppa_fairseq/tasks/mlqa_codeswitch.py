@@ -14,6 +14,7 @@ from ppa_fairseq.data.qa.corpora import HOW_TO_PREPARE, find_languages, load_dic
 from ppa_fairseq.data.qa.dataset import QADataset
 from ppa_fairseq.data.qa.windows import check_window_sizes
 from ppa_fairseq.data.sentence_pairs import PairLayout
+from ppa_fairseq.fairseq_compat.environment import prepare
 from ppa_fairseq.models.finetuned import PPAReader
 from ppa_fairseq.tasks._finetuning_task import FinetuningConfig, FinetuningTask
 from ppa_fairseq.utils.errors import InputError
@@ -48,6 +49,7 @@ class MLQACodeswitchTask(FinetuningTask):
 
     @classmethod
     def setup_task(cls, cfg: MLQACodeswitchConfig, **kwargs) -> "MLQACodeswitchTask":
+        prepare()
         train = find_languages(cfg.data, "train")
         languages = sorted({*train, *find_languages(cfg.data, "valid")})
         if train:  # a folder for `fairseq-validate` may have none

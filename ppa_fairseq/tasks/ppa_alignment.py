@@ -20,9 +20,10 @@ from ppa_fairseq.data.bitext.micro_batches import micro_batches
 from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import stamp_pairs_per_masked
+from ppa_fairseq.fairseq_compat.arguments import refuse_lone_ranks
+from ppa_fairseq.fairseq_compat.environment import prepare
 from ppa_fairseq.fairseq_compat.rank_check import check_ranks
 from ppa_fairseq.fairseq_compat.trainer import step
-from ppa_fairseq.fairseq_compat.traps import refuse_lone_ranks
 from ppa_fairseq.models.ppa import PPAModel
 from ppa_fairseq.modules.host_memory import return_freed
 from ppa_fairseq.modules.packing import some_sequences
@@ -84,6 +85,7 @@ class PPAAlignmentTask(EncoderTask):
 
     @classmethod
     def setup_task(cls, cfg: PPAAlignmentConfig, **kwargs) -> "PPAAlignmentTask":
+        prepare()
         folder = utils.split_paths(cfg.data)[0]
         present = find_pairs(folder, "train") or find_pairs(folder, "valid")
         pairs = cfg.lang_pairs.split(",") if cfg.lang_pairs else present

@@ -11,6 +11,7 @@ from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.nli.corpora import check_parallel, find_languages, load_dictionaries, load_nli
 from ppa_fairseq.data.nli.dataset import NLIDataset
 from ppa_fairseq.data.sentence_pairs import PairLayout
+from ppa_fairseq.fairseq_compat.environment import prepare
 from ppa_fairseq.models.finetuned import PPAClassifier
 from ppa_fairseq.tasks._finetuning_task import FinetuningConfig, FinetuningTask
 from ppa_fairseq.utils.errors import InputError
@@ -41,6 +42,7 @@ class XNLICodeswitchTask(FinetuningTask):
 
     @classmethod
     def setup_task(cls, cfg: XNLICodeswitchConfig, **kwargs) -> "XNLICodeswitchTask":
+        prepare()
         train = find_languages(cfg.data, "train")
         languages = sorted({*train, *find_languages(cfg.data, "valid"), *find_languages(cfg.data, "test")})
         if train:  # a folder for `fairseq-validate` may have none

@@ -1,10 +1,10 @@
-"""Tables in Markdown that also read well as plain text."""
+"""Markdown tables that also read well as plain text."""
 
 from collections.abc import Sequence
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:
-    """The lines, of equally many cells, the first of them the head; the first column is names, all others numbers."""
+    """Format *lines* of equal length, the head first; the first column holds names, the others numbers."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     padded = ([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines)

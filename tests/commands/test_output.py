@@ -1,4 +1,4 @@
-"""What a command prints: an encoding or a disk that cannot take it costs no result, and is told in one line."""
+"""Standard output that is full, closed or limited to ASCII costs no result, and `ppa --help` is fast."""
 
 import os
 import subprocess
@@ -6,56 +6,82 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.hf_folders import make_bert
+
+from ppa_fairseq.commands import main as cli
+
+PROGRAM = """
+import sys, types
+from ppa_fairseq.commands import main as cli
+
+def run(args):
+    with open("result", "w") as file:
+        file.write("whole")
+    print("aä" * 9999)
+
+sys.modules["command"] = types.SimpleNamespace(add_arguments=lambda parser: None, run=run)
+cli.COMMANDS["fake"] = "command"
+sys.exit(cli.main(["fake"]))
+"""
 
 
 @pytest.fixture
-def ppa(tmp_path):
-    """``ppa("retrieve …", stdout=…, VARIABLE="…")``: a process in a folder with a model and a text."""
-    (tmp_path / "hf").mkdir()
-    make_bert(tmp_path / "hf")
-    rows = [f"{chr(97 + i)}bc abcd\tabc {chr(97 + i)}bcd\n" for i in range(8)]
-    (tmp_path / "de-en.tsv").write_text("".join(rows))
+def run(tmp_path):
+    """``run(stdout=…, VARIABLE="…")``: a command that writes a file and then prints."""
     path = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
-    def run(command: str, stdout=subprocess.PIPE, preexec_fn=None, **environment):
-        return subprocess.run(
-            [sys.executable, "-m", "ppa_fairseq.commands.main", *command.split()],
+    def run(stdout=subprocess.PIPE, preexec_fn=None, **environment):
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM],
             stdout=stdout, stderr=subprocess.PIPE, cwd=tmp_path, env=os.environ | path | environment,
             preexec_fn=preexec_fn,
         )  # fmt: skip
+        assert (tmp_path / "result").read_text() == "whole"
+        return done
 
     return run
 
 
-def test_a_narrow_encoding_costs_no_result(ppa, tmp_path):
-    command = "retrieve --model aä=hf --pairs de-en.tsv --output out --cpu"
-    done = ppa(command, PYTHONIOENCODING="ascii")
-    assert done.returncode == 0, done.stderr
-    assert rb"a\xe4" in done.stdout
-    assert "aä" in (tmp_path / "out/table.md").read_text("utf-8")
+def test_a_narrow_encoding_costs_no_result(run):
+    done = run(PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and rb"a\xe4" in done.stdout, done.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
-def test_a_full_disk_behind_the_output_is_not_taken_for_that_of_the_files(ppa, tmp_path):
-    command = "prepare-bitext de-en=de-en.tsv --tokenizer hf --out out --min-tokens 1 --valid-share 0 --workers 1"
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_behind_the_output_is_one_line(run):
     with open("/dev/full", "wb") as full:
-        done = ppa(command, stdout=full)
-    last = done.stderr.decode().splitlines()[-1]
-    assert done.returncode == 1 and b"Exception ignored" not in done.stderr
-    assert last.startswith("ppa prepare-bitext: error: standard output: No space left on device: the end of it is lost")
-    assert (tmp_path / "out/statistics.json").exists()
+        done = run(stdout=full)
+    assert done.returncode == 1
+    message = "standard output: No space left on device; its end is lost, all files are whole"
+    assert done.stderr.decode() == f"ppa fake: error: {message}\n"
 
 
-def test_a_closed_output_costs_no_result(ppa, tmp_path):
-    done = ppa("retrieve --model a=hf --pairs de-en.tsv --output out --cpu", preexec_fn=lambda: os.close(1))
-    assert done.returncode == 0 and (tmp_path / "out/table.md").exists(), done.stderr
+def test_a_closed_output_costs_no_result(run):
+    done = run(preexec_fn=lambda: os.close(1))
+    assert done.returncode == 0, done.stderr
 
 
-def test_a_reader_that_is_gone_is_told_in_one_line(ppa):
+def test_a_broken_pipe_is_one_line(run):
     reader, writer = os.pipe()
     os.close(reader)
-    done = ppa("retrieve --model a=hf --pairs de-en.tsv --cpu", stdout=writer)
+    done = run(stdout=writer)
     os.close(writer)
-    assert done.returncode == 1 and b"Exception ignored" not in done.stderr and b"Traceback" not in done.stderr
-    assert done.stderr.decode().splitlines()[-1].startswith("ppa retrieve: error: standard output: Broken pipe")
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("ppa fake: error: standard output: Broken pipe; ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_lists_every_command_without_importing_it():
+    program = "import sys; from ppa_fairseq.commands import main as cli\ntry: cli.main(['--help'])\nfinally: "
+    program += "print([name for name in ('torch', 'fairseq', 'transformers', 'numpy') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("[]\n"), done.stderr
+    assert all(f"\n  {name} " in done.stdout for name in cli.COMMANDS)
+
+
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
+    def fail(args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ppa_fairseq.commands.embed.run", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main("embed --model a --input b --output c".split())

@@ -1,25 +1,14 @@
-"""What fairseq would silently do wrong is set right or refused, on command lines that fairseq parsed."""
+"""What fairseq would silently do wrong is corrected or refused, on command lines that fairseq parsed."""
 
 import argparse
-import logging
-import signal
-import time
 
 import pytest
 import torch
-from fairseq.distributed import DistributedTimeoutWrapper
 
-from ppa_fairseq.fairseq_compat import arguments as flag_checks
-from ppa_fairseq.fairseq_compat import traps
-from ppa_fairseq.utils.errors import HANGS, InputError
+from ppa_fairseq.fairseq_compat import arguments
+from ppa_fairseq.utils.errors import InputError
 
-TORCHRUN = {
-    "RANK": "1",
-    "LOCAL_RANK": "1",
-    "WORLD_SIZE": "2",
-    "MASTER_ADDR": "localhost",
-    "MASTER_PORT": "29500",
-}
+TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +16,7 @@ def alone_on_cpu(monkeypatch):
     for name in [*TORCHRUN, "SLURM_STEP_NUM_TASKS"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(arguments, "prepare", lambda: None)  # no hooks in the process of the tests
 
 
 @pytest.fixture
@@ -36,20 +25,18 @@ def torchrun(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-def parse(*flags):
+def parse(*flags: str, task="masked_lm", arch="masked_lm", optimizer="adam") -> argparse.Namespace:
     """The arguments as fairseq leaves them to an architecture function."""
     from fairseq import options
 
-    parser = options.get_training_parser()
-    return options.parse_args_and_arch(
-        parser, [*"data-bin --task masked_lm --arch masked_lm --optimizer adam --batch-size 1".split(), *flags]
-    )
+    parts = ["--task", task, "--arch", arch, "--optimizer", optimizer, "--batch-size", "1"]
+    return options.parse_args_and_arch(options.get_training_parser(), ["data-bin", *parts, *flags])
 
 
-def test_bf16_is_no_wish_for_a_tpu():
+def test_bf16_does_not_ask_for_a_tpu():
     args = parse("--bf16")
     assert args.tpu, "fairseq no longer confuses them"
-    traps.fix_training_args(args)
+    arguments.fix_training_args(args)
     assert args.bf16 and not args.tpu
 
 
@@ -57,109 +44,130 @@ def test_bf16_is_no_wish_for_a_tpu():
 def test_loss_scaling_is_refused_on_cpu(flag, monkeypatch):
     for args in (parse(flag), parse(flag, "--cpu")):
         with pytest.raises(InputError, match="--(fp16|amp) needs a GPU"):
-            traps.fix_training_args(args)
+            arguments.fix_training_args(args)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    traps.fix_training_args(parse(flag))
+    arguments.fix_training_args(parse(flag))
 
 
-def test_a_lone_training_is_left_as_it_is():
+def test_a_lone_training_stays_unchanged():
     args = parse()
     before = vars(args).copy()
-    traps.fix_training_args(args)
+    arguments.fix_training_args(args)
     assert vars(args) == before
 
 
-def test_model_settings_pass():
-    traps.fix_training_args(argparse.Namespace(encoder_layers=2))
+def test_a_models_config_passes():
+    arguments.fix_training_args(argparse.Namespace(encoder_layers=2))
 
 
-def test_a_rank_of_torchrun_joins_the_others(torchrun):
+@pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
+def test_a_rank_of_torchrun_joins_the_others(torchrun, monkeypatch, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     args = parse()
-    traps.fix_training_args(args)
+    arguments.fix_training_args(args)
     assert (args.distributed_world_size, args.distributed_rank, args.device_id) == (2, 1, 1)
     assert args.distributed_init_method == "env://" and args.distributed_no_spawn
-    assert (args.distributed_backend, args.ddp_backend) == ("gloo", "legacy_ddp")
     assert args.load_checkpoint_on_all_dp_ranks
+    backends = ("nccl", "pytorch_ddp") if gpu else ("gloo", "legacy_ddp")
+    assert (args.distributed_backend, args.ddp_backend) == backends
 
 
-def test_on_gpus_the_backends_stay(torchrun, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    args = parse()
-    traps.fix_training_args(args)
-    assert args.distributed_world_size == 2
-    assert (args.distributed_backend, args.ddp_backend) == ("nccl", "pytorch_ddp")
-
-
-@pytest.mark.parametrize("flags", [(), ("--distributed-init-method", "tcp://localhost:29500")])
-def test_ranks_that_nobody_would_start_are_refused(flags):
+@pytest.mark.parametrize("flags", [(), ("--distributed-init-method", "tcp://localhost:29500")], ids=["alone", "tcp"])
+def test_ranks_that_fairseq_would_not_start_are_refused(flags):
     args = parse("--distributed-world-size", "2", "--cpu", *flags)
-    with pytest.raises(InputError, match="would train nothing.*ppa launch --nproc 2 --cpu"):
-        traps.fix_training_args(args)
+    with pytest.raises(InputError, match="ranks on GPUs only; on CPU run: torchrun --nproc_per_node 2 "):
+        arguments.fix_training_args(args)
 
 
-def test_a_rank_that_was_told_everything_passes(torchrun):
+def test_a_rank_with_all_flags_passes(torchrun):
     flags = "--distributed-world-size 2 --distributed-rank 1 --distributed-no-spawn"
     flags += " --distributed-init-method env:// --distributed-backend gloo --ddp-backend no_c10d --cpu"
     args = parse(*flags.split())
-    traps.fix_training_args(args)
+    arguments.fix_training_args(args)
     assert (args.distributed_rank, args.ddp_backend) == (1, "no_c10d")
 
 
-def test_ranks_that_do_not_know_each_other_are_refused(torchrun):
-    with pytest.raises(InputError, match="2 processes were started.*ppa launch --nproc 2"):
-        traps.refuse_lone_ranks()
-
-
-def test_tasks_of_srun_that_do_not_know_each_other_are_refused(monkeypatch):
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    with pytest.raises(InputError, match="4 processes were started"):
-        traps.refuse_lone_ranks()
-
-
-def test_one_process_and_joined_ranks_pass(monkeypatch):
-    traps.refuse_lone_ranks()
-    for name, value in TORCHRUN.items():
+@pytest.mark.parametrize("variables", [TORCHRUN, {"SLURM_STEP_NUM_TASKS": "2"}], ids=["torchrun", "srun"])
+def test_lone_ranks_are_refused(monkeypatch, variables):
+    arguments.refuse_lone_ranks()
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="2 processes were started"):
+        arguments.refuse_lone_ranks()
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    traps.refuse_lone_ranks()
+    arguments.refuse_lone_ranks()
 
 
-def test_fairseqs_heartbeat_is_told_from_ctrl_c():
-    """By fairseq's own thread, in a rank that hangs outside of a collective."""
-    logger = logging.getLogger("fairseq.distributed.distributed_timeout_wrapper")
-    handler, filters = signal.getsignal(signal.SIGINT), logger.filters[:]
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        traps.tell_heartbeat_from_ctrl_c()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        model = DistributedTimeoutWrapper(torch.nn.Identity(), timeout=0.1)
-        with pytest.raises(InputError) as told:
-            model(torch.ones(1))
-            time.sleep(60)
-        assert str(told.value) == HANGS
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        logger.filters = filters
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"optimizer": None}, "--optimizer is missing; add one, such as --optimizer fused_adamw"),
+        ({"batch_size": None, "max_tokens": None}, "--batch-size and --max-tokens are missing"),
+        ({"save_dir": ""}, "--save-dir is empty; name a folder"),
+        ({"adam_betas": "(0.9)"}, "--adam-betas '(0.9)': give two numbers from 0 to below 1"),
+        ({"adam_betas": (0.9, 1)}, "--adam-betas (0.9, 1): give two numbers from 0 to below 1"),
+        ({"lr_scheduler": "polynomial_decay", "total_num_update": None}, "add --total-num-update"),
+        ({"lr_scheduler": "polynomial_decay", "total_num_update": "0"}, "add --total-num-update"),
+        ({"optimizer": "nag", "task": "ppa_alignment"}, "--optimizer nag: its --momentum conflicts"),
+        ({"batch_size": 0}, "--batch-size must be at least 1 and finite, not 0"),
+        ({"dropout": 2.0}, "--dropout must be at least 0 and at most 1, not 2.0"),
+        ({"lr": [1e-3, -1.0]}, "--lr must be at least 0 and finite, not -1.0"),
+        ({"mask_prob": 0.0}, "--mask-prob must be over 0 and at most 1, not 0.0"),
+        ({"momentum": float("nan")}, "--momentum must be at least 0 and at most 1, not nan"),
+        ({"queue_size": 10**10}, "--queue-size must be at least 1 and at most 2,147,483,648, not 10000000000"),
+        ({"seed": -1}, "--seed must be at least 0 and at most 4,000,000,000, not -1"),
+        ({"temperature": 0.0}, "--temperature must be over 0 and finite, not 0.0"),
+        ({"tlm_weight": float("inf")}, "--tlm-weight must be at least 0 and finite, not inf"),
+        ({"update_freq": [0]}, "--update-freq must be at least 1 and finite, not 0"),
+        ({"classification_head_name": "other"}, "--classification-head-name: --task xnli_codeswitch does not support"),
+        ({"report_mcc": True}, "--report-mcc: --task xnli_codeswitch does not support it"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_flags_that_cannot_work_are_refused(changed, message, monkeypatch):
+    monkeypatch.setattr(arguments, "check_parts", lambda *parts: None)
+    args = parse()
+    vars(args).update(changed)
+    with pytest.raises(InputError) as caught:
+        arguments.check_command_line(args)
+    assert message in str(caught.value)
 
 
-def test_what_is_derived_from_a_task_a_model_or_a_criterion_goes_with_the_others(monkeypatch):
+@pytest.fixture
+def registered():
+    import ppa_fairseq.tasks.mlqa_codeswitch  # noqa: F401  (registers it, with its model and criterion)
+    import ppa_fairseq.tasks.ppa_alignment  # noqa: F401
+    import ppa_fairseq.tasks.xnli_codeswitch  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    "parts, advice",
+    [
+        (("ppa_alignment", "ppa_bert", "masked_lm"), "--task ppa_alignment --criterion ppa --arch ppa_bert or"),
+        (("translation", "ppa_bert", "ppa"), "--task ppa_alignment"),
+        (("xnli_codeswitch", "ppa_bert_reader", None), "--task xnli_codeswitch --criterion sentence_prediction"),
+        (("xnli_codeswitch", None, "ppa"), "--arch ppa_bert_classifier or"),
+        (("mlqa_codeswitch", "ppa_bert_reader", "ppa"), "--criterion span_prediction"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_parts_that_do_not_fit_are_refused(registered, parts, advice):
+    with pytest.raises(InputError, match="do not fit together; use ") as caught:
+        arguments.check_parts(*parts)
+    assert advice in str(caught.value)
+
+
+def test_derived_tasks_models_and_criterions_fit(registered, monkeypatch):
     from fairseq.criterions import CRITERION_REGISTRY
     from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
     from fairseq.tasks import TASK_REGISTRY
-
-    import ppa_fairseq.tasks.ppa_alignment  # noqa: F401  (registers it, with its model and criterion)
-    import ppa_fairseq.tasks.xnli_codeswitch  # noqa: F401
 
     monkeypatch.setitem(TASK_REGISTRY, "my_task", type("MyTask", (TASK_REGISTRY["ppa_alignment"],), {}))
     monkeypatch.setitem(MODEL_REGISTRY, "my_model", type("MyModel", (MODEL_REGISTRY["ppa"],), {}))
     monkeypatch.setitem(ARCH_MODEL_NAME_REGISTRY, "my_arch", "my_model")
     monkeypatch.setitem(CRITERION_REGISTRY, "my_loss", type("MyLoss", (CRITERION_REGISTRY["ppa"],), {}))
     for task in ("ppa_alignment", "my_task"):
-        flag_checks.check_parts(task, "my_arch", "my_loss")
-        flag_checks.check_parts(task, "ppa_bert", "ppa")
-        with pytest.raises(InputError, match=f"--task {task} .* do not go together: give --task ppa_alignment"):
-            flag_checks.check_parts(task, "my_arch", "masked_lm")
-    with pytest.raises(InputError, match="do not go together"):
-        flag_checks.check_parts("xnli_codeswitch", "my_arch", "sentence_prediction")
+        arguments.check_parts(task, "my_arch", "my_loss")
+        arguments.check_parts(task, "ppa_bert", "ppa")
+        with pytest.raises(InputError, match=f"--task {task} .* do not fit together; use --task ppa_alignment"):
+            arguments.check_parts(task, "my_arch", "masked_lm")

@@ -1,88 +1,86 @@
-"""fairseq 0.12 on newer NumPy, torch and hydra: each repair against fairseq's own code that needs it."""
+"""The process in which fairseq runs: importing the package leaves it alone, `prepare` fixes what fairseq needs."""
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from ppa_fairseq.fairseq_compat import environment as compat
-from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.fairseq_compat import environment
+
+
+def run_program(program: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    clean = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # of an earlier test
+    return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=120)
+
+
+def test_import_changes_nothing_in_the_process():
+    done = run_program("""
+        import atexit, os, signal, sys, warnings
+        import numpy, torch
+
+        def state():
+            return {
+                "excepthook": sys.excepthook,
+                "warnings": list(warnings.filters),
+                "numpy": set(vars(numpy)),
+                "atexit": atexit._ncallbacks(),
+                "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
+                "environment": dict(os.environ),
+                "torch.load": torch.serialization.get_safe_globals(),
+            }
+
+        before = state()
+        import ppa_fairseq
+        after = state()
+        print([name for name in before if before[name] != after[name]], "fairseq" in sys.modules)
+        from ppa_fairseq.fairseq_compat.environment import prepare
+        prepare()
+        prepared = state()
+        print([name for name in before if before[name] != prepared[name]])
+        prepare()
+        print([name for name in before if state()[name] != prepared[name]])
+    """)
+    changed = ["excepthook", "warnings", "atexit", "environment", "torch.load"]
+    assert done.stdout == f"[] False\n{changed}\n[]\n", done.stderr
 
 
 def provoke_noise():
-    """Call what a training calls: fairseq's command line to hydra, its iterator's loader, its autocast."""
+    """Do what a training does: pass fairseq's command line to hydra, use its iterator's loader and its autocast."""
     from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
-    parser = options.get_training_parser()
-    flags = [
-        "data-bin",
-        "--task",
-        "masked_lm",
-        "--arch",
-        "masked_lm",
-        "--criterion",
-        "masked_lm",
-        "--optimizer",
-        "adam",
-    ]
-    convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, flags))
+    flags = "data-bin --task masked_lm --arch masked_lm --criterion masked_lm --optimizer adam".split()
+    convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), flags))
     next(iter(torch.utils.data.DataLoader([1], pin_memory=True)))
     with torch.cuda.amp.autocast(enabled=False):
         pass
 
 
-def messages(silenced):
+def collect_warnings(silenced: bool) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if silenced:
-            compat.silence_known_noise()
+            environment.silence_known_noise()
         provoke_noise()
         warnings.warn("'config' is something else", UserWarning, stacklevel=1)
     return [str(warning.message) for warning in caught]
 
 
-def test_known_noise_is_silent_and_nothing_else_is():
-    said = messages(silenced=False)
-    needed = [
-        pattern for _, pattern in compat.NOISE if not (torch.cuda.is_available() and "pin_memory" in pattern)
-    ]
-    unneeded = [pattern for pattern in needed if not any(re.match(pattern, text) for text in said)]
-    assert not unneeded, "filters that match nothing any more"
-    assert messages(silenced=True) == ["'config' is something else"]
-
-
-def test_numpy_names_are_restored_for_fairseq(monkeypatch):
-    from fairseq.data import ListDataset, TokenBlockDataset
-
-    sizes = np.array([3, 2])
-    rows = ListDataset([torch.arange(size) for size in sizes], sizes)
-
-    def blocks():
-        return TokenBlockDataset(rows, sizes, block_size=None, pad=0, eos=1, break_mode="eos")
-
-    for name in ("int", "compat"):
-        if name in vars(np):
-            monkeypatch.delattr(np, name)
-    with pytest.raises(AttributeError, match="compat"):
-        blocks()
-    compat.restore_numpy_names()
-    assert [len(block) for block in blocks()] == [3, 2]
-    assert (np.int, np.float, np.object, np.compat.long) == (int, float, object, int)
-
-
-def test_names_that_numpy_has_are_left_alone(monkeypatch):
-    own = type("own", (), {})
-    monkeypatch.setattr(np, "bool", own)
-    compat.restore_numpy_names()
-    assert np.bool is own
+def test_known_noise_is_silent_and_nothing_else():
+    found = collect_warnings(silenced=False)
+    needed = [text for _, text in environment.NOISE if not (torch.cuda.is_available() and "pin_memory" in text)]
+    unneeded = [pattern for pattern in needed if not any(re.match(pattern, text) for text in found)]
+    assert not unneeded, "filters that match nothing"
+    assert collect_warnings(silenced=True) == ["'config' is something else"]
 
 
 def test_checkpoint_with_namespace_loads_without_running_pickles(tmp_path):
@@ -91,20 +89,42 @@ def test_checkpoint_with_namespace_loads_without_running_pickles(tmp_path):
     torch.serialization.clear_safe_globals()
     try:
         with pytest.raises(Exception, match="Namespace"):
-            torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-        compat.apply()
-        assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["args"].arch == "ppa_bert"
+            torch.load(tmp_path / "checkpoint.pt")
+        environment.allow_namespace_in_torch_load()
+        assert torch.load(tmp_path / "checkpoint.pt")["args"].arch == "ppa_bert"
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
 
 
+def test_only_errors_of_the_user_lose_their_traceback():
+    done = run_program("""
+        import sys
+        from ppa_fairseq.fairseq_compat.environment import prepare
+        from ppa_fairseq.utils.errors import InputError
+        prepare()
+        for error in (InputError("data:1: empty line"), OSError(28, "No space left on device"),
+                      FileNotFoundError(2, "No such file or directory", "/nowhere"), ValueError("a fault")):
+            sys.excepthook(type(error), error, None)
+        raise KeyboardInterrupt
+    """)
+    assert done.returncode == -2
+    assert done.stderr.splitlines() == [
+        "ppa_fairseq: error: data:1: empty line",
+        "ppa_fairseq: error: No space left on device; free some space and repeat the command; all files are whole or "
+        "absent",
+        "ppa_fairseq: error: /nowhere: No such file or directory; give an existing path",
+        "ValueError: a fault",
+        "ppa_fairseq: error: interrupted; the same command resumes from the last checkpoint in --save-dir, if there is "
+        "one",
+    ]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
 @pytest.mark.parametrize("ending", ["", "raise SystemExit('in another way')"])
-def test_a_rank_on_cpu_has_no_thread_of_gloo_when_python_ends(ending, tmp_path):
-    """With fairseq's own group beside the default one. What was registered first at exit runs last."""
-    if not Path("/proc/self/task").exists():
-        pytest.skip("threads are counted in /proc")
-    script = f"""
+def test_no_thread_of_gloo_runs_when_python_ends(ending, tmp_path):
+    """With fairseq's own group beside the default one. The first function that atexit registers runs last."""
+    done = run_program(f"""
         import atexit
         from pathlib import Path
 
@@ -113,56 +133,29 @@ def test_a_rank_on_cpu_has_no_thread_of_gloo_when_python_ends(ending, tmp_path):
             return sum("gloo" in name for name in names)
 
         atexit.register(lambda: print("left:", gloo()))
-        import ppa_fairseq
         import torch
         import torch.distributed as dist
         from fairseq.distributed.utils import all_reduce, get_global_group
+        from ppa_fairseq.fairseq_compat.environment import prepare
 
+        prepare()
         dist.init_process_group("gloo", init_method="file://{tmp_path}/meet", rank=0, world_size=1)
         all_reduce(torch.ones(1), get_global_group())
         print("running:", gloo() > 2)
         {ending}
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    """)
     assert done.stdout == "running: True\nleft: 0\n", done.stderr
     assert bool(done.returncode) == bool(ending)
 
 
-@pytest.fixture
-def installed(tmp_path, monkeypatch):
-    """``installed("fairseq", "0.12.2")`` lays this distribution out, and hides every other fairseq."""
-    names = []
-    real = compat.version_of
-    monkeypatch.setattr(compat, "version_of", lambda name: real(name) if name in names else None)
-
-    def install(name, version):
-        folder = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        names.append(name)
-
-    monkeypatch.syspath_prepend(tmp_path)
-    return install
-
-
-def test_two_distributions_in_one_folder_are_refused(installed):
-    installed("fairseq", "0.12.2")
-    installed("fairseq-fixed", "0.12.3.1")
-    with pytest.raises(InputError, match=r"same folder; run: pip uninstall -y fairseq fairseq-fixed"):
-        compat.refuse_upstream_fairseq()
-
-
-@pytest.mark.parametrize("version, refused", [((3, 10), False), ((3, 11), True), ((3, 13), True)])
-def test_upstream_alone_works_on_python_3_10_only(installed, monkeypatch, version, refused):
-    installed("fairseq", "0.12.2")
-    monkeypatch.setattr(sys, "version_info", version)
-    if not refused:
-        return compat.refuse_upstream_fairseq()
-    with pytest.raises(InputError, match="fairseq 0.12.2 .* cannot be imported on Python >= 3.11"):
-        compat.refuse_upstream_fairseq()
-
-
-def test_a_rebuild_alone_is_accepted(installed):
-    installed("ve-fairseq", "0.12.3")
-    compat.refuse_upstream_fairseq()
+@pytest.mark.skipif(sys.platform != "linux", reason="a feature of its kernel")
+def test_a_rank_dies_with_its_launcher():
+    rank = "from ppa_fairseq.fairseq_compat.environment import prepare; import time; prepare(); print(1, flush=True)"
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {rank + '; time.sleep(60)'!r}])"
+    variables = os.environ | {"TORCHELASTIC_RUN_ID": "one"}
+    process = subprocess.Popen([sys.executable, "-c", launcher], env=variables, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.kill()
+    started = time.monotonic()
+    assert process.stdout.read() == ""  # the pipe closes when the rank ends
+    assert time.monotonic() - started < 50

@@ -6,7 +6,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -436,33 +435,3 @@ def test_all_ranks_tell_what_the_first_cannot_mend(folder, tmp_path_factory):
         cut(path)
     status, told = settle_on_two_ranks(here, [folder, folder])
     assert status == 1 and told.count("InputError: ") == 2
-
-
-def test_ctrl_c_is_one_line():
-    """The process dies of SIGINT, which a shell tells as 130."""
-    script = "import ppa_fairseq, time; print('ready', flush=True); time.sleep(60)"
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # In the background of a script SIGINT is ignored, and that is inherited.
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    process = subprocess.Popen([sys.executable, "-c", script], **pipes, **heard)
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGINT
-    assert errors.splitlines() == [
-        "ppa_fairseq: error: interrupted; the same command goes on from the last checkpoint in --save-dir, "
-        "if one was saved by then"
-    ]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it")
-def test_a_rank_does_not_outlive_its_launcher():
-    rank = "import os, ppa_fairseq, time; print(os.getpid(), flush=True); time.sleep(60)"
-    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {rank!r}])"
-    environment = os.environ | {"TORCHELASTIC_RUN_ID": "one"}
-    process = subprocess.Popen([sys.executable, "-c", launcher], env=environment, stdout=subprocess.PIPE, text=True)
-    process.stdout.readline()
-    process.kill()
-    started = time.monotonic()
-    assert process.stdout.read() == ""  # the pipe closes when the rank ends
-    assert time.monotonic() - started < 50

@@ -1,93 +1,153 @@
-"""Outputs in odd places: behind links, by detours, where something stands that is no file and no folder."""
+"""Outputs are whole or absent, also through links, and nothing is replaced that another program wrote."""
 
+import json
 import os
 import stat
 from pathlib import Path
 
 import pytest
-from helpers.hf_folders import make_bert
 
-from ppa_fairseq.commands import main as cli
 from ppa_fairseq.utils.errors import InputError
-from ppa_fairseq.utils.files import atomic_path
-
-IMPORTED = {"model.pt", "dict.txt", "vocab.txt", "tokenizer.json", "tokenizer_config.json"}
+from ppa_fairseq.utils.files import MARKER, atomic_path, output_folder
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    (tmp_path / "hf").mkdir()
-    make_bert(tmp_path / "hf")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+def names(folder: str | Path = ".") -> set[str]:
+    return {path.name for path in Path(folder).iterdir()}
 
 
-def told(command: str, capfd) -> str:
-    """The one line of a command that is refused."""
-    capfd.readouterr()
-    assert cli.main(command.split()) == 1
-    (line,) = capfd.readouterr().err.splitlines()
-    return line
+def write(path: str, command: str = "embed", files: tuple[str, ...] = ("a", "deep/b")) -> None:
+    with output_folder(path, command) as folder:
+        for name in files:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(command)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("place", ["out", "new/deep/out"])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit], ids=lambda error: error.__name__)
+def test_a_failed_block_leaves_nothing(here, kind, place, error):
+    with pytest.raises(error), atomic_path(place) as beside:
+        if kind == "folder":
+            beside.mkdir()
+            beside = beside / "file"
+        beside.write_text("half")
+        raise error
+    assert names() == set()
+
+
+def test_a_failed_block_leaves_the_earlier_output(here):
+    write("out")
+    with pytest.raises(OSError), output_folder("out", "embed") as folder:
+        (folder / "a").write_text("half")
+        raise OSError
+    assert names() == {"out"} and Path("out/a").read_text() == "embed"
+
+
+def test_a_failed_move_brings_the_earlier_output_back(here, monkeypatch):
+    write("out")
+    replace = os.replace
+
+    def fail_once(source, target):
+        if str(source).endswith(".tmp"):
+            raise OSError("no")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(OSError, match="no"):
+        write("out", files=("c",))
+    assert names() == {"out"} and names("out") == {"a", "deep", MARKER}
+
+
+def test_a_file_does_not_replace_a_folder(here):
+    Path("out").mkdir()
+    Path("out/file").touch()
+    with pytest.raises(InputError, match="out: is a folder; name a file"), atomic_path("out") as beside:
+        beside.write_text("new")
+    assert names() == {"out"} and names("out") == {"file"}
+
+
+def test_an_earlier_run_is_replaced(here):
+    write("out")
+    write("out/../out", files=("c",))
+    assert names() == {"out"} and names("out") == {"c", MARKER}
+    assert json.loads(Path("out", MARKER).read_text()) == {"command": "embed", "files": ["c"]}
+
+
+@pytest.mark.parametrize(
+    "prepare, foreign",
+    [
+        (lambda: Path("out/vocab.txt").write_text("[PAD]"), "vocab.txt"),
+        (lambda: [write("out"), Path("out/z").touch()], "z"),
+        (lambda: [write("out"), Path("out/deep/z").touch()], "deep/z"),
+        (lambda: [write("out"), Path("out/deep/z").mkdir()], "deep/z"),
+        (lambda: [write("out"), Path("out/z").symlink_to("nowhere")], "z"),
+        (lambda: write("out", "retrieve"), MARKER),
+        (lambda: [write("out"), Path("out", MARKER).write_text("[]")], MARKER),
+        (lambda: [write("out"), Path("out", MARKER).unlink()], "a"),
+    ],
+    ids=["tokenizer", "one file more", "deep file", "empty folder", "link", "command", "broken marker", "no marker"],
+)
+def test_a_folder_with_foreign_files_is_never_replaced(here, prepare, foreign):
+    Path("out").mkdir()
+    prepare()
+    before = sorted(here.rglob("*"))
+    with pytest.raises(InputError) as caught:
+        write("out")
+    assert str(caught.value) == f"out: holds {foreign}, which `ppa embed` did not write; name a new or empty folder"
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_file_is_not_replaced_by_a_folder(here):
+    Path("out").touch()
+    with pytest.raises(InputError, match="out: is a file; name a new folder"):
+        write("out")
 
 
 @pytest.mark.parametrize("target", ["empty", "dangling", "earlier"])
 def test_a_folder_is_written_through_a_link(here, target):
-    """As where the disk of the home folder is small."""
-    (here / "disk").mkdir()
-    (here / "imp").symlink_to("disk/imp")
+    Path("disk").mkdir()
+    Path("out").symlink_to("disk/out")
     if target == "empty":
-        (here / "disk/imp").mkdir()
+        Path("disk/out").mkdir()
     elif target == "earlier":
-        assert cli.main("import-hf hf disk/imp".split()) == 0
-    assert cli.main("import-hf hf imp".split()) == 0
-    assert os.readlink(here / "imp") == "disk/imp"
-    assert names(here / "disk/imp") >= IMPORTED
-    assert names(here) == {"hf", "disk", "imp"} and names(here / "disk") == {"imp"}
+        write("disk/out")
+    write("out")
+    assert os.readlink("out") == "disk/out" and names() == {"disk", "out"}
+    assert names("disk") == {"out"} and names("disk/out") == {"a", "deep", MARKER}
 
 
-def test_a_file_is_written_through_a_link(here):
-    (here / "link").symlink_to("old")
-    (here / "old").write_text("old")
+def test_a_file_is_written_through_a_link_or_in_its_place(here):
+    Path("link").symlink_to("old")
+    Path("old").write_text("old")
     with atomic_path("link") as beside:
         beside.write_text("new")
-    assert (here / "link").is_symlink() and (here / "old").read_text() == "new"
+    assert Path("link").is_symlink() and Path("old").read_text() == "new"
     with atomic_path("link", follow_symlinks=False) as beside:
         beside.write_text("newer")
-    assert not (here / "link").is_symlink() and (here / "old").read_text() == "new"
-    assert names(here) == {"hf", "link", "old"}
+    assert not Path("link").is_symlink() and Path("old").read_text() == "new"
+    assert names() == {"link", "old"}
 
 
-def test_a_detour_through_the_folder_itself(here):
-    for _ in range(2):
-        assert cli.main("import-hf hf imp".split()) == 0
-        assert cli.main("import-hf hf imp/../imp".split()) == 0
-        assert names(here / "imp") >= IMPORTED and names(here) == {"hf", "imp"}
-
-
-def test_the_current_folder_is_not_replaced(here, monkeypatch, capfd):
-    (here / "empty/deeper").mkdir(parents=True)
-    monkeypatch.chdir(here / "empty/deeper")
-    assert ".: is the current folder" in told("import-hf ../../hf .", capfd)
-    assert names(here) == {"hf", "empty"} and not names(Path.cwd())
-
-
-def test_a_mount_point_is_not_replaced():
+def test_the_current_folder_and_a_mount_point_are_not_replaced(here):
+    with pytest.raises(InputError, match="current folder"), atomic_path("."):
+        raise AssertionError("after the block")
     with pytest.raises(InputError, match="/proc: is a mount point"), atomic_path("/proc"):
-        raise AssertionError("not before the block")
+        raise AssertionError("after the block")
 
 
-def test_a_pipe_or_a_device_is_not_replaced(here, capfd):
-    os.mkfifo("pipe")
-    (here / "null").symlink_to(os.devnull)
-    (here / "loop").symlink_to("loop")
-    (here / "text").write_text("ab\n")
-    for name in ("pipe", "null", "loop"):
-        line = told(f"embed --model hf --input text --output {name} --cpu", capfd)
-        assert f"{name}: neither a file nor a folder" in line
-    assert stat.S_ISFIFO(os.lstat("pipe").st_mode) and (here / "null").is_symlink() and (here / "loop").is_symlink()
-    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
-    assert names(here) == {"hf", "pipe", "null", "loop", "text"}
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop"])
+def test_what_is_neither_file_nor_folder_is_not_replaced(here, kind):
+    if kind == "pipe":
+        os.mkfifo("out")
+    else:
+        Path("out").symlink_to(os.devnull if kind == "device" else "out")
+    before = os.lstat("out")
+    with pytest.raises(InputError, match="out: neither a file nor a folder; choose another path"), atomic_path("out"):
+        raise AssertionError("after the block")
+    assert os.lstat("out") == before and stat.S_ISCHR(os.stat(os.devnull).st_mode)

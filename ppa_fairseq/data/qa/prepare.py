@@ -1,5 +1,6 @@
 """From SQuAD-format files to a data-bin folder of fairseq's indexed datasets."""
 
+import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -158,6 +159,8 @@ class QAWriter:
             raise InputError(f"--{self.source}: {fault}; {places}")
         for part, builder in self.builders.items():
             builder.finalize(f"{self.prefix}{part}.idx")
-        np.save(f"{self.prefix}offsets.npy", np.concatenate(self.offsets, dtype=np.int32))
+        content = io.BytesIO()  # on a full disk np.save would lose the end of a file silently
+        np.save(content, np.concatenate(self.offsets, dtype=np.int32))
+        Path(f"{self.prefix}offsets.npy").write_bytes(content.getvalue())
         with open(f"{self.prefix}ids.txt", "w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{name}\n" for name in self.ids)
