@@ -27,8 +27,9 @@ from tqdm import tqdm
 
 from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
 from ppa_fairseq.commands.arguments import Once, positive
+from ppa_fairseq.data.bitext.corpora import find_pairs
 from ppa_fairseq.data.ordered_pool import OrderedPool
-from ppa_fairseq.data.preprocess import Job, make_worker, nli_job, nli_languages, pair_job, pair_names
+from ppa_fairseq.data.preprocess import Job, make_worker, nli_job, nli_languages, pair_job
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
 
@@ -82,7 +83,7 @@ def _jobs(args: argparse.Namespace, folders: list[Path], dictionary: Path, out: 
         return [nli_job(args.text, language, dictionary, out) for language in nli_languages(args.text)]
     jobs = []
     for folder in folders:
-        present = pair_names(folder)
+        present = find_pairs(str(folder), "train", ending="")
         names = args.lang_pairs.split(",") if args.lang_pairs else present
         missing = [name for name in names if name not in present]
         if missing or not names:

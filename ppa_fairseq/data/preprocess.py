@@ -2,7 +2,6 @@
 
 import filecmp
 import logging
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -13,12 +12,10 @@ from pathlib import Path
 import ppa_fairseq
 from ppa_fairseq.data.dictionary import WRITTEN_BY, read_symbols
 from ppa_fairseq.data.nli.encoder import FIELDS
-from ppa_fairseq.data.text_files import LANGUAGE
 from ppa_fairseq.utils.errors import InputError, shown
 
 SPLITS = ("train", "valid", "test")
 PACKAGE = Path(ppa_fairseq.__file__).parent
-TRAIN_FILE = re.compile(rf"train\.({LANGUAGE.pattern}-{LANGUAGE.pattern})\.{LANGUAGE.pattern}")
 AGAIN = "prepare the text again"
 
 
@@ -63,12 +60,6 @@ def nli_job(folder: Path, language: str, dictionary: Path, out: Path) -> Job:
             run += [f"--{split}pref", folder / language / f"{split}.{part}"]
         runs.append(list(map(str, run)))
     return _checked(Job(language, files, runs))
-
-
-def pair_names(folder: Path) -> list[str]:
-    """Language pairs with training text in *folder*, sorted."""
-    matches = map(TRAIN_FILE.fullmatch, (path.name for path in folder.iterdir()))
-    return sorted({match[1] for match in matches if match})
 
 
 def nli_languages(folder: Path) -> list[str]:
