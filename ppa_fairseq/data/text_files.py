@@ -56,9 +56,11 @@ class LineReader:
 
     def _check_format(self, start: bytes) -> None:
         cat = {".gz": "zcat", ".xz": "xzcat"}.get(self.path.suffix, "cat")
-        if start.startswith(UTF16_MARKS):
-            convert = f"{cat} {self.path} | iconv -f UTF-16 -t UTF-8 > NEW_FILE"
-            raise InputError(f"{self.path}: is UTF-16, not UTF-8; convert it: {convert}")
+        nul = start[:4096].count(0)
+        if start.startswith(UTF16_MARKS) or 4 * nul > len(start[:4096]):  # without a mark, ASCII has every other byte 0
+            name = "UTF-16" if start.startswith(UTF16_MARKS) else "UTF-16BE" if start[0] == 0 else "UTF-16LE"
+            convert = f"{cat} {self.path} | iconv -f {name} -t UTF-8 > NEW_FILE"
+            raise InputError(f"{self.path}: is {name}, not UTF-8; convert it: {convert}")
         if b"\n" not in start and b"\r" in start.rstrip(b"\r"):
             convert = f"{cat} {self.path} | tr '\\r' '\\n' > NEW_FILE"
             raise InputError(f"{self.path}: its lines end in CR alone, as on old Macs; convert it: {convert}")
@@ -101,10 +103,12 @@ def is_unicode(text: str) -> bool:
 def how_to_convert(path: Path, line: bytes) -> str:
     """Advice for a file that has *line*, which is not UTF-8: the encoding to assume, and the command."""
     letters = [byte for byte in line if byte >= 0x80 or chr(byte).isalpha()]
-    is_western = sum(byte >= 0x80 for byte in letters) < len(letters) / 3  # mostly ASCII letters, some with accents
-    name = "WINDOWS-1252" if any(0x80 <= byte < 0xA0 for byte in line) else "ISO-8859-1"
-    guess = f"perhaps {name} (Latin-1)" if is_western else "perhaps WINDOWS-1251, GB18030 or SHIFT_JIS"
-    return f"{guess}: convert it with `iconv -f ENCODING -t UTF-8 {path} > NEW_FILE`"
+    if sum(byte >= 0x80 for byte in letters) < len(letters) / 2:  # mostly ASCII, as in Western languages
+        name = "WINDOWS-1252" if any(0x80 <= byte < 0xA0 for byte in line) else "ISO-8859-1"
+        guess = f"perhaps {name} (Latin-1)"
+    else:
+        name, guess = "ENCODING", "perhaps WINDOWS-1251, GB18030 or SHIFT_JIS"
+    return f"{guess}: convert it with `iconv -f {name} -t UTF-8 {path} > NEW_FILE`"
 
 
 def unquote(cell: str) -> str | None:

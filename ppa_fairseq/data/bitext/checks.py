@@ -52,20 +52,19 @@ def _check_order(head: list[Row], bitext: Bitext, part: tuple[Path, ...], warn: 
     if len(head) < FEW:
         return
     files = " and ".join(map(str, part))
-    shuffle = f"{'paste' if len(part) == 2 else 'cat'} {' '.join(map(str, part))} | shuf > NEW.tsv"
+    shuffle = f"{f'paste {part[0]} {part[1]} | shuf' if len(part) == 2 else f'shuf {part[0]}'} > NEW.tsv"
     sides = [row.first for row in head], [row.second for row in head]
-    lengths = np.array([list(map(len, texts)) for texts in sides], dtype=float)  # (2, rows)
-    correlation = float(np.corrcoef(lengths)[0, 1]) if lengths.std(axis=1).all() else 1.0
+    correlation = length_correlation(*sides)
     evidence = f"the lengths of its sentences correlate by {correlation:.2f}"
-    is_sorted = [_is_sorted(texts) for texts in sides]
-    side = bitext.second_lang if is_sorted[1] else bitext.first_lang
-    if is_sorted[0] != is_sorted[1] and correlation < UNRELATED:
+    in_order = [is_sorted(texts) for texts in sides]
+    side = bitext.second_lang if in_order[1] else bitext.first_lang
+    if in_order[0] != in_order[1] and correlation < UNRELATED:
         raise InputError(
             f"{files}: the {side} side is sorted and the other is not, and {evidence}: its lines do not "
             "belong together. Get the text in its original order (XTREME's scripts sort the English side of "
             f"Tatoeba); if the pairs are right, shuffle their lines together: {shuffle}"
         )
-    if is_sorted[0] != is_sorted[1]:
+    if in_order[0] != in_order[1]:
         warn(
             f"{files}: the {side} side is sorted and the other is not. Check that its lines are translations of each "
             f"other ({evidence}); with --max-train, shuffle them first: {shuffle}"
@@ -74,9 +73,15 @@ def _check_order(head: list[Row], bitext: Bitext, part: tuple[Path, ...], warn: 
         warn(f"{files}: {evidence}; those of translations by 0.6 or more. Check that its lines are translations")
 
 
-def _is_sorted(texts: list[str]) -> bool:
-    """Whether nearly all of *texts* ascend, by code points or as a locale sorts: without case and punctuation."""
-    for key in (str, lambda text: text.translate(NOT_WORD).casefold()):
+def length_correlation(first: list[str], second: list[str]) -> float:
+    """Correlation of the lengths of paired sentences, in characters; 1 if all of one side are equally long."""
+    lengths = np.array([list(map(len, first)), list(map(len, second))], dtype=float)  # (2, pairs)
+    return float(np.corrcoef(lengths)[0, 1]) if lengths.std(axis=1).all() else 1.0
+
+
+def is_sorted(texts: list[str]) -> bool:
+    """Whether nearly all of *texts* ascend: by code points, without case, or as a locale sorts, without punctuation."""
+    for key in (str, str.casefold, lambda text: text.translate(NOT_WORD).casefold()):
         keys = list(map(key, texts))
         steps = [one < other for one, other in zip(keys, keys[1:], strict=False) if one != other]
         if len(steps) >= FEW - 1 and np.mean(steps) > 0.95:
