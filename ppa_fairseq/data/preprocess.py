@@ -1,6 +1,5 @@
 """Many runs of `fairseq-preprocess` in worker processes, each on text files that belong together."""
 
-import filecmp
 import logging
 import sys
 from collections import Counter
@@ -63,17 +62,10 @@ def nli_job(folder: Path, language: str, dictionary: Path, out: Path) -> Job:
 
 
 def nli_languages(folder: Path) -> list[str]:
-    """Languages of NLI in *folder*, sorted. Raises InputError if there is none, or their labels differ."""
+    """Languages of NLI in *folder*, sorted. Raises InputError if there is none."""
     languages = sorted({path.parent.name for part in FIELDS for path in folder.glob(f"*/*.{part}")})
     if not languages:
         raise InputError(f"{folder}: no LANGUAGE/train.{FIELDS[0]} nor any other split in it; {AGAIN}")
-    first: dict[str, Path] = {}
-    for path in sorted(folder.glob("*/*.label")):
-        if not filecmp.cmp(path, first.setdefault(path.name, path), shallow=False):
-            raise InputError(
-                f"{path}: differs from {first[path.name]}, but rows must be parallel in all languages; {AGAIN}, with "
-                "all languages at once"
-            )
     return languages
 
 
