@@ -98,7 +98,7 @@ class PairWriter:
         if counts.train < len(self.folders["train"]):
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.most_common())
             raise InputError(
-                f"{self.name}: only {counts.train} training pairs from {counts.read:,} lines"
+                f"{self.name}: only {counts.train} of {counts.read:,} read pairs are left for training"
                 f" (dropped: {reasons or 'none'}); give more text, or change --min-tokens and --max-tokens"
             )
         if self.valid_share and not counts.valid:
