@@ -15,7 +15,7 @@ from numpy.lib.format import MAGIC_PREFIX
 from tqdm import tqdm
 
 from ppa_fairseq.commands.arguments import Once, add_batching_arguments
-from ppa_fairseq.data.text_lines import text_lines
+from ppa_fairseq.data.text_files import text_lines
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import atomic_path
 

@@ -27,7 +27,7 @@ from ppa_fairseq.commands.arguments import (
     check_models,
     named_path,
 )
-from ppa_fairseq.data.text_lines import text_lines
+from ppa_fairseq.data.text_files import text_lines
 from ppa_fairseq.evaluation.retrieval.pair_sets import find_pair_sets, read_pairs
 from ppa_fairseq.utils.errors import InputError, about_model
 from ppa_fairseq.utils.files import output_folder

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppa_fairseq.data.bitext.reader import LANGUAGE, is_unicode
 from ppa_fairseq.data.qa.squad import Question, read_squad
+from ppa_fairseq.data.text_files import LANGUAGE, is_unicode
 from ppa_fairseq.evaluation.question_answering.metrics import Words, words_of
 from ppa_fairseq.utils.errors import InputError
 

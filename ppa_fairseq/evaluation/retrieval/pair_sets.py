@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 from ppa_fairseq.data.bitext.reader import Bitext
+from ppa_fairseq.data.text_files import LANGUAGE_IN_NAME
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import why_no_file
 
-LANGUAGE = r"[a-z]{2,3}(?:_[A-Z]\w+)?"  # de, deu, zh_CN, zho_Hans
-PAIR = rf"(?:.+\.)?(?P<source>{LANGUAGE})-(?P<target>{LANGUAGE})"
+CODE = LANGUAGE_IN_NAME.pattern
+PAIR = rf"(?:.+\.)?(?P<source>{CODE})-(?P<target>{CODE})"
 PARALLEL = re.compile(PAIR + r"\.(?P<side>(?P=source)|(?P=target))(?:\.gz|\.xz)?")
 TSV = re.compile(PAIR + r"(?:[.-].*)?\.tsv(?:\.gz|\.xz)?")
 EXPECTED = "expected xx-yy.xx beside xx-yy.yy, or xx-yy*.tsv with columns xx and yy; plain, .gz or .xz"

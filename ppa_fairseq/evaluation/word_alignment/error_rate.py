@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from ppa_fairseq.data.bitext.reader import MAX_LINE, LineReader
+from ppa_fairseq.data.text_files import MAX_LINE, LineReader
 from ppa_fairseq.utils.errors import InputError, shown
 
 LINK = re.compile(r"(\d{1,9})([-p])(\d{1,9})")
