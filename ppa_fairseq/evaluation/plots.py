@@ -1,4 +1,7 @@
-"""Results as pictures: retrieval by language pair, measures by layer, classification by language and as confusions."""
+"""Results as pictures: by language pair, by layer, by language, as confusions and as a grid of languages.
+
+Import this module only to plot: matplotlib takes a second.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -7,7 +10,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")  # draws to files, with or without a display
-# One of fairseq's modules turns on every library's debug log; matplotlib's names hundreds of fonts.
+# A module of fairseq turns on the debug log of every library; matplotlib's lists hundreds of fonts.
 logging.getLogger("matplotlib").setLevel(logging.WARNING)
 
 import matplotlib.pyplot as plt  # noqa: E402 (the backend comes first)
@@ -17,7 +20,7 @@ from ppa_fairseq.utils.files import atomic_path  # noqa: E402
 
 
 def plot_by_pair(path: Path, title: str, panels: dict[str, dict[str, dict[str, float]]]) -> None:
-    """One panel a direction, in it one group of bars a language pair, one bar a model.
+    """One panel per direction, with a group of bars per language pair and a bar per model.
 
     Args:
         path: the PNG to write.
@@ -36,17 +39,15 @@ def plot_by_pair(path: Path, title: str, panels: dict[str, dict[str, dict[str, f
 def plot_by_layer(
     path: Path, title: str, panels: dict[str, dict[str, dict[int, float]]], measure: str = "top-1 %"
 ) -> None:
-    """One panel a direction (or a measure), in it one line a model.
+    """One panel per direction (or measure), with a line per model.
 
     Args:
         path: the PNG to write.
         panels: {direction: {model: {layer: percent}}}.
-        measure: what the percentages are, at the axis that all panels share.
+        measure: label of the axis that all panels share.
     """
     size = 4.8 * len(panels), 3.8
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, (heading, models) in zip(axes[0], panels.items(), strict=True):
         for model, percents in models.items():
             axis.plot(list(percents), list(percents.values()), marker="o", label=model)
@@ -67,13 +68,13 @@ def plot_by_language(
     intervals: dict[str, dict[str, tuple[float, float]]],
     measure: str = "accuracy",
 ) -> None:
-    """One group of bars a language, one bar a model, each with its interval.
+    """A group of bars per language, a bar per model, each with its interval.
 
     Args:
         path: the PNG to write.
         models: {model: {language: percent}}, the same languages for every model.
         intervals: {model: {language: (low, high)}}, in percent.
-        measure: what the percentages are of.
+        measure: label of the axis.
     """
     languages = len(next(iter(models.values())))
     figure, axis = plt.subplots(figsize=(max(6.4, 0.75 * languages), 3.8), layout="constrained")
@@ -84,7 +85,7 @@ def plot_by_language(
 
 
 def plot_confusions(path: Path, title: str, labels: Sequence[str], models: dict[str, np.ndarray]) -> None:
-    """One panel a model: how many examples of each class were taken for each, shaded by their share of the class.
+    """One panel per model: how often each class was predicted for each, shaded by the share of the true class.
 
     Args:
         path: the PNG to write.
@@ -104,6 +105,36 @@ def plot_confusions(path: Path, title: str, labels: Sequence[str], models: dict[
         axis.set_yticks(range(len(labels)), labels, rotation=90, va="center")
         axis.set_xlabel("predicted")
     axes[0, 0].set_ylabel("true")
+    save(figure, title, path)
+
+
+def plot_grid(path: Path, title: str, panels: dict[str, dict[tuple[str, str], float]]) -> None:
+    """One panel per model, a heatmap: a row for each language of contexts, a column for each language of questions.
+
+    Args:
+        path: the PNG to write.
+        panels: {model: {(context language, question language): percent}}; a pair may be missing.
+    """
+    pairs = [pair for percents in panels.values() for pair in percents]
+    contexts, asked = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
+    grids = {
+        model: np.array([[percents.get((context, language), np.nan) for language in asked] for context in contexts])
+        for model, percents in panels.items()
+    }
+    size = (1.6 + 0.62 * len(asked)) * len(panels), 1.8 + 0.5 * len(contexts)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
+    low, high = (extreme([extreme(grid) for grid in grids.values()]) for extreme in (np.nanmin, np.nanmax))
+    for axis, (model, grid) in zip(axes[0], grids.items(), strict=True):
+        axis.imshow(grid, cmap="viridis", vmin=low, vmax=high, aspect="auto")  # one scale for all models
+        for (row, column), percent in np.ndenumerate(grid):
+            if not np.isnan(percent):
+                colour = "black" if percent > (low + high) / 2 else "white"
+                axis.text(column, row, f"{percent:.1f}", ha="center", va="center", color=colour, fontsize=8)
+        axis.set_title(model)
+        axis.set_xticks(range(len(asked)), asked)
+        axis.set_yticks(range(len(contexts)), contexts)
+        axis.set_xlabel("question")
+    axes[0, 0].set_ylabel("context")
     save(figure, title, path)
 
 

@@ -1,32 +1,30 @@
-"""How sure an accuracy is: bootstrap intervals, and tests of two models on the same examples.
+"""Bootstrap intervals, and significance tests of two models on the same examples.
 
-Drawn from a fixed seed: the same answers give the same numbers.
+The seed is fixed: the same answers give the same numbers.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap, monte_carlo_test
 
 CONFIDENCE = 0.95
-RESAMPLES = 2999  # of an interval: another seed would move its ends by 1 % of its width
-FLIPS = 9999  # of a test: the smallest p-value is 2 in 10,000
+RESAMPLES = 2999  # per interval: another seed moves its ends by 1 % of its width
+FLIPS = 9999  # per test: the smallest p-value is 2 in 10,000
 SEED = 0
-BATCH = 100  # resamples held in memory at once
+BATCH = 100  # resamples in memory at once
 
-# For reports.
 INTERVAL = f"{CONFIDENCE:.0%} interval".replace("%", " %")
 SETTINGS = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "flips": FLIPS, "seed": SEED}  # of intervals and tests
 
 
 def independent_samples(by_language: Mapping[str, np.ndarray], translations: bool) -> list[np.ndarray]:
-    """What may be resampled, for the average over languages, each of which counts the same.
+    """The samples to draw from for the average over languages, each of which counts the same.
 
     Args:
         by_language: a value for each row, (N,) float or bool.
-        translations: row i of every language is a translation of the same example. Its answers then hang together,
-            so the samples are one: each row's mean over the languages, (N,). Taken as independent, 15 languages
-            would seem 15 times as many examples. Otherwise each language is a sample of its own.
+        translations: row i of every language is a translation of the same example. Its answers depend on each other, so
+            there is one sample: each row's mean over the languages, (N,). As independent samples, 15 languages would
+            look like 15 times as many examples. Otherwise each language is a sample of its own.
     """
     values = [np.asarray(rows, dtype=np.float64) for rows in by_language.values()]
     return [np.mean(values, axis=0)] if translations else values
@@ -35,8 +33,10 @@ def independent_samples(by_language: Mapping[str, np.ndarray], translations: boo
 def mean_interval(samples: Sequence[np.ndarray]) -> tuple[float, float]:
     """Bootstrap interval of the mean of the samples' means, at CONFIDENCE; each sample (N_i,) is resampled by itself.
 
-    The interval is the bootstrap's percentiles, which exist even where all values are the same.
+    It consists of percentiles, which exist even if all values are the same.
     """
+    from scipy.stats import bootstrap
+
     found = bootstrap(
         samples,
         mean_of_means,
@@ -59,6 +59,8 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
 
     The examples must be independent, as those of one language are.
     """
+    from scipy.stats import binomtest
+
     gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
@@ -68,6 +70,8 @@ def sign_flip_test(samples: Sequence[np.ndarray]) -> float:
 
     If the models are equally good, every difference could as well have the other sign (approximate randomisation).
     """
+    from scipy.stats import monte_carlo_test
+
     shares = np.concatenate([sample / (len(sample) * len(samples)) for sample in samples])
     shares = shares[shares != 0]
     if not len(shares):
