@@ -21,6 +21,11 @@ def describe(path: Path, model, **more) -> dict:
     return facts | more | {"device": str(model.device)}
 
 
+def limits(args) -> dict:
+    """The values of the batching flags."""
+    return {flag: getattr(args, flag) for flag in ("max_length", "batch_tokens", "cpu")}
+
+
 def note_truncated(name: str, model, total: int, what: str) -> None:
     """Tell the user on stderr how many of the `total` inputs were cut, if any were."""
     if model.truncated:

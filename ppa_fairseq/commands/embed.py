@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import note_truncated
+from ppa_fairseq.commands._evaluation import limits, note_truncated
 from ppa_fairseq.commands.arguments import Once, add_batching_arguments
 from ppa_fairseq.data.text_lines import text_lines
 from ppa_fairseq.utils.errors import InputError
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         encoder, tokenizer = load_encoder(args.model)
         layers = choose_layers(args.layer, encoder.cfg.layers, several=False)
         embedder = SentenceEmbedder(
-            encoder, tokenizer, layers, [args.pooling], args.max_length, args.batch_tokens, args.cpu
+            encoder, tokenizer, layers, [args.pooling], **limits(args)
         )
         # Written front to back: on a full disk a memory map ends in a signal instead of an error.
         header = {"descr": "<f4", "fortran_order": False, "shape": (lines, encoder.cfg.dim)}

@@ -96,9 +96,9 @@ def run(args: argparse.Namespace) -> None:
         text = qa_report.report(results, records)
         if folder:
             gaps = [
-                {"model": one.model, "set": one.of.name, "unanswered": one.scores.unanswered, "unknown": one.scores.unknown}
+                {"model": one.model, "set": one.of.name, "unanswered": found.unanswered, "unknown": found.unknown}
                 for one in measured
-                if one.scores.unanswered or one.scores.unknown
+                if (found := one.scores).unanswered or found.unknown
             ]
             write_report(
                 folder, JSON_FILE, text, args, SIZES, settings=SETTINGS, models=models,
@@ -149,7 +149,7 @@ def read_texts(path: Path) -> dict[str, str]:
     texts = read_object(path, "give predictions, {id: text}")
     for question, text in texts.items():
         if not isinstance(text, str):
-            raise InputError(f"{path}: the answer to {shown(question)} is {shown(text)}; give predictions, {{id: text}}")
+            raise InputError(f"{path}: {shown(question)} has {shown(text)} as answer; give predictions, {{id: text}}")
     return texts
 
 

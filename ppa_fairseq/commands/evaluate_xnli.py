@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, note_truncated, write_report
+from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, write_report
 from ppa_fairseq.commands.arguments import Once, add_batching_arguments, add_models_argument, check_models
 from ppa_fairseq.utils.errors import InputError, about_model
 from ppa_fairseq.utils.files import READABLE, output_folder
@@ -137,7 +137,7 @@ def load(name: str, path: Path, args: argparse.Namespace) -> "PairClassifier":
     from ppa_fairseq.evaluation.classification.classifier import PairClassifier
 
     with about_model(name):
-        return PairClassifier(checkpoint.read(path), str(path), args.max_length, args.batch_tokens, args.cpu)
+        return PairClassifier(checkpoint.read(path), str(path), **limits(args))
 
 
 def classify(name: str, classifier: "PairClassifier", data: "Data", ids: list[int]) -> dict[str, "np.ndarray"]:

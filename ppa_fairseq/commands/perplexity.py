@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, note_truncated, optional_folder, write_report
+from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, write_report
 from ppa_fairseq.commands.arguments import (
     add_batching_arguments,
     add_columns_argument,
@@ -37,7 +37,7 @@ FORMATS = {"bits": ".2f", "perplexity": ".1f", "accuracy": ".1f"}
 UNTRAINED, XLM_TLM = "*", "†"
 NOTES = {
     UNTRAINED: "Its MLM head was never trained, so these figures say nothing about its encoder.",
-    XLM_TLM: "Its TLM training used XLM's positions or language embeddings, which these pairs do not have; do not compare.",
+    XLM_TLM: "Its TLM used XLM's positions or language embeddings, which these pairs do not have; do not compare.",
 }
 
 
@@ -126,7 +126,7 @@ def measure(name: str, path: Path, texts: Sequence[Text], args: argparse.Namespa
     from ppa_fairseq.evaluation.masked_lm import MaskedLM
 
     model = MaskedLM(
-        checkpoint.read(path), str(path), args.mask, args.seed, args.max_length, args.batch_tokens, args.cpu
+        checkpoint.read(path), str(path), args.mask, args.seed, **limits(args)
     )
     results = []
     total = sum(len(text.sides[0]) for text in texts)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, note_truncated, optional_folder, write_report
+from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, write_report
 from ppa_fairseq.commands.arguments import (
     add_batching_arguments,
     add_columns_argument,
@@ -21,6 +21,7 @@ from ppa_fairseq.commands.arguments import (
     check_models,
     positive,
 )
+from ppa_fairseq.evaluation.results import Result
 from ppa_fairseq.evaluation.retrieval.pair_sets import Sides, find_pair_sets, order_warning, read_pairs, text_numbers
 from ppa_fairseq.utils.errors import InputError, about_model
 
@@ -104,13 +105,13 @@ def measure(name: str, path: Path, pairs: dict[str, Sides], args: argparse.Names
     from ppa_fairseq.checkpoints.format import load_encoder
     from ppa_fairseq.evaluation.embedding import POOLINGS, SentenceEmbedder, choose_layers
     from ppa_fairseq.evaluation.retrieval.accuracy import SCORINGS, retrieval_accuracy
-    from ppa_fairseq.evaluation.retrieval.report import result
+    from ppa_fairseq.evaluation.retrieval.report import SIDES
 
     encoder, tokenizer = load_encoder(path)
     layers = choose_layers(args.layer, encoder.cfg.layers)
     poolings = POOLINGS if args.pooling == "both" else [args.pooling]
     scorings = SCORINGS if args.scoring == "both" else [args.scoring]
-    embedder = SentenceEmbedder(encoder, tokenizer, layers, poolings, args.max_length, args.batch_tokens, args.cpu)
+    embedder = SentenceEmbedder(encoder, tokenizer, layers, poolings, **limits(args))
     results = []
     sentences = sum(len(side) for sides in pairs.values() for side in sides)
     with tqdm(total=sentences, desc=name, unit="sentence") as bar:
@@ -120,6 +121,8 @@ def measure(name: str, path: Path, pairs: dict[str, Sides], args: argparse.Names
             for (place, layer), pooling, scoring in product(enumerate(layers), poolings, scorings):
                 vectors = (side[pooling][place].to(embedder.device) for side in (source, target))
                 accuracy = retrieval_accuracy(*vectors, scoring, args.neighbours, texts=texts)
-                results.append(result(name, pair, layer, pooling, scoring, len(sides[0]), accuracy))
+                where = {"pair": pair, "layer": layer, "pooling": pooling, "scoring": scoring}
+                measures = {"pairs": len(sides[0]), **dict(zip(SIDES, accuracy, strict=True))}
+                results.append(Result(name, where, measures))
     note_truncated(name, embedder, sentences, "sentences")
     return describe(path, embedder, sentences=sentences, truncated=embedder.truncated), results

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, note_truncated, optional_folder, write_report
+from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, write_report
 from ppa_fairseq.commands.arguments import (
     Once,
     add_batching_arguments,
@@ -117,7 +117,7 @@ def align(
     if not (folder or gold) and len(kinds) > 1:
         raise InputError("--layer all: give --output DIR, which gets a file of links for each layer")
     aligner = WordAligner(
-        encoder, tokenizer, layers, args.methods, args.threshold, args.max_length, args.batch_tokens, args.cpu
+        encoder, tokenizer, layers, args.methods, args.threshold, **limits(args)
     )
     links = dict.fromkeys(kinds, 0)
     tallies = {kind: Tally() if gold else None for kind in kinds}

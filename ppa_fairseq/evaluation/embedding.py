@@ -79,19 +79,12 @@ class SentenceEmbedder(PackedEncoder):
 
     Args:
         poolings: of "cls" and "mean" (over all tokens, [CLS] and [SEP] included).
+
+    The other arguments and errors are those of `PackedEncoder`.
     """
 
-    def __init__(
-        self,
-        encoder: BertEncoder,
-        tokenizer: Tokenizer,
-        layers: Sequence[int],
-        poolings: Sequence[str] = ("mean",),
-        max_length: int | None = None,
-        batch_tokens: int = 4096,
-        cpu: bool = False,
-    ):
-        super().__init__(encoder, tokenizer, layers, max_length, batch_tokens, cpu)
+    def __init__(self, encoder, tokenizer, layers, poolings: Sequence[str] = ("mean",), **limits):
+        super().__init__(encoder, tokenizer, layers, **limits)
         self.poolings = list(poolings)
 
     @torch.inference_mode()

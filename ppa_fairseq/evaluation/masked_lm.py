@@ -5,7 +5,6 @@ chosen: it is easy to predict, and a language with many unknown characters would
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -22,11 +21,10 @@ from ppa_fairseq.utils.errors import InputError
 
 EPOCH = 1  # of the masks: each sentence is masked once
 MAX_BITS = 1024  # above this, the perplexity (2 to the power of the bits) overflows
-UNUSED = re.compile(r"\[unused\d+\]")
 
 
 class Score(NamedTuple):
-    """The masked tokens of a text: their number, the mean -log2 of their probability, the percentage predicted right."""
+    """The masked tokens of a text: their number, the mean -log2 of their probability, the percentage right."""
 
     masked: int
     bits: float
@@ -53,20 +51,13 @@ class MaskedLM(PairModel):
     task = "ppa_alignment"
 
     def __init__(
-        self,
-        model: Checkpoint,
-        source: str,
-        probability: float = 0.15,
-        seed: int = 1,
-        max_length: int = 128,
-        batch_tokens: int = 4096,
-        cpu: bool = False,
+        self, model: Checkpoint, source: str, probability: float = 0.15, seed: int = 1, max_length: int = 128, **limits
     ):
-        super().__init__(model, source, max_length, batch_tokens, cpu)
+        super().__init__(model, source, max_length, **limits)
         special = self.special
         maskable = np.ones(model.shape.vocab_size, dtype=bool)
-        maskable[[special.pad_index, special.bos_index, special.eos_index, special.mask_index, special.unk_index]] = False
-        maskable[[index for token, index in special.vocabulary.items() if UNUSED.fullmatch(token)]] = False
+        maskable[special.never_masked()] = False
+        maskable[special.unk_index] = False
         no_ids = np.zeros(0, dtype=np.int64)
         self.scheme = MaskingScheme(probability, maskable, special.mask_index, no_ids, mask_share=1.0, random_share=0.0)
         self.seed = seed

@@ -1,5 +1,6 @@
 """A head at work on sequences of two texts: the base of classification, question answering and masked LM."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ from ppa_fairseq.evaluation.training_record import training_record
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.utils.errors import InputError
+
+UNUSED = re.compile(r"\[unused\d+\]")
 
 
 class SpecialTokens:
@@ -40,6 +43,11 @@ class SpecialTokens:
 
     def eos(self) -> int:
         return self.eos_index
+
+    def never_masked(self) -> list[int]:
+        """Ids of special tokens other than unk, and of unused ones."""
+        unused = [index for token, index in self.vocabulary.items() if UNUSED.fullmatch(token)]
+        return [self.pad_index, self.bos_index, self.eos_index, self.mask_index, *unused]
 
 
 class PairModel(ABC):
@@ -66,7 +74,9 @@ class PairModel(ABC):
     head_name: str  # for messages, as is the task that trains it
     task: str
 
-    def __init__(self, model: Checkpoint, source: str, max_length: int, batch_tokens: int, cpu: bool):
+    def __init__(
+        self, model: Checkpoint, source: str, max_length: int, batch_tokens: int = 4096, cpu: bool = False
+    ):
         head = part(model.state, self.head_prefix)
         if not head:
             raise InputError(f"{source}: no {self.head_name}; fine-tune it first with `--task {self.task}`")

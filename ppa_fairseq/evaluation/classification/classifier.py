@@ -30,10 +30,8 @@ class PairClassifier(PairModel):
     head_name = "classification head"
     task = "xnli_codeswitch"
 
-    def __init__(
-        self, model: Checkpoint, source: str, max_length: int = 128, batch_tokens: int = 4096, cpu: bool = False
-    ):
-        super().__init__(model, source, max_length, batch_tokens, cpu)
+    def __init__(self, model: Checkpoint, source: str, max_length: int = 128, **limits):
+        super().__init__(model, source, max_length, **limits)
         self.labels = model.labels
 
     def new_head(self, model: Checkpoint) -> ClassificationHead:

@@ -8,9 +8,11 @@ import numpy as np
 from ppa_fairseq.evaluation.results import AVERAGE, Cell, Result, different, series, table_by_model
 from ppa_fairseq.evaluation.significance import (
     INTERVAL,
-    independent_samples,
+    Values,
+    differences,
+    interval,
     mcnemar,
-    mean_interval,
+    mean_of_means,
     p_cell,
     sign_flip_test,
 )
@@ -27,45 +29,33 @@ def measure(right: Mapping[str, Mapping[str, np.ndarray]], translations: bool) -
 
     Args:
         right: {model: {language: (N,) bool}}, whether the model is right on an example.
-        translations: as in `independent_samples`.
+        translations: row i of every language is a translation of the same example.
     """
     results = []
     base = next(iter(right.values()))
     for model, by_language in right.items():
-        differences = {language: by_language[language] - base[language].astype(float) for language in base}
-        for language, rows in by_language.items():
-            p_value = None if by_language is base else mcnemar(base[language], rows)
-            results.append(result(model, language, len(rows), [rows], [differences[language]], p_value))
-        samples = independent_samples(differences, translations)
-        p_value = None if by_language is base else sign_flip_test(samples)
-        rows = sum(map(len, by_language.values()))
-        results.append(
-            result(model, AVERAGE, rows, independent_samples(by_language, translations), samples, p_value)
-        )
+        for language in (*by_language, AVERAGE):
+            languages = list(by_language) if language == AVERAGE else [language]
+            sets, first = (
+                [(range(len(of[one])) if translations else [(one, i) for i in range(len(of[one]))], 100 * of[one])
+                 for one in languages]
+                for of in (by_language, base)
+            )  # fmt: skip
+            measures = {"examples": sum(len(values) for _, values in sets), **estimate("accuracy", "", sets)}
+            measures |= dict.fromkeys(("gain", "gain_low", "gain_high", "p_value"))
+            if by_language is not base:
+                gains = differences(sets, first)
+                is_average = language == AVERAGE
+                p_value = sign_flip_test(gains) if is_average else mcnemar(base[language], by_language[language])
+                measures |= estimate("gain", "gain_", gains) | {"p_value": p_value}
+            results.append(Result(model, {"language": language}, measures))
     return results
 
 
-def result(
-    model: str,
-    language: str,
-    examples: int,
-    samples: Sequence[np.ndarray],
-    differences: Sequence[np.ndarray],
-    p_value: float | None,
-) -> Result:
-    """`p_value`: that the model is as good as the first one; None for the first one itself, which has no gain."""
-    accuracy, low, high = estimate(samples)
-    gain, gain_low, gain_high = (None, None, None) if p_value is None else estimate(differences)
-    measures = {"examples": examples, "accuracy": accuracy, "low": low, "high": high}
-    measures |= {"gain": gain, "gain_low": gain_low, "gain_high": gain_high, "p_value": p_value}
-    return Result(model, {"language": language}, measures)
-
-
-def estimate(samples: Sequence[np.ndarray]) -> tuple[float, float, float]:
-    """The mean of the samples' means and its interval, in percent."""
-    mean = float(np.mean([sample.mean() for sample in samples]))
-    low, high = mean_interval(samples)
-    return 100 * mean, 100 * low, 100 * high
+def estimate(name: str, prefix: str, sets: Sequence[Values]) -> dict[str, float]:
+    """The average over the sets and its interval."""
+    low, high = interval(sets)
+    return {name: mean_of_means(sets), f"{prefix}low": low, f"{prefix}high": high}
 
 
 def confusions(
@@ -115,8 +105,8 @@ def report(
         )
     if len(confused) > 1:
         notes.append(
-            f"Gains are over {base}, in points; p: McNemar's exact test by language, random sign flips for the average, "
-            "not corrected for the number of tests."
+            f"Gains are over {base}, in points; p: McNemar's exact test by language, random sign flips for the "
+            "average, not corrected for the number of tests."
         )
     trained = [f"- {model}: {record}" for model, record in records.items() if record]
     matrices = [confusion_table(model, counts[ALL], labels) for model, counts in confused.items()]
@@ -129,10 +119,14 @@ def plot(
     results: Sequence[Result], confused: Mapping[str, Mapping[str, np.ndarray]], labels: Sequence[str], folder: Path
 ) -> None:
     """by-language.png and confusions.png; arguments as for `report`."""
-    from ppa_fairseq.evaluation.plots import plot_by_language, plot_confusions
+    from ppa_fairseq.evaluation.plots import plot_bars, plot_heatmaps
 
     percents = series(results, lambda one: one["language"], lambda one: one["accuracy"])
     intervals = series(results, lambda one: one["language"], lambda one: (one["low"], one["high"]))
-    plot_by_language(folder / "by-language.png", f"Accuracy and its {INTERVAL}", percents, intervals)
+    plot_bars(folder / "by-language.png", f"Accuracy and its {INTERVAL}", {"accuracy, %": percents}, intervals)
     counts = {model: by_language[ALL] for model, by_language in confused.items()}
-    plot_confusions(folder / "confusions.png", "Predictions in all languages", labels, counts)
+    shares = {model: grid / np.maximum(grid.sum(1, keepdims=True), 1) for model, grid in counts.items()}
+    plot_heatmaps(
+        folder / "confusions.png", "Predictions in all languages", shares, ("true", labels), ("predicted", labels),
+        lambda model, row, column: f"{counts[model][row, column]}\n{shares[model][row, column]:.0%}",
+    )  # fmt: skip

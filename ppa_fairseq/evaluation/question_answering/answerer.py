@@ -58,10 +58,9 @@ class QuestionAnswerer(PairModel):
         max_length: int = 384,
         doc_stride: int = 128,
         max_answer_length: int = 30,
-        batch_tokens: int = 4096,
-        cpu: bool = False,
+        **limits,
     ):
-        super().__init__(model, source, max_length, batch_tokens, cpu)
+        super().__init__(model, source, max_length, **limits)
         self.sizes = {"max_length": max_length, "doc_stride": doc_stride, "specials": self.layout.specials}
         check_window_sizes(**self.sizes)
         self.max_answer_length = max_answer_length

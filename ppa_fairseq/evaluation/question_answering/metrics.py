@@ -60,7 +60,7 @@ def squad_words(text: str) -> list[str]:
 
 
 def mlqa_words(text: str, language: str) -> list[str]:
-    """Lower-case, remove punctuation and the language's articles, split at white space; in Chinese also at Han characters."""
+    """Lower-case, remove punctuation and the language's articles, split at white space and each Han character."""
     text = "".join(filterfalse(is_punctuation, text.lower()))
     if articles := ARTICLES[language]:
         text = articles.sub(" ", text)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ppa_fairseq.evaluation.question_answering.results import groups, is_off_diagonal
-from ppa_fairseq.evaluation.results import Cell, Result, different, series, table_by_model
+from ppa_fairseq.evaluation.results import Cell, Result, different, table_by_model
 from ppa_fairseq.evaluation.significance import INTERVAL, p_cell
 from ppa_fairseq.utils.markdown import markdown_table
 
@@ -38,7 +40,7 @@ def report(results: Sequence[Result], records: Mapping[str, str]) -> str:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """A line for each set on the diagonal and each average: F1, its gain over the first model's, and EM of each model."""
+    """A line for each set on the diagonal and each average: F1 with its gain over the first model, and EM."""
 
     def f1(one: Result) -> str:
         interval = one["f1"]["interval"]
@@ -67,23 +69,29 @@ def grid_table(results: Sequence[Result]) -> str:
 
 def plot(results: Sequence[Result], folder: Path) -> None:
     """For each group F1 as bars by language; for a grid also F1 and EM as heatmaps, a panel for each model."""
-    from ppa_fairseq.evaluation.plots import plot_by_language, plot_grid
+    from ppa_fairseq.evaluation.plots import plot_bars, plot_heatmaps
 
     for group, here in groups(results):
         sets = [one for one in here if not one["averaged"]]
         if diagonal := [one for one in sets if not is_off_diagonal(one)]:
-            labels = {one["name"]: one["context"] or one["name"] for one in diagonal}
-            if len(set(labels.values())) < len(labels):  # two sets of one language
-                labels = {name: name for name in labels}
-            percents = series(diagonal, lambda one: labels[one["name"]], lambda one: one["f1"]["percent"])
-            intervals = series(
-                diagonal, lambda one: labels[one["name"]], lambda one: one["f1"]["interval"] or [one["f1"]["percent"]] * 2
-            )
+            names = {one["name"]: one["context"] or one["name"] for one in diagonal}
+            key = names if len(set(names.values())) == len(names) else {name: name for name in names}
+            percents, intervals = {}, {}
+            for one in diagonal:
+                f1, label = one["f1"], key[one["name"]]
+                percents.setdefault(one.model, {})[label] = f1["percent"]
+                intervals.setdefault(one.model, {})[label] = f1["interval"] or (f1["percent"], f1["percent"])
             title = f"{group}, F1 and its {INTERVAL}"
-            plot_by_language(folder / f"{group}-by-language.png", title, percents, intervals, "F1")
-        if any(map(is_off_diagonal, sets)):
+            plot_bars(folder / f"{group}-by-language.png", title, {"F1, %": percents}, intervals)
+        if len(diagonal) < len(sets):
+            contexts, asked = (sorted({one[side] for one in sets}) for side in ("context", "asked"))
             for kind, name in MEASURE_NAMES.items():
-                panels = series(
-                    sets, lambda one: (one["context"], one["asked"]), lambda one, kind=kind: one[kind]["percent"]
-                )
-                plot_grid(folder / f"{group}-grid-{name.lower()}.png", f"{group}, {name} in percent", panels)
+                grids = {model: np.full((len(contexts), len(asked)), np.nan) for model in different(sets, "model")}
+                for one in sets:
+                    grids[one.model][contexts.index(one["context"]), asked.index(one["asked"])] = one[kind]["percent"]
+                path, title = folder / f"{group}-grid-{name.lower()}.png", f"{group}, {name} in percent"
+                cell = grids.__getitem__
+                plot_heatmaps(
+                    path, title, grids, ("context", contexts), ("question", asked),
+                    lambda model, row, column, cell=cell: f"{cell(model)[row, column]:.1f}",
+                )  # fmt: skip

@@ -9,10 +9,9 @@ import numpy as np
 from ppa_fairseq.evaluation.question_answering.metrics import Scores
 from ppa_fairseq.evaluation.question_answering.sets import QuestionSet
 from ppa_fairseq.evaluation.results import Result, different
-from ppa_fairseq.evaluation.significance import mean_interval, sign_flip_test
+from ppa_fairseq.evaluation.significance import Values, differences, interval, sign_flip_test
 
 MEASURES = ("f1", "exact_match")
-Values = tuple[Sequence[str], np.ndarray]  # ids of a set's N questions, and a value for each, (N,)
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,9 @@ class Measured:
     of: QuestionSet
     scores: Scores
 
-    def values(self, kind: str) -> np.ndarray:
-        """F1 or exact match of each question in percent, (N,)."""
-        return 100 * np.array(getattr(self.scores, kind), dtype=np.float64)
+    def values(self, kind: str) -> Values:
+        """F1 or exact match of each question in percent."""
+        return self.scores.ids, 100 * np.array(getattr(self.scores, kind), dtype=np.float64)
 
 
 def results_of(measured: Sequence[Measured]) -> list[Result]:
@@ -89,38 +88,13 @@ def measure(kind: str, members: Sequence[Measured], base: Sequence[Measured], wi
     """
     found = dict.fromkeys(("percent", "interval", "gain", "gain_interval", "p_value"))
     found["percent"] = fmean(one.scores.percent[kind] for one in members)
-    sets = [(one.scores.ids, one.values(kind)) for one in members]
+    sets = [one.values(kind) for one in members]
     if with_intervals:
         found["interval"] = interval(sets)
     if members[0].model != base[0].model:
         found["gain"] = found["percent"] - fmean(one.scores.percent[kind] for one in base)
         if with_intervals:
-            differences = [(ids, values - one.values(kind)) for (ids, values), one in zip(sets, base, strict=True)]
-            found["gain_interval"] = interval(differences)
-            found["p_value"] = sign_flip_test([by_question(differences)])
+            gains = differences(sets, [one.values(kind) for one in base])
+            found["gain_interval"] = interval(gains)
+            found["p_value"] = sign_flip_test(gains)
     return found
-
-
-def interval(sets: Sequence[Values]) -> tuple[float, float] | None:
-    """Bootstrap interval of the mean of the sets' means; None for a single question.
-
-    The ids are resampled: a question that is in several sets, translated, counts as one question.
-    """
-    centred = by_question([(ids, values - values.mean()) for ids, values in sets])
-    if len(centred) < 2:
-        return None
-    centre = fmean(values.mean() for _, values in sets)
-    low, high = mean_interval([centred])
-    return centre + low, centre + high
-
-
-def by_question(sets: Sequence[Values]) -> np.ndarray:
-    """A value for each of the N different ids, (N,): the sum of its shares in the sets. Their mean is the sets' means'.
-
-    For an interval the sets must be centred, or it would also cover how many sets a question happens to be in.
-    """
-    places = {name: place for place, name in enumerate(dict.fromkeys(name for ids, _ in sets for name in ids))}
-    total = np.zeros(len(places))
-    for ids, values in sets:
-        total[[places[name] for name in ids]] += values * len(places) / (len(values) * len(sets))
-    return total

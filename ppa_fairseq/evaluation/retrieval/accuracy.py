@@ -24,8 +24,8 @@ def retrieval_accuracy(
     """Percent of sentences whose best-scored sentence on the other side is their own translation.
 
     A sentence that occurs several times on the searched side is one candidate: to find any of its copies is right.
-    A tie with a different sentence counts as wrong, so vectors that have collapsed or are not finite score 0. (Published
-    Tatoeba figures take argmax instead, which lets the first of several equal scores win.)
+    A tie with a different sentence counts as wrong, so vectors that have collapsed or are not finite score 0. Published
+    Tatoeba figures use argmax instead, by which the first of several equal scores wins.
 
     Args:
         source, target: (N, C), row i of one translates row i of the other; of any float type.

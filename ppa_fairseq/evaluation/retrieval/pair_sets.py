@@ -71,8 +71,8 @@ def read_pairs(pairs: Bitext, limit: int | None = None, columns: tuple[int, int]
     `columns` are the columns of the two languages in a TSV, counted from 0.
 
     Raises:
-        InputError: fewer than two pairs, unequal line counts, an empty side, a wrong number of columns, text that is not
-            UTF-8 or already split into WordPieces, a damaged archive.
+        InputError: fewer than two pairs, unequal line counts, an empty side, a wrong number of columns, a damaged
+            archive, text that is not UTF-8 or already split into WordPieces.
     """
     first, second = pairs.parts[0][0], pairs.parts[0][-1]
     sides: Sides = ([], [])

@@ -3,15 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ppa_fairseq.evaluation.results import AVERAGE, Result, averages, different, series, table_by_model
+from ppa_fairseq.evaluation.results import AVERAGE, Result, averages, different, table_by_model
 
 SIDES = ("forward", "backward")  # source → target, target → source
-
-
-def result(model: str, pair: str, layer: int, pooling: str, scoring: str, pairs: int, accuracy: Sequence[float]) -> Result:
-    """Top-1 accuracy in percent on one set of pairs; `add_averages_and_gains` fills in the gains."""
-    place = {"pair": pair, "layer": layer, "pooling": pooling, "scoring": scoring}
-    return Result(model, place, {"pairs": pairs, **dict(zip(SIDES, accuracy, strict=True))})
 
 
 def add_averages_and_gains(results: list[Result], by_layer: bool) -> list[Result]:
@@ -61,15 +55,18 @@ def tables(results: Sequence[Result], layer: str, columns: tuple[str, str], note
 
 def plot(results: Sequence[Result], layer: str, columns: tuple[str, str], folder: Path) -> None:
     """One PNG for each pooling and scoring: bars by language pair, or lines by layer if `layer` is "all"."""
-    from ppa_fairseq.evaluation.plots import plot_by_layer, plot_by_pair
+    from ppa_fairseq.evaluation.plots import plot_bars, plot_by_layer
 
     for setting, title, row, here in sections(results, layer):
-        panels = {
-            column: series(here, lambda one: one[row], lambda one, side=side: one[side])
-            for column, side in zip(columns, SIDES, strict=True)
-        }
-        draw = plot_by_layer if row == "layer" else plot_by_pair
-        draw(folder / f"by-{row}-{'-'.join(setting)}.png", title, panels)
+        panels: dict[str, dict] = {column: {} for column in columns}
+        for one in here:
+            for column, side in zip(columns, SIDES, strict=True):
+                panels[column].setdefault(one.model, {})[one[row]] = one[side]
+        path = folder / f"by-{row}-{'-'.join(setting)}.png"
+        if row == "layer":
+            plot_by_layer(path, title, panels)
+        else:
+            plot_bars(path, title, {f"{column}, top-1 %": models for column, models in panels.items()})
 
 
 def sections(results: Sequence[Result], layer: str) -> Iterator[tuple[tuple[str, str], str, str, list[Result]]]:

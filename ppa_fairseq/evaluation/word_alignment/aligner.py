@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ppa_fairseq.data.word_pairs import Words
 from ppa_fairseq.evaluation.embedding import PackedEncoder, batches_by_length
-from ppa_fairseq.modules.bert import BertEncoder
 
 METHODS = ("softmax", "argmax")
 THRESHOLD = 0.001
@@ -29,20 +28,20 @@ class WordAligner(PackedEncoder):
     Args:
         methods: of METHODS.
         threshold: the probability that a softmax must exceed in both directions.
+
+    The other arguments and errors are those of `PackedEncoder`.
     """
 
     def __init__(
         self,
-        encoder: BertEncoder,
-        tokenizer: Tokenizer,
-        layers: Sequence[int],
+        encoder,
+        tokenizer,
+        layers,
         methods: Sequence[str] = ("softmax",),
         threshold: float = THRESHOLD,
-        max_length: int | None = None,
-        batch_tokens: int = 4096,
-        cpu: bool = False,
+        **limits,
     ):
-        super().__init__(encoder, tokenizer, layers, max_length, batch_tokens, cpu)
+        super().__init__(encoder, tokenizer, layers, **limits)
         self.methods = list(methods)
         self.threshold = threshold
 
@@ -52,8 +51,8 @@ class WordAligner(PackedEncoder):
     ) -> dict[tuple[int, str], list[np.ndarray]]:
         """{(layer, method): links of each of the N pairs, (links, 2) word numbers from 0, ascending}.
 
-        `progress` is called with the number of pairs done since its last call. A word without tokens, because it was cut
-        off or has only control characters, has no links.
+        `progress` is called with the number of pairs done since its last call. A word without tokens has no links: it
+        was cut off, or has only control characters.
 
         Raises:
             InputError: the encoder's vectors are not finite.

@@ -65,7 +65,7 @@ def read_gold(path: Path, base: int, sizes: Iterable[tuple[int, int]]) -> list[G
     for number, (line, size) in enumerate(zip_longest(LineReader(path), sizes), 1):
         if line is None or size is None:
             more, less = ("pairs", "lines") if line is None else ("lines", "pairs")
-            raise InputError(f"{path}: {number - 1} {less}, but more {more}: give the gold of this text, a line for each pair")
+            raise InputError(f"{path}: {number - 1} {less}, but more {more}; give a gold with a line for each pair")
         if len(line.removesuffix(b"\r")) > MAX_LINE:
             raise InputError(f"{path}:{number}: a line of over {MAX_LINE} bytes; expected links i-j and ipj")
         gold.append(read_links(line.decode("ascii", "replace"), base, size, f"{path}:{number}"))

@@ -27,8 +27,10 @@ def tables(results: Sequence[Result], by_layer: bool) -> str:
             here.sort(key=lambda one: one["layer"])
             table = table_by_model(here, "layer", lambda model: cells(f"{model} "))
         else:
-            rows = [[one.model, str(one["layer"]), str(one["links"]), *(f(one) for f in cells().values())] for one in here]
-            table = markdown_table([["model", "layer", "links", *MEASURES.values()], *rows])
+            lines = [["model", "layer", "links", *MEASURES.values()]]
+            for one in here:
+                lines.append([one.model, str(one["layer"]), str(one["links"]), *(f(one) for f in cells().values())])
+            table = markdown_table(lines)
         parts.append(f"{title(method)}, {about}\n\n{table}\n")
     return "\n".join(parts)
 
