@@ -215,8 +215,8 @@ def test_bad_input_is_refused_in_one_line(folders, texts, capsys, flags, message
     flags = [flag.format(texts) for flag in flags]
     flags = ["--output", texts / "out", "--max-length", LENGTH, *flags]
     status, _, error = run(capsys, "--model", f"m={folders['bert']}", *flags)
-    told = error.splitlines()[-1]
-    assert status == 1 and told.startswith("ppa perplexity: error: ") and message in told
+    last = error.splitlines()[-1]
+    assert status == 1 and last.startswith("ppa perplexity: error: ") and message in last
     assert not (texts / "out").exists()
 
 

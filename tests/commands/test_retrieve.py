@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.commands import main as cli
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(40))]
@@ -166,18 +165,6 @@ def test_all_layers_by_both_scorings(models, pairs_folder, tmp_path, capsys):
         "by-layer-mean-cosine.png",
         "by-layer-mean-margin.png",
     }
-
-
-def test_checkpoint_gives_what_its_folder_gives(models, pairs_folder, tmp_path, capsys):
-    checkpoint.write(tmp_path / "model.pt", checkpoint.read(models["before"]))
-    printed = []
-    for path in (models["before"], tmp_path / "model.pt"):
-        assert (
-            retrieve("--model", f"m={path}", "--pairs", pairs_folder, "--layer", 1, "--batch-tokens", 50) == 0
-        )
-        printed.append(capsys.readouterr().out)
-    assert printed[0] == printed[1]
-    assert "Layer 1, mean pooling, cosine" in printed[0]
 
 
 def test_one_side_names_its_set_and_columns_may_be_turned(models, pairs_folder, tmp_path, capsys):

@@ -24,7 +24,10 @@ def test_equal_texts_have_one_number():
     assert text_numbers(texts).tolist() == [0, 1, 0, 2, 2, 3, 1]
 
 
-@pytest.mark.parametrize("key", [None, str.casefold, lambda text: text.replace(" ", "")], ids=["bytes", "case", "locale"])
+KEYS = {"bytes": None, "case": str.casefold, "locale": lambda text: text.replace(" ", "")}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 def test_a_sorted_side_is_warned_of(key):
     source, target = translations(200)
     assert order_warning(PAIR, (source, target)) is None
