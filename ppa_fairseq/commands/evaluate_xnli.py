@@ -55,7 +55,7 @@ def comma_separated(text: str) -> list[str]:
 def run(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from ppa_fairseq.data.nli.files import find_nli
+    from ppa_fairseq.data.nli.files import find_nli, matched
     from ppa_fairseq.data.nli.reader import LABELS
     from ppa_fairseq.evaluation.classification import report
     from ppa_fairseq.evaluation.classification.classifier import are_unnamed, class_ids
@@ -113,15 +113,6 @@ def choose_languages(data: "Data", langs: list[str] | None) -> "Data":
         if len(rows) < 2:
             raise InputError(f"{rows[0].place}: the only labelled row of its language; give two or more")
     return chosen
-
-
-def matched(data: "Data") -> "Data":
-    """Every language's rows in the order of the first one's pairIDs, if all have the same ones; else unchanged."""
-    by_id = {lang: {row.pair_id: row for row in rows} for lang, rows in data.items()}
-    first = next(iter(by_id.values()))
-    if None in first or any(by_id[lang].keys() != first.keys() or len(by_id[lang]) < len(data[lang]) for lang in data):
-        return data
-    return {lang: [rows[pair_id] for pair_id in first] for lang, rows in by_id.items()}
 
 
 def are_translations(data: "Data") -> bool:
