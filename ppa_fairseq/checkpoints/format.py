@@ -60,6 +60,8 @@ def read(path: str | Path) -> Checkpoint:
     try:
         weights, cfg = content["model"], content["cfg"]
         model_cfg, task_cfg = scalars(cfg["model"]), scalars(cfg.get("task"))
+        training = {"task": task_cfg, "checkpoint": scalars(cfg.get("checkpoint"))}
+        training["extra_state"] = scalars(content.get("extra_state"))
         shape = BertShape(
             vocab_size=len(weights["encoder.embed_tokens.weight"]),
             **{size: model_cfg[name] for size, name in SIZE_NAMES.items()},
@@ -88,7 +90,7 @@ def read(path: str | Path) -> Checkpoint:
     if texts:
         symbols(texts, str(path), shape.vocab_size)  # or a text would have ids without an embedding
     xlm_tlm = any(task_cfg.get(name) for name in ("tlm_reset_positions", "tlm_language_embeddings"))
-    return Checkpoint(shape, state, texts, model_cfg.get("pooling"), labels, xlm_tlm, left_behind=left)
+    return Checkpoint(shape, state, texts, model_cfg.get("pooling"), labels, xlm_tlm, training, left_behind=left)
 
 
 def read_cfg(path: str | Path) -> dict[str, dict]:
