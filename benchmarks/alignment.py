@@ -49,7 +49,7 @@ from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
 from ppa_fairseq.modules.bert import BertShape
 from ppa_fairseq.modules.host_memory import keep_heap_small, return_freed
 from ppa_fairseq.optim.fused_adamw import FusedAdamW
-from ppa_fairseq.tasks._encoder_task import TRIM_INTERVAL
+from ppa_fairseq.fairseq_compat.trainer import TRIM_INTERVAL
 from ppa_fairseq.tasks.ppa_alignment import CPU_TOKENS_AT_ONCE
 from ppa_fairseq.utils.markdown import markdown_table
 

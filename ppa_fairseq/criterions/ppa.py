@@ -1,4 +1,4 @@
-"""The loss of PPA: momentum contrast over sentences plus translation language modelling over words."""
+"""The loss of PPA (Pan et al. 2021): momentum contrast of sentences plus TLM."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,17 +12,19 @@ from fairseq.logging import metrics
 from ppa_fairseq.fairseq_compat.arguments import check_values
 from ppa_fairseq.utils.errors import InputError
 
-FIRST = 10  # fairseq's priority of what a criterion logs; its trainer's come from 100 on
+FIRST = 10  # position in the log line; fairseq's own values start at 100
 
 
 @dataclass
 class PPACriterionConfig(FairseqDataclass):
-    temperature: float = field(default=0.05, metadata={"help": "of the contrastive softmax"})
-    contrastive_weight: float = field(default=1.0, metadata={"help": "weight of the contrastive loss; 0 leaves it out"})
-    tlm_weight: float = field(default=1.0, metadata={"help": "weight of the TLM loss; 0 leaves it out"})
+    temperature: float = field(default=0.05, metadata={"help": "temperature of the contrastive softmax"})
+    contrastive_weight: float = field(
+        default=1.0, metadata={"help": "weight of the contrastive loss; 0 switches it off"}
+    )
+    tlm_weight: float = field(default=1.0, metadata={"help": "weight of the TLM loss; 0 switches it off"})
     no_pivot_aware: bool = field(
         default=False,
-        metadata={"help": "count a key as a negative even if its side in --pivot is the query's own sentence"},
+        metadata={"help": "use a key as a negative even if it has the same sentence in --pivot as the query"},
     )
 
 
@@ -30,39 +32,37 @@ class PPACriterionConfig(FairseqDataclass):
 class PPACriterion(FairseqCriterion):
     """contrastive_weight · mean over N pairs of InfoNCE + tlm_weight · mean over M masked tokens of cross-entropy.
 
-    Each part has its own mean, and each mean is over the whole update: all micro-batches of ``--update-freq`` and all
-    ranks. fairseq divides the summed gradient by the number of pairs, so the TLM sum is scaled by pairs per masked
-    token of the update, which the task's iterator counts ahead (``pairs_per_masked``). In validation a batch stands for
-    itself.
+    Each mean is over the whole update: all batches of ``--update-freq`` and all ranks. fairseq divides the summed
+    gradient by the number of pairs. So the sum over masked tokens is multiplied by the update's pairs per masked token,
+    which the task's iterator counts ahead (``pairs_per_masked``). In validation, it is the batch's own.
     """
 
-    OF_WORDS = ("loss", "tlm", "tlm_acc")  # with the next line, in the order of the log
-    OF_SENTENCES = ("contrastive", "contrastive_acc", "pos_sim", "hard_neg_sim", "false_neg", "queue_fill")
+    TLM_METRICS = ("loss", "tlm", "tlm_acc")  # in the order of the log line, before the next
+    CONTRASTIVE_METRICS = ("contrastive", "contrastive_acc", "pos_sim", "hard_neg_sim", "false_neg", "queue_fill")
 
     def __init__(self, cfg: PPACriterionConfig, task):
         super().__init__(task)
         check_values(cfg)
         if cfg.contrastive_weight == cfg.tlm_weight == 0:
-            raise InputError("--contrastive-weight and --tlm-weight are both 0: nothing would be trained")
+            raise InputError("--contrastive-weight and --tlm-weight are both 0; set one above 0")
         self.cfg = cfg
         self._attempt = 0
 
     @classmethod
     def metrics_of(cls, contrastive: bool) -> tuple[str, ...]:
-        """The names that a validation gives to what it logs, with the contrastive part or without."""
-        return cls.OF_WORDS + cls.OF_SENTENCES * contrastive
+        """The names of what validation logs, with the contrastive loss or without."""
+        return cls.TLM_METRICS + cls.CONTRASTIVE_METRICS * contrastive
 
     def train(self, mode: bool = True) -> "PPACriterion":
-        """fairseq's trainer calls this once at the start of each attempt at an update, a failed one's repeat too."""
+        """Count attempts: fairseq's trainer calls this at the start of each attempt at an update, repeated ones too."""
         self._attempt += mode
         return super().train(mode)
 
     def forward(self, model, sample, reduce=True):
-        """The loss of one batch.
+        """Compute the loss of one batch, and stage its keys in the queue if the model is in training mode.
 
         Returns:
-            the loss summed over pairs, the number of pairs N, and what is logged (sums, so that ranks can be added).
-            Keys of a training batch are staged in the model's queue.
+            the loss summed over pairs, the number of pairs N, and values to log (sums, which can be added over ranks).
         """
         pairs, masked = sample["nsentences"], len(sample["target"])
         output = model(**sample["net_input"])
@@ -74,11 +74,10 @@ class PPACriterion(FairseqCriterion):
         logged["tlm_correct"] = (output["logits"].detach().argmax(-1) == sample["target"]).sum()
         loss = self.cfg.tlm_weight * (pairs_per_masked * tlm).float()
 
-        # Batches of validation have both parts whatever the weights are, and fairseq's dummy may be one of them.
         if self.cfg.contrastive_weight > 0:
-            with torch.autocast(tlm.device.type, enabled=False):  # at this temperature fp16 cosines are too coarse
-                contrastive, seen = self.contrast(model.queue, output["query"], output["key"], sample["pivot"])
-            logged |= seen
+            with torch.autocast(tlm.device.type, enabled=False):  # fp16 cosines are too coarse for a low temperature
+                contrastive, statistics = self.contrast(model.queue, output["query"], output["key"], sample["pivot"])
+            logged |= statistics
             loss = loss + self.cfg.contrastive_weight * contrastive
             if model.training:
                 model.queue.stage(output["key"], sample["pivot"], self._attempt)
@@ -86,7 +85,10 @@ class PPACriterion(FairseqCriterion):
         return loss, pairs, logged
 
     def contrast(self, queue, query: torch.Tensor, key: torch.Tensor, pivots: torch.Tensor):
-        """InfoNCE of *query* against its *key* (both (N, D)) and the keys in *queue*, summed over the N pairs."""
+        """InfoNCE (MoCo, equation 1) of *query* with *key* (both (N, D)) and the keys in *queue*, summed over N pairs.
+
+        Two keys with the same sentence in --pivot are not used as negatives for each other.
+        """
         positive = (query * key).sum(-1, keepdim=True)  # (N, 1) cosine
         negative = query @ queue.keys.T  # (N, K)
         is_negative, false_negatives = queue.is_negative(pivots, not self.cfg.no_pivot_aware)
@@ -96,7 +98,7 @@ class PPACriterion(FairseqCriterion):
         loss = F.cross_entropy(logits, target, reduction="sum")
         with torch.no_grad():
             hardest = negative.max(dim=1).values  # (N,), -inf without negatives
-            seen = {
+            statistics = {
                 "contrastive": loss.detach(),
                 "contrastive_correct": (positive[:, 0] > hardest).sum(),
                 "positive_similarity": positive.sum(),
@@ -105,31 +107,30 @@ class PPACriterion(FairseqCriterion):
                 "filled": queue.filled * len(query),
                 "contrasted": len(query),
             }
-        return loss, seen
+        return loss, statistics
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:
-        """Log both losses (base 2, as fairseq does) and what tells whether the contrast is too easy or collapsing."""
+        """Log both losses (base 2, as fairseq does), and whether the contrast is too easy or the vectors collapse."""
 
         def total(key):
             return sum(log.get(key, 0) for log in logging_outputs)
 
         def mean(name, key, count, scale=1.0, digits=3):
             if count:
-                # What is told from the second update on has its place nonetheless, as checkpoints keep the order.
-                priority = FIRST + (PPACriterion.OF_WORDS + PPACriterion.OF_SENTENCES).index(name)
-                metrics.log_scalar(name, scale * total(key) / count, count, priority, round=digits)
+                position = (PPACriterion.TLM_METRICS + PPACriterion.CONTRASTIVE_METRICS).index(name)
+                metrics.log_scalar(name, scale * total(key) / count, count, FIRST + position, round=digits)
 
         pairs, masked, contrasted = total("nsentences"), total("masked"), total("contrasted")
         bits = 1 / math.log(2)
-        told = contrasted if total("filled") else 0  # against an empty queue every query is right
+        compared = contrasted if total("filled") else 0  # with an empty queue every query is right
         mean("loss", "loss", pairs, bits)
-        mean("contrastive", "contrastive", told, bits)
+        mean("contrastive", "contrastive", compared, bits)
         mean("tlm", "tlm", masked, bits)
-        mean("contrastive_acc", "contrastive_correct", told, 100.0, 1)
+        mean("contrastive_acc", "contrastive_correct", compared, 100.0, 1)
         mean("tlm_acc", "tlm_correct", masked, 100.0, 1)
         mean("pos_sim", "positive_similarity", contrasted)
-        mean("hard_neg_sim", "hardest_negative", told)
+        mean("hard_neg_sim", "hardest_negative", compared)
         mean("false_neg", "false_negatives", contrasted)
         mean("queue_fill", "filled", contrasted, digits=0)
 

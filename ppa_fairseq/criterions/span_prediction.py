@@ -1,4 +1,4 @@
-"""The loss of extractive question answering: where the answer starts, and where it ends."""
+"""The loss of extractive question answering: the answer's first and last token."""
 
 import math
 
@@ -11,13 +11,13 @@ from fairseq.logging import metrics
 
 @register_criterion("span_prediction", dataclass=FairseqDataclass)
 class SpanPredictionCriterion(FairseqCriterion):
-    """Mean of two cross-entropies, over the tokens of the context and [CLS], which stands for "not in this window"."""
+    """Mean of two cross-entropies over the tokens of the context and [CLS], which means "not in this window"."""
 
     def __init__(self, cfg: FairseqDataclass, task):
         super().__init__(task)
 
     def forward(self, model, sample, reduce=True):
-        """The loss summed over N windows, N, and what is logged (sums, so that ranks can be added)."""
+        """Return the loss summed over N windows, N, and values to log (sums, which can be added over ranks)."""
         packed, windows = sample["net_input"], sample["nsentences"]
         logits = model(**packed).float().masked_fill(~sample["choices"][:, None], -math.inf)  # (T, 2)
         sequence = torch.repeat_interleave(
@@ -38,7 +38,7 @@ class SpanPredictionCriterion(FairseqCriterion):
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:
-        """Log the loss (base 2) and the percentage of windows whose first and last token are both right."""
+        """Log the loss (base 2) and the percentage of windows in which first and last token are right."""
         windows = sum(log["nsentences"] for log in logging_outputs)
         if windows:
             loss = sum(log["loss"] for log in logging_outputs)

@@ -9,31 +9,31 @@ from fairseq.distributed import utils as distributed_utils
 
 
 class UpdateBatchIterator(iterators.EpochBatchIterator):
-    """fairseq's iterator, its samples grouped by update: all micro-batches of one come out after one look ahead.
+    """fairseq's iterator, which yields the batches of an update once all of them are loaded.
 
     Args:
-        update_freq: micro-batches an update, by epoch (the last entry holds on), as ``--update-freq``.
-        stamp: called on every update's list of samples (those of this rank, not empty), may write into them. None
+        update_freq: batches an update, by epoch, as ``--update-freq`` (the last entry holds for all later epochs).
+        add_totals: called on the list of an update's batches (this rank's, none empty), may write into them. None
             where there are no updates, as in validation.
     """
 
-    def __init__(self, *args, update_freq: list[int], stamp: Callable[[list[dict]], None] | None, **kwargs):
+    def __init__(self, *args, update_freq: list[int], add_totals: Callable[[list[dict]], None] | None, **kwargs):
         super().__init__(*args, **kwargs)
         self.update_freq = update_freq
-        self.stamp = stamp
+        self.add_totals = add_totals
 
     def next_epoch_itr(self, **kwargs):
         itr = super().next_epoch_itr(**kwargs)
-        return Updates(itr, self.update_freq[min(self.epoch, len(self.update_freq)) - 1], self.stamp)
+        return Updates(itr, self.update_freq[min(self.epoch, len(self.update_freq)) - 1], self.add_totals)
 
 
 class Updates:
-    """The samples of *itr*, update by update."""
+    """The batches of *itr*, update by update."""
 
-    def __init__(self, itr: iterators.CountingIterator, update_freq: int, stamp: Callable[[list[dict]], None] | None):
+    def __init__(self, itr: iterators.CountingIterator, update_freq: int, add_totals: Callable | None):
         self.itr = itr
         self.update_freq = update_freq
-        self.stamp = stamp
+        self.add_totals = add_totals
 
     def __len__(self) -> int:
         return len(self.itr)
@@ -44,24 +44,24 @@ class Updates:
     def __iter__(self):
         batches = iter(self.itr)
         while update := list(islice(batches, self.update_freq)):
-            if self.stamp:
-                self.stamp([sample for sample in update if sample])
-            # A rank that ran out of data gets empty samples. They go first: fairseq takes the update of a rank whose
-            # last sample is empty for nothing at all, and would leave its other items out of the denominator.
+            if self.add_totals:
+                self.add_totals([batch for batch in update if batch])
+            # A rank that ran out of data gets empty batches. They come first: if a rank's last batch is empty, fairseq
+            # leaves all its items out of the denominator.
             yield from sorted(update, key=bool)
 
 
-def stamp_pairs_per_masked(samples: list[dict]) -> None:
-    """Give the samples of an update ``pairs_per_masked``: its pairs on all ranks divided by their masked tokens."""
+def add_update_totals(batches: list[dict]) -> None:
+    """Give the batches of an update ``pairs_per_masked``: its pairs on all ranks divided by their masked tokens."""
     totals = torch.tensor(
-        [sum(s["nsentences"] for s in samples), sum(len(s["target"]) for s in samples)], dtype=torch.float64
+        [sum(b["nsentences"] for b in batches), sum(len(b["target"]) for b in batches)], dtype=torch.float64
     )
     group = distributed_utils.get_data_parallel_group()
     if distributed_utils.get_world_size(group) > 1:
         if torch.distributed.get_backend(group) == "nccl":
             totals = totals.cuda()
         distributed_utils.all_reduce(totals, group)
-    # float64: under --fp16 fairseq halves what is float32 in a sample
+    # float64, because under --fp16 fairseq casts a batch's float32 tensors to half precision
     ratio = totals[0] / totals[1].clamp(min=1)
-    for sample in samples:
-        sample["pairs_per_masked"] = ratio
+    for batch in batches:
+        batch["pairs_per_masked"] = ratio

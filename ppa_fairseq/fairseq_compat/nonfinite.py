@@ -1,11 +1,12 @@
-"""Which items made a loss or a gradient not finite: looked for once fairseq has met one, so that no step pays for it.
+"""Find the items that made a loss or a gradient not finite.
 
-fairseq's trainer then does the update over, under its NanDetector, which logs the module. This finds the items: no item
-of a batch touches another, so those that broke are those whose gradient is not finite where they enter the encoder.
+When fairseq's trainer meets a value that is not finite, it repeats the update under its NanDetector, which logs the
+module. This names the items, and costs nothing before that. No item of a batch affects another, so the broken ones are
+those whose gradient is not finite where they enter the encoder.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from fairseq.nan_detector import NanDetector
@@ -13,67 +14,55 @@ from torch import Tensor, nn
 
 from ppa_fairseq.utils.errors import InputError
 
-NAMED = 8  # items at most
+MOST_NAMED = 8  # items, weights
 
 
 def fairseq_searches(model: nn.Module) -> bool:
-    """Whether this is the repeat: the NanDetector hooks itself to every module."""
+    """Whether fairseq repeats an update: then its NanDetector has a hook on every module."""
     hooks = model.encoder._forward_hooks.values()
     return any(isinstance(getattr(hook, "__self__", None), NanDetector) for hook in hooks)
 
 
 @contextlib.contextmanager
-def broken_tokens(encoder: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that a forward and a backward of *encoder* leave one (T,) bool in: where the gradient is not finite."""
-    broken: list[Tensor] = []
+def watch(task, sample: dict, model: nn.Module, update_num: int) -> Iterator[list]:
+    """Watch one forward and backward on *sample*. Its caller puts what the criterion logged into the yielded list.
 
-    def watch(module, args, embedded: Tensor) -> None:  # (T, C)
-        embedded.requires_grad_()  # a frozen encoder's asks for no gradient
+    Raises InputError that names the update, the parts of the loss, the items and the weights that are not finite.
+    Does nothing if no item broke: then their sum did, as it can in half precision.
+    """
+    broken: list[Tensor] = []  # of (T,) bool, where the gradient is not finite
+
+    def hook(module, args, embedded: Tensor) -> None:  # (T, C)
+        embedded.requires_grad_()  # a frozen encoder's does not require it
         embedded.register_hook(lambda gradient: broken.append(~gradient.isfinite().all(1)))
 
-    handle = encoder.layernorm_embedding.register_forward_hook(watch)
+    logged: list[dict] = []
+    handle = model.encoder.layernorm_embedding.register_forward_hook(hook)
     try:
-        yield broken
+        yield logged
     finally:
         handle.remove()
-
-
-def report(
-    update: int,
-    model: nn.Module,
-    lengths: list[int],
-    broken: Tensor,
-    logged: dict,
-    parts: Sequence[str],
-    items: list[str],
-) -> None:
-    """Raise InputError that names the update, the parts of the loss, the items and the weights that are not finite.
-
-    Args:
-        lengths: of the B sequences in the batch: for each of *parts* in turn, one for each of its items.
-        broken: (T,) from :func:`broken_tokens`.
-        logged: the losses of *parts*, or one ``loss``.
-        items: what to call each of the N items of the batch.
-
-    Returns if no item broke: then the sum over them did, as in half precision it can.
-    """
-    sequences = torch.stack([part.any() for part in broken.cpu().split(lengths)]).view(len(parts), -1)  # (P, N)
-    told = []
-    for part, flags in zip(parts, sequences, strict=True):
-        places = flags.nonzero()[:, 0].tolist()
-        if not places:
+    net_input = sample["net_input"]
+    # For each part of the loss in turn, one sequence for each of the N items.
+    lengths = net_input.get("query_input", net_input)["lengths"]
+    sequences = torch.stack([tokens.any() for tokens in broken[0].cpu().split(lengths)])
+    items = [task.datasets["train"].origin(index) for index in sample["id"].tolist()]
+    found = []
+    for part, flags in zip(task.parts_of_loss, sequences.view(len(task.parts_of_loss), -1), strict=True):  # (N,)
+        if not flags.any():
             continue
-        gradient = "gradient of the " if torch.isfinite(logged.get(part, logged["loss"])) else ""
-        named = ", ".join(items[place] for place in places[:NAMED]) + ", …" * (len(places) > NAMED)
-        told.append(
-            f"the {gradient}{part} loss is not finite on {len(places)} of {len(flags)} items in the encoder at once "
-            f"({named})"
-        )
-    if not told:
+        gradient = "gradient of the " if torch.isfinite(logged[0].get(part, logged[0]["loss"])) else ""
+        named = first_of([item for item, flag in zip(items, flags.tolist(), strict=True) if flag])
+        found.append(f"the {gradient}{part} loss is not finite on {int(flags.sum())} of {len(flags)} items ({named})")
+    if not found:
         return
-    gone = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
-    model.zero_grad()  # else the NanDetector prints them all, and this line drowns
-    weights = f"; not finite before it: {', '.join(gone[:NAMED])}{', …' * (len(gone) > NAMED)}" if gone else ""
+    weights = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    model.zero_grad()  # the NanDetector would print all gradients, and hide this line
+    before = f"; weights not finite before it: {first_of(weights)}" if weights else ""
     raise InputError(
-        f"update {update}: {'; '.join(told)}{weights}. Lower --lr, set --clip-norm, or look at these rows of the data"
+        f"update {update_num + 1}: {'; '.join(found)}{before}. Decrease --lr, set --clip-norm, or check these rows"
     )
+
+
+def first_of(names: list[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + ", …" * (len(names) > MOST_NAMED)

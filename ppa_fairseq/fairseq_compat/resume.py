@@ -1,78 +1,150 @@
-"""What a training goes on from: found and judged before fairseq does it, which takes whatever is there, or nothing."""
+"""Find and validate the checkpoint to resume from, before fairseq loads it, and keep what fairseq does not save.
 
+fairseq itself resumes from whatever is in --save-dir, or starts a new training without a word.
+"""
+
+import filecmp
 import logging
+import os
+import sys
 from pathlib import Path
 
 from fairseq.file_io import PathManager
+from fairseq.logging import metrics
 
-from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.checkpoints.format import MODEL_FILE
 from ppa_fairseq.fairseq_compat import same_checkpoint
-from ppa_fairseq.fairseq_compat.interrupted_save import LAST, read_progress
+from ppa_fairseq.fairseq_compat.interrupted_save import LAST, Progress, finish_last_save, read_progress
+from ppa_fairseq.fairseq_compat.save_dir_lock import lock
+from ppa_fairseq.fairseq_compat.write_once import WriteOnce
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
+WEIGHTS = ("contrastive_weight", "tlm_weight")  # only whether they are 0 matters: that fixes what is trained
+OLD_METRICS = {"twin_dist": "momentum_distance"}  # their names in version 0.1
 
 
-def check(cfg, same: list[tuple]) -> None:
-    """Read what the training of *cfg*, a task's config, goes on from; exit if there is nothing left to do.
+def prepare(cfg, model_cfg, same: tuple[str, ...]) -> None:
+    """Lock --save-dir and check what a training will resume from. Exit if it has nothing left to do.
 
     Args:
-        same: what must be as it was to go on from --save-dir: part of the config, name, value now.
+        cfg: the task's config.
+        same: fields of *cfg* or *model_cfg* that a checkpoint in --save-dir must agree with, beside --pretrained.
 
     Raises:
-        InputError: it is hostile, is not there, is another training's, or cannot be gone on from.
+        InputError: the checkpoint is missing, hostile, of another training, or not resumable.
     """
-    last = Path(cfg.save_dir) / LAST.replace(".pt", f"{cfg.checkpoint_suffix}.pt")
-    by_default = cfg.restore_file == LAST  # another name was given on purpose
-    if by_default and not cfg.no_last_checkpoints:
-        same_checkpoint.settle(last.parent)
+    folder = Path(cfg.save_dir)
+    last = folder / _with_suffix(LAST, cfg)
+    by_default = cfg.restore_file == LAST  # another name is given on purpose
+    finishes = by_default and not cfg.no_last_checkpoints
+    same_checkpoint.on_first_rank(lambda: _take(folder, finishes))
+    if finishes:
+        same_checkpoint.share(folder / LAST)
     if by_default and last.exists():
-        old = checkpoint.read_cfg(last)  # if it is hostile, it is refused here: fairseq would read it whole
-        _refuse_another_training(last, [(name, old[part].get(name), now) for part, name, now in same])
-        _end_what_is_done(cfg, last)
+        progress = read_progress(last)  # refuses a hostile file
+        _refuse_another_training(last, progress, cfg, model_cfg, ("pretrained", *same))
+        if not cfg.reset_optimizer:  # else updates are counted from 0 again
+            _exit_if_done(last, progress, cfg)
     elif named := _named(cfg):
-        checkpoint.read_cfg(named)
+        read_progress(named)
+
+
+def _take(folder: Path, finishes: bool) -> None:
+    lock(folder)
+    if finishes:
+        finish_last_save(folder)
 
 
 def _named(cfg) -> Path | None:
-    """The file that fairseq goes on from where it takes none of --save-dir, if one was named."""
-    if cfg.restore_file != LAST:
-        if cfg.finetune_from_model is not None:
-            raise InputError("--restore-file and --finetune-from-model: a training starts from one: give one")
-        flag, name = "restore-file", cfg.restore_file.replace(".pt", f"{cfg.checkpoint_suffix}.pt")
-    elif cfg.continue_once is not None:
-        flag, name = "continue-once", cfg.continue_once
-    elif cfg.finetune_from_model is not None:
-        flag, name = "finetune-from-model", cfg.finetune_from_model
-    else:
+    """The file that a flag names and fairseq loads if --save-dir has none."""
+    flags = {
+        "restore-file": None if cfg.restore_file == LAST else _with_suffix(cfg.restore_file, cfg),
+        "continue-once": cfg.continue_once,
+        "finetune-from-model": cfg.finetune_from_model,
+    }
+    given = [(flag, name) for flag, name in flags.items() if name is not None]
+    if not given:
         return None
-    if not PathManager.isfile(name):  # fairseq would start anew without a word
-        what = "is a folder" if Path(name).is_dir() else "no such file"
-        raise InputError(f"--{flag} {name}: {what}; give the whole path of a checkpoint, or leave the flag out")
+    flag, name = given[0]
+    if not PathManager.isfile(name):
+        problem = "is a folder" if Path(name).is_dir() else "no such file"
+        raise InputError(f"--{flag} {name}: {problem}; give the path of a checkpoint, or omit the flag")
     return Path(PathManager.get_local_path(name))
 
 
-def _refuse_another_training(last: Path, compared: list[tuple]) -> None:
-    """fairseq goes on from whatever it finds in --save-dir, and the encoder that was asked for would be gone."""
-    for name, then, now in compared:
-        if str(then) != str(now):
+def _with_suffix(name: str, cfg) -> str:
+    return name.replace(".pt", f"{cfg.checkpoint_suffix}.pt")
+
+
+def _refuse_another_training(last: Path, progress: Progress, cfg, model_cfg, same: tuple[str, ...]) -> None:
+    for name in same:
+        part, now = ("model", model_cfg) if hasattr(model_cfg, name) else ("task", cfg)
+        now, then = getattr(now, name), progress.cfg[part].get(name)
+        if name in WEIGHTS or name == "freeze_encoder":
+            agrees = cfg.reset_optimizer or then is None or bool(then) == bool(now)
+            advice = ", or add --reset-optimizer"  # it has moments of the trained weights alone
+        else:
+            agrees = str(then) == str(now) or name == "pretrained" and then and now and _same_weights(then, now)
+            advice = f", or resume it anyway by --restore-file {last}"
+        if not agrees:
             flag = "--" + name.replace("_", "-")
-            raise InputError(
-                f"{last} is of a training with {flag} {then}, not {now}: give another --save-dir, or go on with it "
-                f"all the same by --restore-file {last}"
-            )
+            raise InputError(f"{last} was trained with {flag} {then}, not {now}; set another --save-dir{advice}")
 
 
-def _end_what_is_done(cfg, last: Path) -> None:
-    """Exit where --max-update is reached: fairseq would look at it after one more update, and save that."""
-    if cfg.reset_optimizer:  # it counts from 0 again
-        return
-    progress = read_progress(last)
+def _same_weights(one: str, other: str) -> bool:
+    """Whether two paths lead to the same file or folder, or to files with the same content."""
+    paths = [Path(os.path.realpath(path)) for path in (one, other)]
+    paths = [path / MODEL_FILE if (path / MODEL_FILE).is_file() else path for path in paths]
+    return paths[0] == paths[1] or all(path.is_file() for path in paths) and filecmp.cmp(*paths, shallow=False)
+
+
+def _exit_if_done(last: Path, progress: Progress, cfg) -> None:
+    """Exit with status 0 if the training has ended: fairseq would train one more update, or many, and save."""
+    ended = []
     if 0 < cfg.max_update <= progress.updates:
-        logger.info(f"{last} has {progress.updates} updates, --max-update is {cfg.max_update}: all is done")
+        ended.append(f"--max-update is {cfg.max_update}")
+    if 0 < cfg.stop_time_hours < progress.hours:
+        ended.append(f"it has trained for {progress.hours:.1f} hours and --stop-time-hours is {cfg.stop_time_hours}")
+    if 0 < cfg.patience <= progress.bad_validations:
+        ended.append(f"{progress.bad_validations} validations did not improve and --patience is {cfg.patience}")
+    if ended:
+        logger.info(f"{last}: training is done at {progress.updates} updates: {', '.join(ended)}")
         raise SystemExit(0)
     if not progress.resumable:
         raise InputError(
-            f"{last} has no optimizer state (--no-save-optimizer-state), so that its training cannot go on: start "
-            "anew in another --save-dir, with it as --pretrained"
+            f"{last} has no optimizer state (--no-save-optimizer-state), so training cannot resume; start a new one in "
+            "another --save-dir, with this checkpoint as --pretrained"
         )
+
+
+def extra_state(task: str) -> dict:
+    """What fairseq does not save; the part under *task*, the name of its class, comes back on resume.
+
+    On resume at the start of an epoch fairseq drops what it logged after the last line, and it forgets what --patience
+    counts.
+    """
+    kept = {"train_inner": metrics.get_meters("train_inner").state_dict()}
+    if early_stop := {name: value for counts in _early_stop_counts() for name, value in counts.items()}:
+        kept["early_stop"] = {"best": float(early_stop["best"]), "num_runs": early_stop["num_runs"]}
+    return {task: kept, "write": WriteOnce()}
+
+
+def restore_extra_state(state: dict) -> None:
+    for counts in _early_stop_counts():
+        counts.update(state.get("early_stop", {}))
+    meters = metrics.state_dict() | {"train_inner": state["train_inner"]}
+    if any(name in OLD_METRICS for split in meters.values() for _, name, *_ in split):
+        renamed = {
+            split: [(priority, OLD_METRICS.get(name, name), *rest) for priority, name, *rest in found]
+            for split, found in meters.items()
+        }
+        metrics.load_state_dict(renamed)
+    else:
+        metrics.load_state_dict({"train_inner": meters["train_inner"]})
+
+
+def _early_stop_counts() -> list[dict]:
+    """What --patience counts: fairseq keeps it as attributes of a function."""
+    modules = [sys.modules.get(name) for name in ("fairseq_cli.train", "__main__")]  # the latter by `python -m`
+    return [vars(module.should_stop_early) for module in modules if hasattr(module, "should_stop_early")]

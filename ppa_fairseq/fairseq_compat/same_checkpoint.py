@@ -1,20 +1,20 @@
-"""All ranks go on from one checkpoint: that of rank 0, also where a machine does not share its --save-dir.
+"""Let all ranks resume from rank 0's checkpoint, even if a machine does not share its --save-dir.
 
-fairseq alone would let a rank that finds no checkpoint_last.pt start anew beside the others, without a word.
+In fairseq, a rank that finds no checkpoint_last.pt starts a new training beside the others.
 """
 
 import hashlib
 import logging
 import socket
 import zipfile
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 import torch.distributed as dist
 
-from ppa_fairseq.fairseq_compat.interrupted_save import LAST, finish_last_save, is_complete, read_progress
+from ppa_fairseq.fairseq_compat.interrupted_save import is_complete, read_progress
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import atomic_path
 
@@ -30,73 +30,70 @@ class Found(NamedTuple):
     updates: int
 
 
-def settle(folder: Path) -> None:
-    """`finish_last_save` by rank 0, while the others wait; then all have its checkpoint_last.pt in their *folder*.
-
-    Every rank calls it. A machine with a folder of its own is sent the file, and keeps it there.
-
-    Raises:
-        InputError: as `finish_last_save`, on all ranks; or another machine was further than rank 0's.
-        OSError: as `finish_last_save`, on all ranks.
-    """
+def on_first_rank(action: Callable[[], None]) -> None:
+    """Run *action* on rank 0 while the others wait. If it raises InputError or OSError, raise that on all ranks."""
     if not dist.is_initialized():
-        finish_last_save(folder)
+        action()
         return
     failed: list[Exception | None] = [None]
     if dist.get_rank() == 0:
         try:
-            finish_last_save(folder)
+            action()
         except (InputError, OSError) as error:
             failed = [error]
     dist.broadcast_object_list(failed, src=0)
     if failed[0] is not None:
         raise failed[0]
+
+
+def share(last: Path) -> None:
+    """Send rank 0's checkpoint *last* to every machine with a folder of its own. Every rank calls it.
+
+    Raises InputError if another machine has a newer one.
+    """
+    if not dist.is_initialized():
+        return
     found: list[Found] = [None] * dist.get_world_size()  # type: ignore[list-item]
-    dist.all_gather_object(found, look(folder / LAST))
+    dist.all_gather_object(found, look(last))
     first, here = found[0], found[dist.get_rank()]
     if ahead := next((other for other in found if other.updates > first.updates), None):
         raise InputError(
-            f"{folder / LAST} on {ahead.host} is at {ahead.updates} updates, but rank 0, which saves, is on "
-            f"{first.host} and has {f'one at {first.updates}' if first.digest else 'none'}: copy the newer one there, "
-            "or delete it"
+            f"{last} on {ahead.host} is at {ahead.updates} updates, but on {first.host}, where rank 0 saves, "
+            f"{f'at {first.updates}' if first.digest else 'there is none'}; copy the newer one there, or delete it"
         )
     lacking = {other.host: rank for rank, other in reversed([*enumerate(found)]) if other.digest != first.digest}
     if not lacking:
         return
-    send(folder / LAST, writes=dist.get_rank() in lacking.values())  # one rank of a machine
+    send(last, receives=dist.get_rank() in lacking.values())  # one rank per machine
     dist.barrier()
-    if look(folder / LAST).digest != first.digest:
-        raise InputError(f"{folder} on {here.host}: ranks of one machine must share it")
+    if look(last).digest != first.digest:
+        raise InputError(f"{last.parent} on {here.host}: the ranks of one machine must share the folder")
 
 
 def look(last: Path) -> Found:
-    """What this rank sees; two files with one digest have the same tensors."""
+    """What this rank sees. Files with the same digest have the same tensors."""
     host = socket.gethostname()
     if not is_complete(last):
         return Found(host, None, -1)
-    with zipfile.ZipFile(last) as archive:  # has a checksum of each tensor
+    with zipfile.ZipFile(last) as archive:  # holds a checksum of each tensor
         table = [(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()]
     return Found(host, hashlib.sha256(repr(table).encode()).hexdigest(), read_progress(last).updates)
 
 
-def send(last: Path, writes: bool) -> None:
-    """Rank 0's *last* to all ranks, chunk by chunk; those with *writes* put it in its place."""
+def send(last: Path, receives: bool) -> None:
+    """Broadcast rank 0's *last* in chunks. Ranks that *receive* it write it to the same path."""
     first = dist.get_rank() == 0
-    size = [last.stat().st_size if first else 0]
-    dist.broadcast_object_list(size, src=0)
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    if writes:
-        logger.warning(f"{last}: not that of rank 0, whose checkpoint is copied here")
+    if receives:
+        logger.warning(f"{last}: differs from rank 0's checkpoint, which is copied here")
     with (
         last.open("rb") if first else nullcontext() as source,
-        atomic_path(last, follow_symlinks=False) if writes else nullcontext() as beside,
-        beside.open("wb") if writes else nullcontext() as target,
+        atomic_path(last, follow_symlinks=False) if receives else nullcontext() as temporary,
+        temporary.open("wb") if receives else nullcontext() as target,
     ):
-        for start in range(0, size[0], CHUNK):
-            chunk = torch.empty(min(CHUNK, size[0] - start), dtype=torch.uint8)
-            if first:
-                source.readinto(chunk.numpy())
-            chunk = chunk.to(device)
-            dist.broadcast(chunk, src=0)
-            if writes:
-                target.write(chunk.cpu().numpy())
+        while True:
+            chunk = [source.read(CHUNK) if first else b""]
+            dist.broadcast_object_list(chunk, src=0)
+            if not chunk[0]:
+                return
+            if receives:
+                target.write(chunk[0])

@@ -1,20 +1,118 @@
-"""One step of an optimizer, and whether it happened."""
+"""What fairseq's trainer needs around a step beyond the method: micro-batches, dummy batches, --amp, memory, searches.
 
+Two decorators leave the method alone in a task's `train_step` and `optimizer_step`.
+"""
+
+import functools
+from contextlib import contextmanager, nullcontext, suppress
+
+import torch
+from fairseq import utils
 from fairseq.optim import FairseqOptimizer
 from fairseq.optim.amp_optimizer import AMPOptimizer
 
+from ppa_fairseq.fairseq_compat import nonfinite
+from ppa_fairseq.fairseq_compat.rank_check import check_ranks
+from ppa_fairseq.modules.host_memory import return_freed
 
-def step(optimizer: FairseqOptimizer) -> bool:
-    """Step; False if --amp's scaler has left the step out because gradients overflowed.
+TRIM_INTERVAL = 5  # updates
 
-    fairseq's own step under --amp divides the gradients by the loss scale a second time: it lets the scaler unscale
-    torch's optimizer, but step the one around it, which the scaler takes for another. Adam hardly minds a factor until
-    the scale has grown so far that its epsilon outweighs the gradients; then training stands still.
+
+def guarded_train_step(step):
+    """Make the `train_step` that fairseq calls from *step* (task, sample, model, criterion, optimizer).
+
+    *step* runs forward and backward on one micro-batch at a time. Ranks exchange gradients after the last one.
+    A dummy batch, which fairseq gives to a rank without data, counts for nothing.
+    When fairseq repeats an update because something is not finite, this names the items (`nonfinite.py`).
     """
-    if not isinstance(optimizer, AMPOptimizer):
-        optimizer.step()
-        return True
-    scale = optimizer.scaler.get_scale()
-    optimizer.scaler.step(optimizer.optimizer)
-    optimizer.scaler.update()
-    return optimizer.scaler.get_scale() >= scale
+
+    @functools.wraps(step)
+    def train_step(task, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        search = nonfinite.fairseq_searches(model)
+        if search and task.searched_update != update_num:  # the first batch: repeat the dropout of the failed attempt
+            task.searched_update = update_num
+            utils.set_torch_seed(task.cfg.seed + update_num)
+        is_dummy = ignore_grad or search and "is_of_update" not in sample  # a repeat does not pass ignore_grad
+        device = next(model.parameters()).device.type
+        loss_of = _as_fairseq_calls(criterion, device, isinstance(optimizer, AMPOptimizer), is_dummy)
+        parts, done = task.micro_batches(sample, device), []
+        with _without_effect(model) if is_dummy else nullcontext():
+            for number, part in enumerate(parts, start=1):
+                is_last = number == len(parts)
+                watch = nonfinite.watch(task, part, model, update_num) if search and not is_dummy else nullcontext([])
+                with watch as logged, nullcontext() if is_last or not hasattr(model, "no_sync") else model.no_sync():
+                    done.append(step(task, part, model, loss_of, optimizer))
+                    logged[:] = [done[-1][2]]
+                if device == "cpu" and (not is_last or update_num % TRIM_INTERVAL == 0):
+                    return_freed()  # batches of changing sizes fragment the heap
+        losses, sizes, logs = zip(*done, strict=True)
+        weight = 0 if is_dummy else 1
+        return sum(losses), weight * sum(sizes), {name: weight * sum(log[name] for log in logs) for name in logs[0]}
+
+    return train_step
+
+
+def _as_fairseq_calls(criterion, device: str, amp: bool, is_dummy: bool):
+    """*criterion* as `FairseqTask.train_step` calls it: under --amp in fp16, for a dummy batch with a loss of 0."""
+
+    def loss_of(model, sample):
+        with torch.autocast(device, torch.float16, enabled=True) if amp else nullcontext():
+            loss, sample_size, logged = criterion(model, sample)
+        return loss * 0 if is_dummy else loss, sample_size, logged
+
+    return loss_of
+
+
+@contextmanager
+def _without_effect(model):
+    """Run a dummy batch in eval mode: it takes no random numbers and stages no keys.
+
+    Which batch fairseq takes as the dummy changes on resume, so it must not change what follows.
+    """
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
+def guarded_optimizer_step(step):
+    """Make the `optimizer_step` that fairseq calls from *step*. It ends where `optimizer.step()` skips the update.
+
+    With --check-ranks, compare the ranks after it.
+    """
+
+    @functools.wraps(step)
+    def optimizer_step(task, optimizer, model, update_num):
+        with suppress(_Skipped):
+            step(task, _Steps(optimizer), model, update_num)
+        if getattr(task.cfg, "check_ranks", False):
+            check_ranks(model, update_num + 1)
+
+    return optimizer_step
+
+
+class _Skipped(Exception):
+    """The gradients overflowed, and --amp's scaler skipped the update."""
+
+
+class _Steps:
+    def __init__(self, optimizer: FairseqOptimizer):
+        self.optimizer = optimizer
+
+    def step(self) -> None:
+        """Step the optimizer. Raises _Skipped.
+
+        fairseq's own step under --amp divides the gradients by the loss scale twice: it lets the scaler unscale torch's
+        optimizer, but steps the wrapper, which the scaler takes for another optimizer. Once the scale has grown, Adam's
+        epsilon outweighs such gradients, and training stands still.
+        """
+        if not isinstance(self.optimizer, AMPOptimizer):
+            self.optimizer.step()
+            return
+        scaler = self.optimizer.scaler
+        scale = scaler.get_scale()
+        scaler.step(self.optimizer.optimizer)
+        scaler.update()
+        if scaler.get_scale() < scale:
+            raise _Skipped

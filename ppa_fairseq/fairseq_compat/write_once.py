@@ -1,4 +1,4 @@
-"""A checkpoint whose first attempt to be written failed is not written at all."""
+"""Keep fairseq from writing a checkpoint a second time into a file that holds half of it."""
 
 from collections import OrderedDict
 
@@ -6,11 +6,11 @@ from ppa_fairseq.utils.errors import InputError
 
 
 class WriteOnce:
-    """Lies in what fairseq saves, and fails when it is pickled a second time; loaded, it is an empty OrderedDict.
+    """Part of every checkpoint that fails when it is pickled a second time; loaded, it is an empty OrderedDict.
 
-    When writing fails, fairseq tries again, into the same file, behind the first part: nobody can read the outcome, yet
-    fairseq takes it for the newest checkpoint and removes the older ones. A disk that was full for a moment would cost
-    the whole training. With this, the file stays a `*.tmp`, and the training ends as if the disk had stayed full.
+    If writing fails, fairseq retries into the same file, behind the first part. Nobody can read the result, yet fairseq
+    takes it for the newest checkpoint and removes the older ones: a disk that is full for a moment would cost the whole
+    training. With this the file stays a `*.tmp`, and the training ends.
     """
 
     def __init__(self):
@@ -19,8 +19,8 @@ class WriteOnce:
     def __reduce__(self):
         if self.written:
             raise InputError(
-                "a checkpoint could not be written whole (the disk was full, or a network file system failed); those "
-                "before it are complete: start the same command again"
+                "writing a checkpoint failed (disk full, or a network file system); earlier checkpoints are complete: "
+                "free some space and repeat the command"
             )
         self.written = True
         return OrderedDict, ()

@@ -1,4 +1,4 @@
-"""The encoder with a head of a task: what is fine-tuned. All else of alignment stays behind."""
+"""The models of fine-tuning: the query encoder of an alignment with the head of a task."""
 
 import logging
 from dataclasses import dataclass, field
@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 @dataclass
 class FinetunedConfig(EncoderConfig):
     new_head: bool = field(
-        default=False, metadata={"help": "start with a new head even if --pretrained has been fine-tuned already"}
+        default=False, metadata={"help": "start with a new head even if --pretrained is fine-tuned and has one"}
     )
 
 
 @dataclass
 class ClassifierConfig(FinetunedConfig):
-    head_dropout: float = field(default=0.1, metadata={"help": "dropout inside the classification head"})
+    head_dropout: float = field(default=0.1, metadata={"help": "dropout in the classification head"})
 
 
 class FinetunedModel(BaseFairseqModel):
-    """An encoder; subclasses add the head, whose weights' names start with ``head_prefix``."""
+    """An encoder. Subclasses add the head; names of its weights start with ``head_prefix``."""
 
     head_prefix: str
 
@@ -46,9 +46,9 @@ class FinetunedModel(BaseFairseqModel):
         return self.encoder.max_positions()
 
     def start_from(self, pretrained: checkpoint.Checkpoint) -> None:
-        """Take the encoder, and the head if there is one of this kind. Says what was taken and what was left.
+        """Load the encoder from *pretrained*, and its head if it has one of this kind; log what is loaded and what not.
 
-        Raises InputError if the head there is another's: other classes.
+        Raises InputError if that head has other classes.
         """
         self.encoder.load_state_dict(checkpoint.part(pretrained.state, "encoder."))
         head = {}
@@ -59,9 +59,9 @@ class FinetunedModel(BaseFairseqModel):
             self.load_state_dict(head, strict=False)
         left = sorted({name.split(".")[0] for name in pretrained.state.keys() - head.keys()} - {"encoder"})
         logger.info(
-            f"--pretrained {self.cfg.pretrained}: took its encoder of {len(self.encoder.layers)} layers and "
-            f"{'its fine-tuned head' if head else 'no head: a new one is made'}; left behind: "
-            f"{', '.join([*left, *pretrained.left_behind]) or 'nothing'}"
+            f"--pretrained {self.cfg.pretrained}: loaded the encoder ({len(self.encoder.layers)} layers) and "
+            f"{'the fine-tuned head' if head else 'no head (a new one starts)'}; not loaded: "
+            f"{', '.join([*left, *pretrained.left_behind]) or 'nothing else'}"
         )
 
     def check_head(self, pretrained: checkpoint.Checkpoint) -> None:
@@ -70,7 +70,7 @@ class FinetunedModel(BaseFairseqModel):
 
 @register_model("ppa_classifier", dataclass=ClassifierConfig)
 class PPAClassifier(FinetunedModel):
-    """Sentence pairs -> class logits, from the last layer's [CLS]; for fairseq's `sentence_prediction` criterion."""
+    """Sentence pairs -> class logits, from [CLS] of the last layer; for fairseq's criterion `sentence_prediction`."""
 
     head_prefix = CLASSIFICATION_HEAD
 
@@ -88,20 +88,20 @@ class PPAClassifier(FinetunedModel):
     def check_head(self, pretrained: checkpoint.Checkpoint) -> None:
         if pretrained.labels != self.labels:
             raise InputError(
-                f"--pretrained {self.cfg.pretrained}: its head tells {', '.join(pretrained.labels)} apart, but the "
-                f"data has {', '.join(self.labels)}: --new-head leaves that head behind"
+                f"--pretrained {self.cfg.pretrained}: its head has the classes {', '.join(pretrained.labels)}, but the "
+                f"data has {', '.join(self.labels)}; add --new-head to start with a new head"
             )
 
     @in_cpu_bf16
     def forward(self, features_only: bool = True, classification_head_name: str = HEAD_NAME, **packed):
-        """A packed batch of B sequences -> logits (B, K); the other arguments are those of fairseq's criterion."""
+        """A packed batch of B sequences -> logits (B, K), None. The named arguments are fairseq's criterion's."""
         first = self.encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
         return self.classification_heads[classification_head_name](first), None
 
 
 @register_model("ppa_reader", dataclass=FinetunedConfig)
 class PPAReader(FinetunedModel):
-    """Question and context -> for every token, the logits of being the answer's first and last one."""
+    """Question and context -> for each token, the logits of being the answer's first and its last token."""
 
     head_prefix = SPAN_HEAD
 
@@ -122,14 +122,14 @@ class PPAReader(FinetunedModel):
 
 @register_model_architecture("ppa_classifier", "ppa_bert_classifier")
 @register_model_architecture("ppa_reader", "ppa_bert_reader")
-def whatever_is_pretrained(args) -> None:
-    """Sizes from --pretrained."""
+def bert(args) -> None:
+    """An encoder of any size: that of --pretrained."""
     fix_training_args(args)
 
 
 @register_model_architecture("ppa_classifier", "ppa_mbert_base_classifier")
 @register_model_architecture("ppa_reader", "ppa_mbert_base_reader")
 def mbert_base(args) -> None:
-    """bert-base-multilingual-cased."""
+    """bert-base-multilingual-cased: 12 layers of 768, 178 million parameters."""
     take_mbert_sizes(args)
     fix_training_args(args)

@@ -1,4 +1,9 @@
-"""The model of PPA: query encoder, projection head, MLM head, momentum encoder, queue of keys."""
+"""The model of PPA: query encoder, MLM head, projection head, momentum encoder, queue of keys (Pan et al. 2021).
+
+To read the method: this file, then `modules/momentum_encoder.py`, `modules/key_queue.py`, `criterions/ppa.py` (the
+loss), `data/bitext/dataset.py` (queries, keys and TLM sequences), `data/bitext/masking.py` and
+`tasks/ppa_alignment.py` (the training step).
+"""
 
 import contextlib
 import logging
@@ -29,16 +34,18 @@ logger = logging.getLogger(__name__)
 @dataclass
 class PPAModelConfig(EncoderConfig):
     pooling: ChoiceEnum(["cls", "mean"]) = field(
-        default="cls", metadata={"help": "a sentence's vector: [CLS] of the last layer, or the mean of its tokens"}
+        default="cls", metadata={"help": "sentence vector: [CLS] of the last layer, or the mean of all tokens"}
     )
     projection_dim: int = field(default=128, metadata={"help": "width of a key"})
-    queue_size: int = field(default=32000, metadata={"help": "number of earlier keys kept as negatives"})
-    momentum: float = field(default=0.999, metadata={"help": "share of itself that the momentum encoder keeps at every update"})
+    queue_size: int = field(default=32000, metadata={"help": "number of earlier keys that serve as negatives"})
+    momentum: float = field(
+        default=0.999, metadata={"help": "m in the momentum encoder's update, θ_k ← m θ_k + (1 − m) θ_q"}
+    )
     freeze_encoder: bool = field(
         default=False,
         metadata={
-            "help": "train the MLM head alone, with --contrastive-weight 0: fits one to an encoder that came without, "
-            "before TLM changes that"
+            "help": "train only the MLM head, with --contrastive-weight 0: for an encoder without an MLM head, because "
+            "TLM with a randomly initialised head damages the encoder"
         },
     )
     contrastive_weight: float = II("criterion.contrastive_weight")
@@ -48,48 +55,68 @@ class PPAModelConfig(EncoderConfig):
 
 @register_model("ppa", dataclass=PPAModelConfig)
 class PPAModel(BaseFairseqModel):
-    """One packed forward of the query encoder takes queries and TLM sequences together; the momentum encoder encodes the keys."""
+    """The query encoder encodes queries and TLM sequences in one packed batch, the momentum encoder the keys.
+
+    With --contrastive-weight 0 there is no projection head, momentum encoder and queue: they are None.
+    """
+
+    CONTRASTIVE = ("projection.", "momentum_encoder.", "queue.")  # names of their weights
 
     def __init__(self, cfg: PPAModelConfig, shape: BertShape, dictionary, num_languages: int):
         super().__init__()
         self.cfg = cfg
         self.encoder = FairseqBertEncoder(dictionary, shape)
         self.lm_head = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
-        self.projection = ProjectionHead(shape.dim, cfg.projection_dim)
-        self.queue = KeyQueue(cfg.queue_size, cfg.projection_dim)
+        contrastive = cfg.contrastive_weight > 0
+        self.projection = ProjectionHead(shape.dim, cfg.projection_dim) if contrastive else None
+        self.queue = KeyQueue(cfg.queue_size, cfg.projection_dim) if contrastive else None
         self.language_embeddings = None
         if cfg.tlm_language_embeddings:
-            # Row 0 stands for "no language" and stays zero: sentences outside TLM see the base model's input.
+            # Row 0 means "no language" and stays zero: outside TLM the encoder's input does not change.
             self.language_embeddings = nn.Embedding(1 + num_languages, shape.dim, padding_idx=0)
             nn.init.zeros_(self.language_embeddings.weight)
             self.language_embeddings.requires_grad_(cfg.tlm_weight > 0 and not cfg.freeze_encoder)
         self.encoder.requires_grad_(not cfg.freeze_encoder)
-        # DistributedDataParallel waits for the gradient of every weight that asks for one.
-        self.lm_head.requires_grad_(cfg.tlm_weight > 0)
-        self.projection.requires_grad_(cfg.contrastive_weight > 0)
-        self.momentum_encoder = MomentumEncoder(self.encoder, self.projection)
+        self.lm_head.requires_grad_(cfg.tlm_weight > 0)  # DistributedDataParallel waits for every gradient
+        self.momentum_encoder = MomentumEncoder(self.encoder, self.projection) if contrastive else None
 
     @classmethod
     def build_model(cls, cfg: PPAModelConfig, task) -> "PPAModel":
-        """Build the model with random weights; the task then lets it :meth:`start_from` --pretrained."""
+        """Build the model with random weights. The task then calls :meth:`start_from` with --pretrained."""
         if cfg.freeze_encoder and cfg.contrastive_weight > 0:
             raise InputError(
-                "--freeze-encoder is to fit the MLM head, and a projection head would be thrown away: "
-                "give --contrastive-weight 0, or leave it out"
+                "--freeze-encoder trains only the MLM head; add --contrastive-weight 0, or omit --freeze-encoder"
             )
         announce_cpu_bf16(cfg)
         shape = shape_of(cfg, task.dictionary)
         return cls(cfg, shape, task.dictionary, len(task.languages))
 
     def start_from(self, pretrained: checkpoint.Checkpoint) -> None:
-        """Take the query encoder and the MLM head from *pretrained*, nothing else; the momentum encoder starts equal to it."""
+        """Load query encoder and MLM head from *pretrained*; the momentum encoder starts as the encoder's copy."""
         self.encoder.load_state_dict(checkpoint.part(pretrained.state, "encoder."))
         head = checkpoint.part(pretrained.state, "lm_head.")
         if head:
             self.lm_head.load_state_dict(head)
         else:
-            logger.warning("the pretrained checkpoint has no MLM head: it starts from random weights")
-        self.momentum_encoder = MomentumEncoder(self.encoder, self.projection)
+            logger.warning("the pretrained checkpoint has no MLM head: the head starts from random weights")
+        if self.momentum_encoder is not None:
+            self.momentum_encoder = MomentumEncoder(self.encoder, self.projection)
+
+    def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
+        """Adapt a checkpoint of version 0.1, or of a training that used other objectives than this one, in place."""
+        for old in [key for key in state_dict if key.startswith("twin.")]:
+            state_dict["momentum_encoder." + old.removeprefix("twin.")] = state_dict.pop(old)
+        present = [key for key in state_dict if key.startswith(self.CONTRASTIVE)]
+        if self.queue is None and present:
+            logger.info("--contrastive-weight 0: drop the checkpoint's projection head, momentum encoder and queue")
+            for key in present:
+                del state_dict[key]
+        elif self.queue is not None and not present:
+            logger.info("the checkpoint has no momentum encoder: copy the query encoder, and start with an empty queue")
+            for key, new in self.state_dict().items():  # the projection head before the momentum encoder
+                if key.startswith(self.CONTRASTIVE):
+                    state_dict[key] = state_dict.get(key.removeprefix("momentum_encoder."), new)
+        super().upgrade_state_dict_named(state_dict, name)
 
     def max_positions(self) -> int:
         return self.encoder.max_positions()
@@ -102,16 +129,16 @@ class PPAModel(BaseFairseqModel):
 
         Args:
             query_input: N queries (none without *key_input*), then the TLM sequences, packed.
-            masked: (M,) places of the masked tokens in the packed query input.
-            masked_counts: masked tokens of each TLM sequence.
+            masked: (M,) positions of the masked tokens in the packed query input.
+            masked_counts: number of masked tokens in each TLM sequence.
             key_input: N keys, packed.
 
         Returns:
-            ``logits`` (M, V); with *key_input* also ``query`` and ``key`` (N, D), of unit length.
+            ``logits`` (M, V); for the contrastive loss also ``query`` and ``key`` (N, D), of unit length.
         """
         count = 0 if key_input is None else len(key_input["lengths"])
-        starts = query_input["cu_seqlens"][: count + 1]  # of the queries
-        # Of the last layer, only what is read is worked out: all of a query only if its mean is.
+        starts = query_input["cu_seqlens"][: count + 1]  # (N + 1,) of the queries
+        # The last layer computes only what is read: all tokens of a query only for their mean.
         if self.cfg.pooling == "cls":
             places, counts = starts[:-1].long(), [1] * count
         else:
@@ -119,17 +146,16 @@ class PPAModel(BaseFairseqModel):
             places = torch.arange(sum(counts), device=masked.device)
         selected = SelectedPositions(torch.cat([places, masked]), counts + masked_counts)
         hidden, word_embeddings = self.encode(query_input, selected)
-        of_queries, of_masked = hidden.split([len(places), len(masked)])
-        # The MLM head runs on the masked places only: over all of them it would be most of the step.
-        output = {"logits": self.lm_head(of_masked, word_embeddings)}
-        if key_input is not None:
-            sentence = of_queries if self.cfg.pooling == "cls" else pool(of_queries, starts, "mean")  # (N, C)
-            output["query"] = self.projection(sentence)
-            output["key"] = self.encode_keys(key_input)
+        query_states, masked_states = hidden.split([len(places), len(masked)])
+        output = {"logits": self.lm_head(masked_states, word_embeddings)}  # (M, V)
+        if key_input is not None and self.queue is not None:
+            sentence = query_states if self.cfg.pooling == "cls" else pool(query_states, starts, "mean")  # (N, C)
+            output["query"] = self.projection(sentence)  # (N, D)
+            output["key"] = self.encode_keys(key_input)  # (N, D), without gradient
         return output
 
     def encode(self, packed: dict, selected: SelectedPositions) -> tuple[torch.Tensor, torch.Tensor]:
-        """Last hidden states of the query encoder at the selected positions (R, C), and its word embeddings (V, C)."""
+        """The query encoder's last hidden states at the selected positions (R, C), and its word embeddings (V, C)."""
         packed = dict(packed)
         languages = packed.pop("languages", None)
         if languages is not None:
@@ -139,7 +165,7 @@ class PPAModel(BaseFairseqModel):
 
     @torch.no_grad()
     def encode_keys(self, packed: dict) -> torch.Tensor:
-        """Keys of the momentum encoder (N, D). Its fp32 masters are cast to the training precision for the forward alone."""
+        """Keys of the momentum encoder (N, D), computed in the training precision; its weights stay in fp32."""
         precision = self.projection.fc1.weight.dtype
         cast = contextlib.nullcontext()
         if precision != torch.float32:
@@ -149,24 +175,24 @@ class PPAModel(BaseFairseqModel):
 
     @torch.no_grad()
     def embed(self, packed: dict) -> torch.Tensor:
-        """Sentence vectors as they serve after alignment: the query encoder's, without the head; (B, C)."""
+        """Sentence vectors (B, C) as used after alignment: the query encoder's, without projection head."""
         return self.sentences(self.encoder, packed)
 
     def sentences(self, encoder: BertEncoder, packed: dict) -> torch.Tensor:
-        """The vectors (B, C) of packed sentences alone."""
+        """The vectors (B, C) of packed sentences."""
         if self.cfg.pooling == "cls":
             return encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"]
         return pool(encoder(**packed)["hidden"], packed["cu_seqlens"], self.cfg.pooling)
 
     def update_succeeded(self) -> None:
-        """The momentum encoder takes its step and the staged keys enter the queue."""
+        """Move the momentum encoder (MoCo, equation 2), and let the staged keys enter the queue."""
         self.momentum_encoder.follow(self.encoder, self.projection, self.cfg.momentum)
         self.queue.commit(distributed_utils.get_data_parallel_group())
 
 
 @register_model_architecture("ppa", "ppa_bert")
 def ppa_bert(args) -> None:
-    """Whatever --pretrained is."""
+    """An encoder of any size: that of --pretrained."""
     fix_training_args(args)
 
 

@@ -39,10 +39,6 @@ class KeyQueue(Float32Module):
             self._attempt = attempt
         self._staged.append((keys.detach().float(), pivots))
 
-    def unstage(self) -> None:
-        """Drop the batch that was staged last: it was a dummy."""
-        self._staged.pop()
-
     @torch.no_grad()
     def commit(self, group: dist.ProcessGroup | None = None) -> None:
         """Write what all ranks of *group* (default: all) have staged over the oldest slots. Every rank must call it."""

@@ -1,7 +1,7 @@
-"""AdamW as one kernel, which scales the gradients, too.
+"""AdamW as one fused kernel that also scales and clips the gradients: for CPUs, and GPUs without apex.
 
-fairseq's own, without apex on a GPU, is a Python loop of a dozen kernels a weight; and its trainer goes over all
-gradients twice more, to divide them by the batch's size and to clip them.
+There fairseq's own `adam` is a Python loop with a dozen kernels per weight, and its trainer reads and writes all
+gradients twice more: to divide them by the batch size, and to clip them. With apex, `--optimizer adam` is as fast.
 """
 
 from collections.abc import Collection
@@ -26,9 +26,9 @@ class FusedAdamWConfig(FairseqDataclass):
 
 
 class ScaledAdamW(torch.optim.AdamW):
-    """torch's fused AdamW with a factor of the gradients, put on as the step reads them.
+    """torch's fused AdamW, which multiplies the gradients by a factor as it reads them.
 
-    Until then ``.grad`` holds them unscaled (as in fairseq's own mixed-precision optimizers).
+    Until the step ``.grad`` holds them unscaled, as in fairseq's mixed-precision optimizers.
     """
 
     factor: float | torch.Tensor = 1.0
@@ -53,12 +53,12 @@ class FusedAdamW(FairseqOptimizer):
         check_values(cfg)
         super().__init__(cfg)
         self._optimizer = ScaledAdamW(params, fused=True, **self.optimizer_config)
-        # Not told of overflows, so that --amp's scaler leaves those steps out itself.
+        # So that --amp's scaler skips steps with overflows itself.
         self._optimizer._step_supports_amp_scaling = False
 
     @property
     def optimizer_config(self) -> dict:
-        """What torch's optimizer is made with. On resume a checkpoint's own stay, but for the learning rate."""
+        """Arguments of torch's optimizer. On resume the checkpoint's replace them, except for the learning rate."""
         return {
             "lr": self.cfg.lr[0] if isinstance(self.cfg.lr, Collection) else self.cfg.lr,
             "betas": read_betas(self.cfg.adam_betas),
@@ -67,21 +67,21 @@ class FusedAdamW(FairseqOptimizer):
         }
 
     def load_state_dict(self, state_dict: dict, optimizer_overrides: dict | None = None) -> None:
-        """The state may be of fairseq's own Adam: under --fp16, --bf16 and --amp fairseq cannot tell the two apart."""
+        """Load the state of this optimizer or of fairseq's Adam: in half precision fairseq lets both pass."""
         groups = [group | {"fused": True} for group in state_dict["param_groups"]]
         super().load_state_dict(state_dict | {"param_groups": groups}, optimizer_overrides)
 
     @property
     def supports_flat_params(self) -> bool:
-        """Every element is updated by itself, so --fp16 may put all weights into one tensor."""
+        """Elements are updated independently, so --fp16 may put all weights into one tensor."""
         return True
 
     def multiply_grads(self, c: float | torch.Tensor) -> None:
-        """At the next step; `zero_grad` forgets it."""
+        """Multiply the gradients by *c* at the next step; `zero_grad` resets it."""
         self._optimizer.factor = self._optimizer.factor * c
 
     def clip_grad_norm(self, max_norm: float, aggregate_norm_fn=None) -> torch.Tensor:
-        """The norm of the gradients, what they are multiplied by included; they are clipped at the next step."""
+        """Return the norm of the gradients, times their factor, and clip them at the next step."""
         norm = self._optimizer.factor * utils.clip_grad_norm_(self.params, 0, aggregate_norm_fn)
         if max_norm > 0:
             self.multiply_grads((max_norm / (norm + 1e-6)).clamp(max=1))

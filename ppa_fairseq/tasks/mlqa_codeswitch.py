@@ -1,4 +1,4 @@
-"""The task `mlqa_codeswitch`: extractive question answering across languages (Pan et al. 2021)."""
+"""The task `mlqa_codeswitch`: fine-tuning for extractive question answering (Pan et al. 2021, on MLQA)."""
 
 import logging
 from dataclasses import dataclass, field
@@ -7,15 +7,14 @@ from typing import Optional
 import numpy as np
 from fairseq.tasks import register_task
 
-from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
+from ppa_fairseq.criterions import span_prediction  # noqa: F401  (registers it: fairseq imports only tasks and models)
 from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.qa.corpora import HOW_TO_PREPARE, find_languages, load_dictionary, load_qa, window_sizes
 from ppa_fairseq.data.qa.dataset import QADataset
 from ppa_fairseq.data.qa.windows import check_window_sizes
 from ppa_fairseq.data.sentence_pairs import PairLayout
-from ppa_fairseq.fairseq_compat.environment import prepare
-from ppa_fairseq.models.finetuned import PPAReader
+from ppa_fairseq.models import finetuned  # noqa: F401  (registers the model)
 from ppa_fairseq.tasks._finetuning_task import FinetuningConfig, FinetuningTask
 from ppa_fairseq.utils.errors import InputError
 
@@ -25,10 +24,10 @@ logger = logging.getLogger(__name__)
 @dataclass
 class MLQACodeswitchConfig(FinetuningConfig):
     max_length: Optional[int] = field(
-        default=None, metadata={"help": "tokens of question and window, specials included (default: as prepared)"}
+        default=None, metadata={"help": "tokens of question and window, with special tokens (default: as prepared)"}
     )
     doc_stride: Optional[int] = field(
-        default=None, metadata={"help": "WordPieces that consecutive windows share (default: as prepared)"}
+        default=None, metadata={"help": "tokens that consecutive windows share (default: as prepared)"}
     )
 
 
@@ -36,11 +35,12 @@ class MLQACodeswitchConfig(FinetuningConfig):
 class MLQACodeswitchTask(FinetuningTask):
     """[CLS] question [SEP] window of the context [SEP] -> the answer's first and last token.
 
-    ``accuracy`` in validation is the share of windows where both are right; F1 over whole contexts and all language
-    pairs is `ppa evaluate-qa`'s.
+    ``accuracy`` in validation is the share of windows in which both are right. `ppa evaluate-qa` measures F1 over whole
+    contexts and all language pairs.
     """
 
     metrics = ("accuracy", "loss")
+    find_languages = staticmethod(find_languages)
 
     def __init__(self, cfg: MLQACodeswitchConfig, dictionary: WordPieceDictionary, languages: list[str]):
         super().__init__(cfg, dictionary, languages)
@@ -48,42 +48,28 @@ class MLQACodeswitchTask(FinetuningTask):
         check_window_sizes(cfg.max_length, cfg.doc_stride, self.layout.specials)
 
     @classmethod
-    def setup_task(cls, cfg: MLQACodeswitchConfig, **kwargs) -> "MLQACodeswitchTask":
-        prepare()
-        train = find_languages(cfg.data, "train")
-        languages = sorted({*train, *find_languages(cfg.data, "valid")})
-        if train:  # a folder for `fairseq-validate` may have none
-            cls.check_languages(cfg, train)
-        elif not languages:
-            raise InputError(f"{cfg.data}: no LANGUAGE/train.question.idx in it; {HOW_TO_PREPARE}")
+    def open_data(cls, cfg: MLQACodeswitchConfig) -> "MLQACodeswitchTask":
+        languages = cls.languages_in(cfg, ("train", "valid"), f"no LANGUAGE/train.question.idx; {HOW_TO_PREPARE}")
         max_length, doc_stride = window_sizes(cfg.data)
         cfg.max_length = max_length if cfg.max_length is None else cfg.max_length
         cfg.doc_stride = doc_stride if cfg.doc_stride is None else cfg.doc_stride
         dictionary = load_dictionary(cfg.data)
-        logger.info(f"{', '.join(languages)}: {len(dictionary):,} WordPieces, windows of {cfg.max_length} tokens")
+        logger.info(
+            f"{', '.join(languages)}: {len(dictionary):,} vocabulary entries, windows of {cfg.max_length} tokens"
+        )
         return cls(cfg, dictionary, languages)
 
-    def languages_of(self, split: str) -> list[str]:
-        return find_languages(self.cfg.data, split)
-
-    def load_split(self, split: str, languages: list[str], training: bool) -> QADataset:
-        switch = self.switch if training else None
-        opened = [ENGLISH, *(language for language in languages if language != ENGLISH)] if switch else languages
-        corpora = load_qa(self.cfg.data, split, opened, self.dictionary)
+    def load_split(self, split: str, languages: list[str], switch) -> list:
+        corpora = load_qa(self.cfg.data, split, languages, self.dictionary)
         for corpus in corpora[1:] if switch else []:
             shared = np.isin(corpus.number, corpora[0].number).mean()
             if not shared:
                 raise InputError(
-                    f"{self.cfg.data}: no question in {corpus.language} has an id of a question in {ENGLISH}, so none "
-                    "can be mixed; give translations the ids of their originals, or leave --code-switch out"
+                    f"{self.cfg.data}: no question in {corpus.language} has the id of a question in {ENGLISH}, so none "
+                    "can be mixed; give translations the ids of their originals, or omit --code-switch"
                 )
-            logger.info(f"{corpus.language}: {shared:.0%} of the questions have an English original to be mixed with")
-        numbers = [self.languages.index(corpus.language) for corpus in corpora]
-        sizes = self.layout, self.cfg.doc_stride, self.cfg.seed
-        return QADataset(corpora, numbers, languages, *sizes, switch, by_language=not training)
+            logger.info(f"{corpus.language}: {shared:.0%} of the questions have an English original")
+        return corpora
 
-    def build_model(self, cfg, from_checkpoint: bool = False) -> PPAReader:
-        return super().build_model(cfg, from_checkpoint)
-
-    def build_criterion(self, cfg, from_checkpoint: bool = False) -> SpanPredictionCriterion:
-        return super().build_criterion(cfg, from_checkpoint)
+    def make_dataset(self, corpora: list, numbers: list[int], languages: list[str], **settings) -> QADataset:
+        return QADataset(corpora, numbers, languages, self.layout, self.cfg.doc_stride, **settings)

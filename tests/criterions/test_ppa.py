@@ -39,7 +39,7 @@ def test_losses_equal_plain_float64(make_model, make_criterion, make_dataset, po
     model, dataset, temperature = make_model(pooling=pooling).train(), make_dataset(), 0.05
     criterion = make_criterion(temperature=temperature)
     criterion.train()
-    with torch.no_grad():  # the momentum encoder must be told from the query encoder
+    with torch.no_grad():  # the momentum encoder must differ from the query encoder
         for weight in model.momentum_encoder.parameters():
             weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
     # A queue with room: two keys of strangers, one whose English side is that of the first pair, and empty slots.
@@ -51,10 +51,11 @@ def test_losses_equal_plain_float64(make_model, make_criterion, make_dataset, po
     loss, sample_size, logged = criterion(model, second)
 
     encoder, projection = copy.deepcopy(model.encoder).double(), copy.deepcopy(model.projection).double()
-    twin, twin_projection = copy.deepcopy(model.momentum_encoder.encoder).double(), copy.deepcopy(model.momentum_encoder.projection).double()
+    momentum_encoder = copy.deepcopy(model.momentum_encoder)
+    key_encoder, key_projection = momentum_encoder.encoder.double(), momentum_encoder.projection.double()
     with torch.no_grad():
         queue = [
-            (vector(twin, twin_projection, tokens, pooling), pivot)
+            (vector(key_encoder, key_projection, tokens, pooling), pivot)
             for tokens, pivot in zip(sequences(first["net_input"]["key_input"]), first["pivot"].tolist(), strict=True)
         ]
         query_input = second["net_input"]["query_input"]
@@ -62,10 +63,11 @@ def test_losses_equal_plain_float64(make_model, make_criterion, make_dataset, po
         contrastive, false_negatives = 0.0, 0
         for number, key_tokens in enumerate(sequences(second["net_input"]["key_input"])):
             pivot = int(second["pivot"][number])
-            negatives = [key for key, other in queue if other != pivot]
+            negatives = [negative for negative, other in queue if other != pivot]
             false_negatives += len(queue) - len(negatives)
             query = vector(encoder, projection, parts[number], pooling)
-            contrastive += info_nce(query, vector(twin, twin_projection, key_tokens, pooling), negatives, temperature)
+            key = vector(key_encoder, key_projection, key_tokens, pooling)
+            contrastive += info_nce(query, key, negatives, temperature)
         assert false_negatives == 1  # pair 3 is in both batches
 
         head, table = copy.deepcopy(model.lm_head).double(), encoder.embed_tokens.weight
@@ -124,16 +126,16 @@ def test_first_batch_has_no_negatives(make_model, make_criterion, make_dataset):
     dataset = make_dataset()
     _, _, logged = make_criterion()(make_model(), dataset.collater([dataset[0], dataset[1]]))
     assert float(logged["contrastive"]) == 0.0
-    with metrics.aggregate(new_root=True) as told:
+    with metrics.aggregate(new_root=True) as aggregator:
         PPACriterion.reduce_metrics([logged])
-    names = told.get_smoothed_values().keys()
+    names = aggregator.get_smoothed_values().keys()
     assert "pos_sim" in names and not {"contrastive", "contrastive_acc", "hard_neg_sim"} & names  # it would be 100 %
 
 
 @pytest.mark.parametrize(
     "settings", [{"temperature": 0.0}, {"tlm_weight": -1.0}, {"tlm_weight": 0.0, "contrastive_weight": 0.0}]
 )
-def test_settings_without_sense_are_refused(make_criterion, settings):
+def test_weights_and_temperatures_out_of_range_are_refused(make_criterion, settings):
     from ppa_fairseq.utils.errors import InputError
 
     with pytest.raises(InputError, match="--temperature|--tlm-weight"):

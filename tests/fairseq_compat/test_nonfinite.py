@@ -13,7 +13,7 @@ from helpers.training import NLI, QA, TINY_FINETUNING, run_training
 from ppa_fairseq.data.bitext.corpora import load_corpora
 from ppa_fairseq.models.finetuned import FinetunedModel
 from ppa_fairseq.models.ppa import PPAModel
-from ppa_fairseq.utils.errors import InputError, one_line
+from ppa_fairseq.utils.errors import InputError
 
 NO_VALIDATION = "--disable-validation"
 AT_ONCE = ["--min-loss-scale", "100"]  # of a scale of 128 at the start: no overflow is let pass
@@ -25,8 +25,8 @@ PRECISIONS = {
     "memory-efficient-fp16": ["--memory-efficient-fp16", *AT_ONCE],
     "amp": ["--amp", *AT_ONCE],
 }
-TOLD = r"the ((?:gradient of the )?[\w-]+) loss is not finite on (\d+) of (\d+) items in the encoder at once "
-TOLD += r"\(([^)]*)\)"
+PARTS = r"the ((?:gradient of the )?[\w-]+) loss is not finite on (\d+) of (\d+) items "
+PARTS += r"\(([^)]*)\)"
 
 
 @pytest.fixture(params=PRECISIONS.values(), ids=PRECISIONS)
@@ -80,9 +80,9 @@ def origins(data_bin, batch):
     ]
 
 
-def told(message):
+def broken_items(message):
     """Part -> (items named, how many broke, size of the batch)."""
-    return {m[1]: (m[4].split(", "), int(m[2]), int(m[3])) for m in re.finditer(TOLD, message)}
+    return {m[1]: (m[4].split(", "), int(m[2]), int(m[3])) for m in re.finditer(PARTS, message)}
 
 
 def test_a_broken_weight_names_the_pairs_that_read_it(train, data_bin, seen, start_with, precision):
@@ -95,12 +95,13 @@ def test_a_broken_weight_names_the_pairs_that_read_it(train, data_bin, seen, sta
     lengths, pairs = batch["net_input"]["query_input"]["lengths"], batch["nsentences"]
     expected = [name for name, length in zip(origins(data_bin, batch), lengths[pairs:], strict=True) if length > 19]
     assert 0 < len(expected) < pairs and max(lengths[:pairs]) <= 19
-    assert told(message) == {"tlm": ([*expected[:8], *["…"] * (len(expected) > 8)], len(expected), pairs)}
+    assert broken_items(message) == {"tlm": ([*expected[:8], *["…"] * (len(expected) > 8)], len(expected), pairs)}
     earlier = [batch for batch in seen if max(batch["net_input"]["query_input"]["lengths"]) <= 19]
     assert len(earlier) >= micro_batches
     update = 1 + next(i for i, b in enumerate(seen) if b["id"].tolist() == batch["id"].tolist()) // micro_batches
     assert message.startswith(f"update {update}: ") and update > 1
-    assert "; not finite before it: encoder.embed_positions.weight, momentum_encoder.encoder.embed_positions.weight. " in message
+    table = "encoder.embed_positions.weight"
+    assert f"; weights not finite before it: {table}, momentum_encoder.{table}. " in message
 
 
 def test_a_broken_weight_of_a_frozen_encoder_is_named_as_well(train, start_with):
@@ -110,17 +111,17 @@ def test_a_broken_weight_of_a_frozen_encoder_is_named_as_well(train, start_with)
         train("--max-epoch", "1", *frozen)
 
 
-def test_of_several_shards_the_one_that_has_the_pairs_is_named(train, data_bin, tmp_path, start_with):
+def test_the_shard_of_the_pairs_is_named(train, data_bin, tmp_path, start_with):
     (tmp_path / "other").symlink_to(data_bin)
     start_with(lambda model: model.encoder.embed_positions.weight.fill_(float("nan")))
     with pytest.raises(InputError) as caught:
         train("--max-epoch", "1", NO_VALIDATION, "--tlm-weight", "0", data=f"{tmp_path / 'other'}:{data_bin}")
-    ((named, _, _),) = told(str(caught.value)).values()
+    ((named, _, _),) = broken_items(str(caught.value)).values()
     assert all(re.fullmatch(rf"(de|fr)-en row \d+ of {tmp_path / 'other'}", name) for name in named), named
 
 
-def test_the_contrastive_part_is_told_apart(train, data_bin, seen, start_with):
-    """A word whose vector is broken, and by the second update the momentum encoder's, too: pairs that have it on either side.
+def test_the_contrastive_part_is_named_by_itself(train, data_bin, seen, start_with):
+    """A word whose vector is broken, by the second update in the momentum encoder too: pairs with it on either side.
 
     Without TLM, whose head reads all vectors.
     """
@@ -134,10 +135,10 @@ def test_the_contrastive_part_is_told_apart(train, data_bin, seen, start_with):
     has_it = [15 in query or 15 in key for query, key in zip(*words, strict=True)]
     expected = [name for name, broken in zip(origins(data_bin, seen[-1]), has_it, strict=True) if broken]
     assert str(caught.value).startswith("update 2: ")
-    assert told(str(caught.value)) == {"contrastive": (expected, len(expected), 8)}
+    assert broken_items(str(caught.value)) == {"contrastive": (expected, len(expected), 8)}
 
 
-def test_a_gradient_that_breaks_is_told_from_a_loss(train, data_bin, seen, monkeypatch, caplog, precision):
+def test_a_broken_gradient_is_not_called_a_broken_loss(train, data_bin, seen, monkeypatch, caplog, precision):
     """From the third batch on, the gradient at the fourth query's vector is infinite; the losses are not."""
     caplog.set_level(logging.INFO)
     forward, calls = PPAModel.forward, []
@@ -153,9 +154,9 @@ def test_a_gradient_that_breaks_is_told_from_a_loss(train, data_bin, seen, monke
         return output
 
     monkeypatch.setattr(PPAModel, "forward", broken)
-    with pytest.raises(InputError, match="^update 3: .*\\)\\. Lower --lr, set --clip-norm") as caught:
+    with pytest.raises(InputError, match="^update 3: .*\\)\\. Decrease --lr, set --clip-norm") as caught:
         train("--max-epoch", "1", NO_VALIDATION, *precision)
-    assert told(str(caught.value)) == {"gradient of the contrastive": ([origins(data_bin, seen[-1])[3]], 1, 8)}
+    assert broken_items(str(caught.value)) == {"gradient of the contrastive": ([origins(data_bin, seen[-1])[3]], 1, 8)}
     assert "gradients: {" not in caplog.text  # fairseq's dump of them all
 
 
@@ -182,16 +183,15 @@ def test_a_lone_bad_pair_is_an_overflow_until_the_scale_is_at_its_minimum(
     lowest = 128 / 2 ** (2 * halvings)
     with pytest.raises(InputError) as caught:
         train("--max-epoch", "2", NO_VALIDATION, mode, "--min-loss-scale", str(lowest), save_dir="other")
-    ((part, named),) = told(str(caught.value)).items()
+    ((part, named),) = broken_items(str(caught.value)).items()
     assert part == "gradient of the contrastive" and named == (["de-en row 6"], 1, 8)
 
 
-def test_what_no_pair_broke_stays_fairseqs_error(train, start_with):
+def test_what_no_pair_broke_remains_fairseqs_error(train, start_with):
     """As a sum that overflows."""
     start_with(lambda model: model.lm_head.bias.register_hook(lambda gradient: gradient * float("nan")))
-    with pytest.raises(FloatingPointError, match="gradients are Nan/Inf") as caught:
+    with pytest.raises(FloatingPointError, match="gradients are Nan/Inf"):
         train("--max-epoch", "1", NO_VALIDATION)
-    assert one_line(caught.value).startswith("gradients are Nan/Inf: lower --lr")
 
 
 @pytest.mark.parametrize("dummies", [False, True])
@@ -246,7 +246,7 @@ def test_fine_tuning_names_its_rows(dictionary, imported, tmp_path, monkeypatch,
     settings = [*TINY_FINETUNING, *task, *PRECISIONS[mode], "--pretrained", str(imported())]
     with pytest.raises(InputError) as caught:
         run_training([str(data), *settings], tmp_path / "checkpoints")
-    ((part, (named, count, size)),) = told(str(caught.value)).items()
+    ((part, (named, count, size)),) = broken_items(str(caught.value)).items()
     assert part == "fine-tuning" and 0 < count <= size == 8 and len(named) == count
     assert all(long[int(re.match(r"en row (\d+)", name)[1]) - 1] for name in named)
     assert str(caught.value).startswith("update ") and "not finite before it: encoder.embed_positions.weight" in str(

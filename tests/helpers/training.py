@@ -29,12 +29,13 @@ def run_training(argv: list[str], save_dir: Path) -> dict:
 
     from fairseq import checkpoint_utils
     from fairseq.logging import metrics
-    from fairseq_cli.train import cli_main
+    from fairseq_cli.train import cli_main, should_stop_early
 
     for task in ("ppa_alignment", "xnli_codeswitch", "mlqa_codeswitch"):
         importlib.import_module(f"ppa_fairseq.tasks.{task}")  # fairseq does it where the package is not imported yet
     metrics.reset()
-    vars(checkpoint_utils.save_checkpoint).pop("best", None)  # fairseq keeps it on the function
+    for function in (checkpoint_utils.save_checkpoint, should_stop_early):  # fairseq keeps values on functions
+        vars(function).clear()
     with mock.patch.object(sys, "argv", ["fairseq-train", *argv, "--save-dir", str(save_dir)]):
         cli_main()
     return torch.load(save_dir / "checkpoint_last.pt", weights_only=True)

@@ -1,4 +1,4 @@
-"""A training killed at any moment goes on, by the same command, and ends where an uninterrupted one does."""
+"""A training that is killed at any moment resumes by the same command, and ends where an uninterrupted one does."""
 
 import logging
 import os
@@ -17,12 +17,14 @@ import torch
 import torch.distributed as dist
 from helpers.training import TINY_TRAINING, assert_same_training, run_training
 
-from ppa_fairseq.fairseq_compat import interrupted_save as resume
-from ppa_fairseq.fairseq_compat import same_checkpoint
-from ppa_fairseq.fairseq_compat.interrupted_save import BEST, LAST, finish_last_save
+import ppa_fairseq
+from ppa_fairseq.fairseq_compat import same_checkpoint, save_dir_lock
+from ppa_fairseq.fairseq_compat.interrupted_save import BEST, LAST, finish_last_save, read_progress
 from ppa_fairseq.utils.errors import InputError
 
 NO_VALIDATION = "--disable-validation"
+DATA = Path(__file__).parents[1] / "data"
+USER_DIR = ["--user-dir", str(Path(ppa_fairseq.__file__).parent)]
 
 
 class Forked:
@@ -106,7 +108,7 @@ def test_killed_at_random_moments(data_bin, tmp_path, ranks, kills):
     assert not kill_and_resume.compare(tmp_path / "whole", tmp_path / "killed", log, logs)
 
 
-def test_which_dummy_batch_a_rank_gets_changes_nothing(data_bin, tmp_path):
+def test_the_choice_of_the_dummy_batch_changes_nothing(data_bin, tmp_path):
     """Two ranks share 15 batches, so the last update of an epoch has a dummy: on resume it is one of validation."""
     argv = [str(data_bin), *TINY_TRAINING, "--update-freq", "2", "--dropout", "0.1"]
 
@@ -174,8 +176,9 @@ EPOCHS = ["--batch-size", "40", "--max-update", "8"]
         (INTERVAL, 1, 8),  # to checkpoint_best.pt
         (INTERVAL, 2, 8),  # to checkpoint_last.pt
         (EPOCHS, 1, 6),  # checkpoint_best.pt is written first, and copied
-        ([*EPOCHS, NO_VALIDATION], "tmp", 3),  # checkpoint_last.pt alone
+        ([*EPOCHS, NO_VALIDATION], "tmp", 3),  # only checkpoint_last.pt
     ],
+    ids=["write", "rename", "copy to best", "copy to last", "copy of best", "write of last"],
 )
 def test_killed_at_each_step_of_a_save(train, tmp_path, caplog, saves, step, from_update):
     settings = ["--lr", "1e-3", *saves]
@@ -199,18 +202,18 @@ def test_killed_at_each_step_of_a_save(train, tmp_path, caplog, saves, step, fro
 
 
 def test_lines_logged_across_epochs_are_the_same(train, monkeypatch):
-    """fairseq drops the counts since the last line where it goes on at the start of an epoch."""
+    """On resume at the start of an epoch fairseq drops what it counted since the last line."""
     from fairseq.logging.progress_bar import SimpleProgressBar
 
-    told = {}
+    logged = {}
 
     def log(self, stats, tag=None, step=None):
-        told[step] = {name: str(value) for name, value in stats.items() if name not in kill_and_resume.CLOCK}
+        logged[step] = {name: str(value) for name, value in stats.items() if name not in kill_and_resume.CLOCK}
 
     def collect(*arguments, save_dir):
         train(*arguments, NO_VALIDATION, save_dir=save_dir)
-        lines = dict(told)
-        told.clear()
+        lines = dict(logged)
+        logged.clear()
         return lines
 
     monkeypatch.setattr(SimpleProgressBar, "log", log)
@@ -219,22 +222,100 @@ def test_lines_logged_across_epochs_are_the_same(train, monkeypatch):
     assert 16 in whole and whole == parts  # 15 updates an epoch, a line every 4
 
 
-def test_a_finished_training_stays_as_it_is(train, tmp_path):
-    train("--max-update", "6", NO_VALIDATION)
+# Validation after every second update. The loss falls, and the highest is called the best.
+PATIENCE = ["--patience", "2", "--save-interval-updates", "2", "--maximize-best-checkpoint-metric"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "longer"),
+    [
+        (["--max-update", "6", NO_VALIDATION], ["--max-update", "7"]),
+        (PATIENCE, ["--patience", "3"]),
+        (["--stop-time-hours", "1e-9", NO_VALIDATION], ["--stop-time-hours", "1", "--max-update", "2"]),
+    ],
+    ids=["max-update", "patience", "stop-time-hours"],
+)
+def test_repeating_the_command_of_a_finished_training_changes_nothing(train, tmp_path, ends, longer):
+    train(*ends)
     last = tmp_path / "checkpoints" / LAST
-    before = last.read_bytes(), last.stat().st_mtime_ns
+    before, ended_at = (last.read_bytes(), last.stat().st_mtime_ns), updates(last)
     with pytest.raises(SystemExit) as ended:
-        train("--max-update", "6", NO_VALIDATION)
+        train(*ends)
     assert ended.value.code == 0
     assert (last.read_bytes(), last.stat().st_mtime_ns) == before
-    assert train("--max-update", "7", NO_VALIDATION)["optimizer_history"][-1]["num_updates"] == 7
+    train(*ends, *longer)
+    assert updates(last) > ended_at
 
 
-def test_without_optimizer_state_nothing_goes_on(train):
+def test_patience_counts_across_an_interruption(train, tmp_path):
+    train(*PATIENCE, "--max-update", "40", save_dir="whole")
+    ended_at = updates(tmp_path / "whole" / LAST)
+    assert 4 < ended_at < 40
+    for stop in (ended_at - 2, 40):
+        train(*PATIENCE, "--max-update", str(stop), save_dir="parts")
+    assert updates(tmp_path / "parts" / LAST) == ended_at
+
+
+def test_a_checkpoint_without_optimizer_state_is_not_resumed(train):
     """fairseq would count updates, and the learning rate with them, from 0 again."""
     train("--max-update", "3", "--no-save-optimizer-state", NO_VALIDATION)
-    with pytest.raises(InputError, match="has no optimizer state .*, so that its training cannot go on"):
+    with pytest.raises(InputError, match="has no optimizer state .*, so training cannot resume"):
         train("--max-update", "6", NO_VALIDATION)
+
+
+def test_a_checkpoint_of_version_0_1_resumes(train, imported, tmp_path, monkeypatch):
+    """From 4 updates to 8: weights, momentum encoder and queue end where version 0.1 itself ended."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(DATA / "alignment_0_1.pt", tmp_path / "checkpoints" / LAST)
+    plain = ["--dropout", "0", "--attention-dropout", "0", "--lr", "1e-3", "--adam-eps", "1e-3", NO_VALIDATION]
+    state = train(*USER_DIR, "--pretrained", imported().name, "--optimizer", "fused_adamw", *plain, "--max-update", "8")
+    expected = torch.load(DATA / "alignment_0_1_later_weights.pt", weights_only=True)
+    assert {name.replace("twin.", "momentum_encoder.") for name in expected} == state["model"].keys()
+    for name, tensor in expected.items():
+        found = state["model"][name.replace("twin.", "momentum_encoder.")]
+        torch.testing.assert_close(found, tensor, rtol=0, atol=1e-5, msg=name)
+    meters = {name for split in state["extra_state"]["metrics"].values() for _, name, *_ in split}
+    assert "momentum_distance" in meters and "twin_dist" not in meters
+
+
+def test_pretrained_is_compared_by_what_it_leads_to(train, imported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = imported()
+    shutil.copytree(folder, "copy")
+    (tmp_path / "link").symlink_to(folder)
+    for number, path in enumerate(
+        ["imported", "./imported/", str(folder), "link", "imported/model.pt", "copy"], start=1
+    ):
+        train(*USER_DIR, "--pretrained", path, "--max-update", str(number), NO_VALIDATION)
+    torch.manual_seed(1)
+    content = torch.load("copy/model.pt", weights_only=True)
+    content["model"]["encoder.embed_tokens.weight"].add_(1)
+    torch.save(content, "copy/model.pt")
+    with pytest.raises(InputError, match="trained with --pretrained copy, not imported; set another --save-dir, or"):
+        train(*USER_DIR, "--pretrained", "imported", "--max-update", "9", NO_VALIDATION)
+
+
+def hold_lock(folder, ready):
+    save_dir_lock.lock(folder)
+    if not os.fork():  # as a data worker, which may live longer
+        time.sleep(2)
+        os._exit(0)
+    ready.touch()
+    time.sleep(60)
+
+
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path, monkeypatch):
+    """Until the first one has ended, however it did."""
+    folder, ready = tmp_path / "checkpoints", tmp_path / "ready"
+    first = Forked([lambda: hold_lock(folder, ready)], tmp_path / "log")
+    while not ready.exists():
+        time.sleep(0.01)
+    monkeypatch.setattr(save_dir_lock, "PATIENCE", 0)
+    with pytest.raises(InputError, match=rf"another training \(process {first.pids[0]} on .*\) writes here"):
+        save_dir_lock.lock(folder)
+    first.kill(None)
+    save_dir_lock.lock(folder)
 
 
 def save(path, updates, validation=None, best=None):
@@ -266,7 +347,7 @@ def contents(folder):
 
 
 def updates(path):
-    return resume.read_progress(path).updates
+    return read_progress(path).updates
 
 
 def moved_back(folder):
@@ -296,8 +377,9 @@ def copied_elsewhere(folder):
         lambda folder: [path.unlink() for path in folder.iterdir()],
         lambda folder: shutil.rmtree(folder),
     ],
+    ids=["complete", "cut elsewhere", "moved", "linked", "copied", "other file", "empty", "no folder"],
 )
-def test_what_needs_no_repair_is_left_alone(folder, change):
+def test_a_folder_without_an_interrupted_save_does_not_change(folder, change):
     change(folder)
     before = contents(folder) if folder.exists() else None
     finish_last_save(folder)
@@ -318,28 +400,28 @@ def test_a_link_becomes_a_copy_as_fairseq_would_write_through_it(folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "expected", "best", "told"),
+    ("change", "expected", "best", "message"),
     [
-        (lambda f: cut(f / LAST), 20, 10, "is incomplete.*going on from checkpoint_1_20.pt, complete at 20 updates"),
+        (lambda f: cut(f / LAST), 20, 10, "is incomplete.*resuming from checkpoint_1_20.pt, complete at 20 updates"),
         (lambda f: (f / LAST).write_bytes(b""), 20, 10, "is incomplete"),
-        (lambda f: (f / LAST).unlink(), 20, 10, "is missing: .* going on from checkpoint_1_20.pt"),
-        (lambda f: [cut(f / LAST), cut(f / "checkpoint_1_20.pt")], 10, 10, "going on from checkpoint_best.pt"),
+        (lambda f: (f / LAST).unlink(), 20, 10, "is missing: .* resuming from checkpoint_1_20.pt"),
+        (lambda f: [cut(f / LAST), cut(f / "checkpoint_1_20.pt")], 10, 10, "resuming from checkpoint_best.pt"),
         (lambda f: [cut(f / LAST), (f / "checkpoint_1_20.pt").unlink(), (f / BEST).unlink()], 10, 10, "incomplete"),
-        (lambda f: save(f / "checkpoint_2_30.pt", 30, 1.0, 1.0), 30, 30, "is older: .*on from checkpoint_2_30.pt"),
+        (lambda f: save(f / "checkpoint_2_30.pt", 30, 1.0, 1.0), 30, 30, "is older: .*from checkpoint_2_30.pt"),
         (lambda f: save(f / "checkpoint_2_30.pt", 30, 2.5, 2.0), 30, 10, "is older"),
         (lambda f: save(f / "checkpoint2.pt", 30), 30, 10, "is older"),
         (lambda f: [save(f / "checkpoint_2_30.pt", 30, 1.0, 1.0), cut(f / BEST)], 30, 30, "is older"),
-        (lambda f: [save(f / BEST, 30, 1.0, 1.0), cut(f / LAST)], 30, 30, "going on from checkpoint_best.pt"),
+        (lambda f: [save(f / BEST, 30, 1.0, 1.0), cut(f / LAST)], 30, 30, "resuming from checkpoint_best.pt"),
     ],
 )
-def test_the_last_save_is_finished(folder, caplog, change, expected, best, told):
+def test_an_interrupted_save_is_finished(folder, caplog, change, expected, best, message):
     change(folder)
     for name in ("checkpoint_1_20.pt.tmp", ".checkpoint_last.pt.7.tmp"):
         (folder / name).write_bytes(b"a write that died")
     finish_last_save(folder)
     assert (updates(folder / LAST), updates(folder / BEST)) == (expected, best)
     assert not list(folder.glob("*.tmp"))
-    assert re.search(told, caplog.text)
+    assert re.search(message, caplog.text)
     caplog.clear()
     before = contents(folder)
     finish_last_save(folder)
@@ -356,14 +438,14 @@ def test_a_kept_best_is_copied_again(folder):
 
 
 @pytest.mark.parametrize("names", [[LAST], [LAST, BEST, "checkpoint_1_10.pt", "checkpoint_1_20.pt"]])
-def test_nothing_complete_is_refused_and_left(folder, names):
+def test_a_folder_without_a_complete_checkpoint_is_refused_unchanged(folder, names):
     for path in folder.iterdir():
         if path.name in names:
             cut(path)
         else:
             path.unlink()
     before = contents(folder)
-    with pytest.raises(InputError, match="checkpoint_last.pt: incomplete, .* delete the checkpoint.* to start anew"):
+    with pytest.raises(InputError, match="checkpoint_last.pt: incomplete, .* delete the checkpoint.* to start again"):
         finish_last_save(folder)
     (folder / LAST).unlink()
     if len(names) > 1:
@@ -373,7 +455,7 @@ def test_nothing_complete_is_refused_and_left(folder, names):
         assert contents(folder) == before
 
 
-def test_the_repair_may_be_killed_itself(folder, monkeypatch):
+def test_finishing_a_save_may_be_killed_itself(folder, monkeypatch):
     """After half of the best checkpoint, and then of the last."""
     save(folder / "checkpoint_2_30.pt", 30, 1.0, 1.0)
     cut(folder / BEST)
@@ -398,15 +480,16 @@ def test_the_repair_may_be_killed_itself(folder, monkeypatch):
     assert not list(folder.glob(".*"))
 
 
-def settle_on_two_ranks(tmp_path, folders):
-    """Each with its folder; returns the exit status, 1 where a rank raised, and what they said."""
+def share_on_two_ranks(tmp_path, folders):
+    """Each with its folder; returns the exit status, 1 if a rank raised, and their output."""
 
-    def rank_settles(rank):
+    def share(rank):
         dist.init_process_group("gloo", init_method=f"file://{tmp_path}/ranks", rank=rank, world_size=2)
-        same_checkpoint.settle(folders[rank])
+        same_checkpoint.on_first_rank(lambda: finish_last_save(folders[rank]))
+        same_checkpoint.share(folders[rank] / LAST)
 
-    log = tmp_path / "settle.log"
-    status = Forked([lambda: rank_settles(0), lambda: rank_settles(1)], log).wait()
+    log = tmp_path / "share.log"
+    status = Forked([lambda: share(0), lambda: share(1)], log).wait()
     return status, log.read_text()
 
 
@@ -415,8 +498,8 @@ def test_a_machine_with_a_folder_of_its_own_is_sent_the_checkpoint(folder, tmp_p
     monkeypatch.setattr(same_checkpoint, "CHUNK", 1000)
     cut(folder / LAST)
     save(other / LAST, 5)
-    status, told = settle_on_two_ranks(here, [folder, other])
-    assert status == 0, told
+    status, output = share_on_two_ranks(here, [folder, other])
+    assert status == 0, output
     assert updates(folder / LAST) == 20
     assert contents(other) == {LAST: (folder / LAST).read_bytes()}
 
@@ -424,14 +507,14 @@ def test_a_machine_with_a_folder_of_its_own_is_sent_the_checkpoint(folder, tmp_p
 def test_a_machine_ahead_of_the_first_rank_is_not_overwritten(folder, tmp_path_factory):
     here, other = tmp_path_factory.mktemp("ranks"), tmp_path_factory.mktemp("other")
     save(other / LAST, 30)
-    status, told = settle_on_two_ranks(here, [folder, other])
+    status, output = share_on_two_ranks(here, [folder, other])
     assert status == 1 and updates(other / LAST) == 30
-    assert told.count("is at 30 updates, but rank 0, which saves, is on") == 2
+    assert output.count("is at 30 updates, but on") == 2
 
 
-def test_all_ranks_tell_what_the_first_cannot_mend(folder, tmp_path_factory):
+def test_all_ranks_raise_what_the_first_one_raised(folder, tmp_path_factory):
     here = tmp_path_factory.mktemp("ranks")
     for path in folder.iterdir():
         cut(path)
-    status, told = settle_on_two_ranks(here, [folder, folder])
-    assert status == 1 and told.count("InputError: ") == 2
+    status, output = share_on_two_ranks(here, [folder, folder])
+    assert status == 1 and output.count("InputError: ") == 2

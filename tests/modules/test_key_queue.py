@@ -51,15 +51,6 @@ def test_a_repeated_attempt_drops_what_the_failed_one_staged():
     assert contents(queue) == [(1, 1)]
 
 
-def test_a_dummy_batch_is_taken_back_alone():
-    queue = KeyQueue(4, 2)
-    queue.stage(keys(1), pivots(1), attempt=1)
-    queue.stage(keys(9), pivots(9), attempt=1)
-    queue.unstage()
-    queue.commit()
-    assert contents(queue) == [(1, 1)]
-
-
 def test_unfilled_slots_and_translations_are_no_negatives():
     queue = KeyQueue(5, 2)
     queue.stage(keys(1, 2, 3), pivots(10, 20, 10), attempt=1)

@@ -1,4 +1,4 @@
-"""fairseq-train with the task `mlqa_codeswitch`: its loss, resume, what it learns, bad input."""
+"""The task `mlqa_codeswitch` under fairseq-train: loss, exact resume, learning, bad input."""
 
 import logging
 import shutil
@@ -47,7 +47,7 @@ def finetune(qa_bin, imported, tmp_path):
 
 
 class Logits(torch.nn.Module):
-    """A "model" whose logits are given."""
+    """A model that returns given logits."""
 
     def __init__(self, logits):
         super().__init__()
@@ -57,8 +57,8 @@ class Logits(torch.nn.Module):
         return self.logits
 
 
-def test_the_loss_is_the_plain_one(qa_bin, dictionary):
-    """Window by window in float64, over the context's tokens and [CLS]; its gradient too."""
+def test_the_loss_equals_plain_float64(qa_bin, dictionary):
+    """Window by window, over the context's tokens and [CLS]; the gradient, too."""
     layout = PairLayout(dictionary, 24)
     dataset = QADataset(load_qa(str(qa_bin), "train", ["en"]), [0], ["en"], layout, 6, seed=1)
     batch = dataset.collater([dataset[i] for i in range(20)])
@@ -84,7 +84,7 @@ def test_the_loss_is_the_plain_one(qa_bin, dictionary):
 
 
 def evaluate(path, split, language, qa_bin, dictionary):
-    """Mean loss in nats, and percent of windows whose ends are both right, one window after another."""
+    """Mean loss in nats and percent of windows with both ends right, in a loop over windows."""
     trained = checkpoint.read(path)
     encoder, head = BertEncoder(trained.shape).eval(), SpanHead(trained.shape.dim)
     encoder.load_state_dict(checkpoint.part(trained.state, "encoder."))
@@ -101,8 +101,8 @@ def evaluate(path, split, language, qa_bin, dictionary):
     return np.mean(losses), 100 * correct / len(dataset)
 
 
-def test_it_learns_and_validation_tells_how_much(finetune, qa_bin, dictionary, tmp_path):
-    """From code-switched German and English; the average over languages is what chooses the best checkpoint."""
+def test_it_learns_and_validation_measures_how_much(finetune, qa_bin, dictionary, tmp_path):
+    """From code-switched German and English; the average over languages chooses the best checkpoint."""
     metric = ["--best-checkpoint-metric", "accuracy_avg", "--maximize-best-checkpoint-metric", "--lr", "3e-3"]
     settings = ["--train-langs", "en,de", "--code-switch", "--dropout", "0", *metric]
     finetune(*settings, "--max-update", "1", "--lr", "0", save_dir="start")
@@ -117,7 +117,7 @@ def test_it_learns_and_validation_tells_how_much(finetune, qa_bin, dictionary, t
 
 
 @pytest.mark.parametrize("extra", [[], ["--update-freq", "2", "--num-workers", "2"]], ids=["plain", "accumulated"])
-def test_stop_and_go_on_equals_one_run(finetune, extra):
+def test_a_resumed_training_equals_an_uninterrupted_one(finetune, extra):
     mixed = ["--train-langs", "en,de,fr", "--code-switch", "--code-switch-prob", "0.5", "--batch-size", "32"]
     settings = [*extra, *mixed, NO_VALIDATION, "--lr-scheduler", "polynomial_decay", "--total-num-update", "40"]
     whole = finetune("--max-update", "40", *settings, save_dir="whole")
@@ -126,25 +126,25 @@ def test_stop_and_go_on_equals_one_run(finetune, extra):
     assert_same_training(whole, parts)
 
 
-def test_a_fine_tuned_reader_gives_its_head_too(finetune, tmp_path, caplog):
+def test_pretrained_loads_the_head_of_a_fine_tuned_reader(finetune, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     state = finetune("--max-update", "2", NO_VALIDATION)
     last = tmp_path / "checkpoints" / "checkpoint_last.pt"
     again = finetune("--pretrained", str(last), "--max-update", "1", "--lr", "0", NO_VALIDATION, save_dir="again")
     assert torch.equal(again["model"][SPAN_HEAD + "weight"], state["model"][SPAN_HEAD + "weight"])
-    assert "and its fine-tuned head" in caplog.text
+    assert "and the fine-tuned head" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--train-langs", "en,sv"], "no training data in .sv.; there is de, en, fr"),
+        (["--train-langs", "en,sv"], "no training data in .sv., only in de, en, fr"),
         (["--code-switch"], "--code-switch mixes other languages with English"),
         (["--doc-stride", "30"], "--max-length 24 with --doc-stride 30"),
-        (["--max-length", "100"], "a sequence of .* is over the 16 that the encoder or --max-tokens takes"),
+        (["--max-length", "100"], "a sequence of .* is over 16, the limit of the encoder or of --max-tokens"),
         (["--valid-subset", "test"], "no test data"),
         (["--train-langs", "de", "--code-switch", "--batch-size", "1"], "must share a batch"),
-        (["--best-checkpoint-metric", "nll_loss"], "nll_loss: valid, the first of --valid-subset, tells accuracy_de"),
+        (["--best-checkpoint-metric", "nll_loss"], "nll_loss: valid, the first split of .*, logs accuracy_de"),
     ],
 )
 def test_bad_input_is_one_clear_line(finetune, arguments, message):
@@ -163,7 +163,7 @@ def test_bad_input_is_one_clear_line(finetune, arguments, message):
         (lambda d: (d / "dict.txt").unlink(), "dict.txt: no such file"),
         (lambda d: (d / "en/train.answer.bin").unlink(), "train.answer.bin and .idx: no such files"),
         (lambda d: (d / "en/train.context.bin").write_bytes(b"xx"), "train.context.bin and .idx: damaged"),
-        (lambda d: [shutil.rmtree(d / x) for x in SHIFT], "no LANGUAGE/train.question.idx in it"),
+        (lambda d: [shutil.rmtree(d / x) for x in SHIFT], "no LANGUAGE/train.question.idx; "),
         (lambda d: swap(d, "context", "question"), "the answer of row 1 is not in its context"),
     ],
 )
@@ -174,12 +174,12 @@ def test_damaged_data_is_named(finetune, qa_bin, tmp_path, damage, message):
         finetune("--max-update", "1", NO_VALIDATION, data=tmp_path / "bin")
 
 
-def test_ids_that_no_translation_has_are_told(finetune, qa_bin, tmp_path):
-    """Else --code-switch would do nothing."""
+def test_ids_without_a_translation_are_refused(finetune, qa_bin, tmp_path):
+    """Otherwise --code-switch would do nothing."""
     shutil.copytree(qa_bin, tmp_path / "bin")
     ids = tmp_path / "bin" / "de" / "train.ids.txt"
     ids.write_text(ids.read_text().replace("q", "other"))
-    with pytest.raises(InputError, match="no question in de has an id of a question in en, so none can be mixed"):
+    with pytest.raises(InputError, match="no question in de has the id of a question in en, so none can be mixed"):
         finetune("--max-update", "1", "--train-langs", "fr,de", "--code-switch", data=tmp_path / "bin")
 
 
