@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.commands.arguments import Once
 from ppa_fairseq.data.nli.encoder import FIELDS
 from ppa_fairseq.data.ordered_pool import OrderedPool

@@ -27,7 +27,7 @@ from ppa_fairseq.evaluation.question_answering.metrics import METRICS, Scores, s
 from ppa_fairseq.evaluation.question_answering.sets import QuestionSet, find_question_sets
 from ppa_fairseq.utils.errors import InputError, about_model, shown
 from ppa_fairseq.utils.files import output_folder
-from ppa_fairseq.utils.strict_json import read_object
+from ppa_fairseq.utils.json_files import read_object
 
 if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
     from ppa_fairseq.data.qa.squad import Question

@@ -20,8 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
-from ppa_fairseq.checkpoints.families import family_of
+from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.data.bitext.encoder import encode_in_worker, set_up_worker
 from ppa_fairseq.data.bitext.filters import REASONS, LengthLimits, read_batches
 from ppa_fairseq.data.bitext.reader import Bitext, parse_bitext
@@ -112,8 +111,8 @@ def run(args: argparse.Namespace) -> None:
     bitexts = [parse_bitext(text) for text in args.pairs]
     _check_names(bitexts)
     texts = tokenizer.read_files(args.tokenizer)
-    symbols = tokenizer.symbols(texts, args.tokenizer)
-    unknown = family_of(symbols).unk
+    own = tokenizer.ModelTokenizer(texts, args.tokenizer)
+    symbols, unknown = own.symbols, own.symbols[own.unk()]
     limits = LengthLimits(args.min_tokens, args.max_tokens)
     setup = (texts, args.tokenizer, limits, args.valid_share)
     all_counts = {}

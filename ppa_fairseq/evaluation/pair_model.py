@@ -5,12 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from fairseq.utils import apply_to_sample
 from torch import nn
 
-from ppa_fairseq.checkpoints.tokenizer_files import build_tokenizer, symbols
 from ppa_fairseq.checkpoints.weights import Checkpoint, no_values, part
-from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.packing import pack
@@ -39,7 +36,7 @@ class PairModel(ABC):
         head = part(model.state, self.head_prefix)
         if not head:
             raise InputError(f"{source}: no {self.head_name}; fine-tune it first, by `--task {self.task}`")
-        self.dictionary = WordPieceDictionary(symbols(model.tokenizer, source), source=source)
+        self.dictionary = model.build_tokenizer(source)
         if self.dictionary.second_type >= model.shape.token_types:
             raise InputError(f"{source}: has one token type, but the second sentence of a pair needs another")
         with no_values():
@@ -55,7 +52,7 @@ class PairModel(ABC):
         for module, state in ((self.encoder, part(model.state, "encoder.")), (self.head, head)):
             module.load_state_dict(state, assign=True)
             module.float().eval().to(self.device)
-        self.tokenizer = build_tokenizer(model.tokenizer, source)
+        self.tokenizer = self.dictionary.backend
         self.max_length = max_length
         self.batch_tokens = batch_tokens
 
@@ -72,4 +69,4 @@ class PairModel(ABC):
         """A packed batch, on the model's device, of sequences as the layout lays them: token ids and token types."""
         tokens, token_types = zip(*sequences, strict=True)
         packed = pack(list(map(torch.from_numpy, tokens)), list(map(torch.from_numpy, token_types)))
-        return apply_to_sample(lambda tensor: tensor.to(self.device), packed)
+        return {name: part.to(self.device) if torch.is_tensor(part) else part for name, part in packed.items()}

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer
 from ppa_fairseq.data.bitext.filters import Batch, LengthLimits, is_valid
 from ppa_fairseq.data.word_by_word import WordByWord
 
@@ -25,7 +25,8 @@ class PairEncoder:
     """
 
     def __init__(self, texts: dict[str, str], source: str, limits: LengthLimits, valid_share: float):
-        self.words = WordByWord(tokenizer.build_tokenizer(texts, source), tokenizer.symbols(texts, source))
+        tokenizer = ModelTokenizer(texts, source)
+        self.words = WordByWord(tokenizer.backend, tokenizer.symbols)
         self.limits = limits
         self.valid_share = valid_share
 
