@@ -223,6 +223,8 @@ def _without_wrapper(tensors: dict[str, Tensor], layout: Layout, source: Path) -
         found = f"{len(words)} encoders ({', '.join(words)})" if words else f"no tensor {layout.prefix}{WORDS}"
         raise InputError(f"{source}: {found}; give the weights of one {layout.name}")
     wrapper = words[0].removesuffix(WORDS).removesuffix(layout.prefix)
+    if wrapper.endswith(tuple(other.prefix for other in LAYOUTS)):
+        raise InputError(f"{source}: {words[0]} is not a tensor of a {layout.name}; config.json belongs to another model")
     return {layout.current_name(name.removeprefix(wrapper)): tensor for name, tensor in tensors.items()}
 
 
@@ -239,7 +241,7 @@ def _untie(tensors: dict[str, Tensor], source: Path, layout: Layout) -> None:
 def _check_tokenizer(tokenizer: ModelTokenizer, shape: BertShape, layout: Layout, folder: Path) -> int:
     """Return the number of tokens. Raises InputError if the tokenizer cannot be that of the model."""
     tokens, rows = len(tokenizer), shape.vocab_size
-    if not 0 <= rows - tokens <= MOST_PADDING:
+    if not 0 <= rows - tokens <= min(MOST_PADDING, tokens):
         raise InputError(
             f"{folder}: the tokenizer has {tokens:,} tokens and the model {rows:,} word embeddings; "
             "take both from the same model"
