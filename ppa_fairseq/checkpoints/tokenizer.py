@@ -164,12 +164,8 @@ class ModelTokenizer:
 def read_files(folder: str | Path, max_length: int | None = None) -> dict[str, str]:
     """Read the tokenizer of a folder, in whatever files it lies, into the texts that transformers writes for it.
 
-    Args:
-        folder: of Hugging Face, of `ppa import-hf`, or with prepared text.
-        max_length: of a sequence, noted in the texts where they name no shorter one.
-
-    Raises:
-        InputError: no such folder, no tokenizer in it, or one that transformers cannot read or cannot write.
+    *max_length*, of a sequence, is noted in them unless they name a shorter one. The result is empty where there is no
+    tokenizer. Raises InputError for a missing folder, and for a tokenizer that transformers cannot read or write.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -178,21 +174,22 @@ def read_files(folder: str | Path, max_length: int | None = None) -> dict[str, s
     if not set(names) - {CONFIG}:
         return {}
     with TemporaryDirectory() as copies:
-        place = folder
+        given = folder
         if not (folder / "config.json").is_file():  # by whose model type AutoTokenizer chooses the class
-            place = Path(copies, "given")
-            place.mkdir()
+            given = Path(copies, "given")
+            given.mkdir()
             for name in names:
-                (place / name).write_bytes((folder / name).read_bytes())
-            texts = {name: _read_text(place / name, folder) for name in names if name in FILES}
-            write_files(_with_class(texts, names, str(folder)), place)
-        tokenizer = _auto_tokenizer(place, str(folder))
+                (given / name).write_bytes((folder / name).read_bytes())
+            texts = _with_class({name: _read_text(folder / name) for name in names if name in FILES}, names, str(folder))
+            if {*names} == {*FILES[:2]}:
+                return texts  # has this form already
+            write_files(texts, given)
+        tokenizer = _auto_tokenizer(given, str(folder))
         if max_length is not None:
             tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
         tokenizer.save_pretrained(copies)
-        texts = {name: _read_text(Path(copies, name), folder) for name in FILES if Path(copies, name).is_file()}
-        config = json.loads(texts[CONFIG])
-        config = {key: value for key, value in config.items() if key not in FROM_PRETRAINED}
+        texts = {name: _read_text(Path(copies, name)) for name in FILES[:2]}
+        config = {key: value for key, value in json.loads(texts[CONFIG]).items() if key not in FROM_PRETRAINED}
         texts[CONFIG] = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         write_files(texts, copies)
         again = _auto_tokenizer(copies, str(folder))
@@ -257,8 +254,8 @@ def _with_class(texts: dict[str, str], names: list[str], source: str) -> dict[st
     return texts | {CONFIG: json.dumps(config)}
 
 
-def _read_text(path: Path, folder: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{folder / path.name}: not UTF-8 ({error}); fetch the file again") from None
+        raise InputError(f"{path}: not UTF-8 ({error}); fetch the file again") from None

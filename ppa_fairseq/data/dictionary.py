@@ -52,15 +52,16 @@ def read_symbols(f, source: str, advice: str) -> tuple[list[str], list[int]]:
 class WordPieceDictionary(Dictionary):
     """fairseq's `Dictionary` without its own specials: a symbol's id is its line in dict.txt, counted from 0.
 
-    Which symbols are special, and how two sentences become one sequence, the tokenizer decides whose files lie beside
-    dict.txt (`ppa import-hf`, `ppa prepare-*` and `ppa binarize` write them there). Without such files the names decide:
-    [CLS], [PAD], [SEP], ... as in BERT, or <s>, <pad>, </s>, ... as in XLM-RoBERTa, and ids named [unusedN] are special.
+    A tokenizer decides which symbols are special, and how two sentences become one sequence: the one whose files lie
+    beside dict.txt or up to two folders above (`ppa import-hf`, `ppa prepare-*` and `ppa binarize` write them there).
+    Without such files the names decide: [CLS], [PAD], [SEP], ... as in BERT, or <s>, <pad>, </s>, ... as in XLM-RoBERTa;
+    and symbols named [unusedN] are special.
 
     The vocabulary is closed. A symbol that stands twice is found at its later line, as in Hugging Face's readers.
     Raises InputError if a special is missing; `source` names the vocabulary in the message.
 
     Attributes:
-        tokenizer: the one beside dict.txt, if there is one.
+        tokenizer: that one, if there is one.
         between: ids that stand between two sentences of one sequence, after the first one's own eos.
         second_type: token type of the second sentence.
     """
@@ -70,7 +71,7 @@ class WordPieceDictionary(Dictionary):
         self.tokenizer = tokenizer
         if tokenizer:
             if symbols != tokenizer.symbols:
-                raise InputError(f"{source}: its symbols differ from those of the tokenizer beside it; {WRITTEN_BY}")
+                raise InputError(f"{source}: its symbols differ from those of the tokenizer beside or above it; {WRITTEN_BY}")
             names = [symbols[getattr(tokenizer, name)()] for name in ("bos", "pad", "eos", "unk", "mask")]
             self.between, self.second_type, special = tokenizer.between, tokenizer.second_type, tokenizer.special
         else:
@@ -103,9 +104,10 @@ class WordPieceDictionary(Dictionary):
         """
         source = f if isinstance(f, str) else getattr(f, "name", "dictionary")
         symbols, counts = read_symbols(f, source, WRITTEN_BY)
-        folder = Path(source).parent
-        texts = read_files(folder) if isinstance(f, str) else {}
-        return cls(symbols, counts, source, ModelTokenizer(texts, str(folder)) if texts else None)
+        for folder in Path(f).parents[:3] if isinstance(f, str) else ():
+            if texts := read_files(folder):
+                return cls(symbols, counts, source, ModelTokenizer(texts, str(folder)))
+        return cls(symbols, counts, source)
 
     def mask(self) -> int:
         """Index of the mask token."""

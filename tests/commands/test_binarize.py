@@ -223,7 +223,7 @@ def append(name, content):
         (lambda text: (text / "valid.en-fr.fr").unlink(), [], "valid.en-fr.fr: no such file"),
         (lambda text: (text / "train.en-fr.fr").write_text(""), [], "train.en-fr.fr: empty"),
         (lambda text: (text / "dict.txt").unlink(), [], "dict.txt: no such file"),
-        (lambda text: (text / "dict.txt").write_text("[PAD] 1\n"), [], "dict.txt: no [CLS]"),
+        (lambda text: (text / "dict.txt").write_text("[PAD] 1\n"), [], "dict.txt: its symbols differ"),
         (lambda text: None, ["--srcdict", "none.txt"], "none.txt: no such file"),
         (
             lambda text: None,

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.commands import main as cli
 from ppa_fairseq.commands import prepare_bitext
 from ppa_fairseq.data.bitext import reader as bitext_reader
@@ -304,7 +304,7 @@ def test_ids_are_the_tokenizers_in_fifteen_languages(shared_data, tmp_path):
     command = ["prepare-bitext", "--tokenizer", str(folder), "--out", str(tmp_path / "text")]
     assert cli.main([*command, *limits, *arguments]) == 0
     dictionary = WordPieceDictionary.load(str(tmp_path / "text" / "dict.txt"))
-    oracle = tokenizer.load_tokenizer(folder)
+    oracle = tokenizer.ModelTokenizer(tokenizer.read_files(folder), "mbert").backend
     checked = 0
     for language in set(sets) - {"en"}:
         rows = [line.split("\t") for line in (tmp_path / f"{language}.tsv").read_text().split("\n")[:-1]]
@@ -549,7 +549,7 @@ def corpus(tmp_path):
         (["de-en=good.tsv", "--columns", "2"], "--columns 2: expected two different numbers"),
         (["de-en=good.tsv", "--columns", "0,1"], "--columns 0,1: columns are counted from 1"),
         (["de-en=good.tsv", "--columns", "1,1"], "--columns 1,1: expected two different numbers"),
-        (["de-en=good.tsv", "--tokenizer", "folder.tsv"], "folder.tsv: no tokenizer.json"),
+        (["de-en=good.tsv", "--tokenizer", "folder.tsv"], "folder.tsv: has no tokenizer"),
     ],
 )
 def test_bad_input_is_told_in_one_line(prepare, corpus, monkeypatch, arguments, message):
@@ -563,7 +563,7 @@ def test_bad_input_is_told_in_one_line(prepare, corpus, monkeypatch, arguments, 
 def test_a_token_with_white_space_stays_one(prepare, tmp_path):
     from ppa_fairseq.data.dictionary import WordPieceDictionary
 
-    built = tokenizer.build_tokenizer(TOKENIZER, "tokenizer")
+    built = tokenizer.ModelTokenizer(TOKENIZER, "tokenizer").backend
     built.add_tokens(["New York"])
     folder = tmp_path / "spaced"
     folder.mkdir()

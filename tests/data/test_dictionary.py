@@ -41,13 +41,15 @@ def test_every_symbol_of_mbert_keeps_its_line(shared_data, tmp_path):
     assert dictionary.random_ids() == list(range(104, 119_547))
 
 
+@pytest.mark.parametrize("nested", [False, True], ids=["beside", "two folders below"])
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_any_vocabulary_survives_dict_txt_and_lines_of_text(kind, tmp_path):
+def test_any_vocabulary_survives_dict_txt_and_lines_of_text(kind, nested, tmp_path):
     """Tokens of white space, too; and the tokenizer beside dict.txt says what is special, not the names."""
     TOKENIZERS[kind](tmp_path)
     tokenizer = ModelTokenizer(read_files(tmp_path), kind)
-    write_dict(tmp_path / "dict.txt", tokenizer.symbols)
-    dictionary = WordPieceDictionary.load(str(tmp_path / "dict.txt"))
+    (tmp_path / "de" / "input0").mkdir(parents=True)
+    place = tmp_path / "de" / "input0" / "dict.txt" if nested else tmp_path / "dict.txt"
+    dictionary = WordPieceDictionary.load(write_dict(place, tokenizer.symbols))
     ids = dictionary.encode_line(" ".join(tokenizer.symbols), append_eos=False)
     assert ids.tolist() == list(range(len(tokenizer)))
     for text in ("a\n\n b\t\x85c", *sample_sentences("test", 2)):
@@ -62,7 +64,7 @@ def test_any_vocabulary_survives_dict_txt_and_lines_of_text(kind, tmp_path):
 def test_a_dictionary_of_another_tokenizer_is_refused(tmp_path):
     TOKENIZERS["WordPiece"](tmp_path)
     path = write_dict(tmp_path / "dict.txt", [*SPECIALS, "a"])
-    with pytest.raises(InputError, match="dict.txt: its symbols differ from those of the tokenizer beside it"):
+    with pytest.raises(InputError, match="dict.txt: its symbols differ from those of the tokenizer beside or above it"):
         WordPieceDictionary.load(path)
 
 
