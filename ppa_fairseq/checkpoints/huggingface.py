@@ -224,7 +224,7 @@ def _without_wrapper(tensors: dict[str, Tensor], layout: Layout, source: Path) -
         raise InputError(f"{source}: {found}; give the weights of one {layout.name}")
     wrapper = words[0].removesuffix(WORDS).removesuffix(layout.prefix)
     if wrapper.endswith(tuple(other.prefix for other in LAYOUTS)):
-        raise InputError(f"{source}: {words[0]} is not a tensor of a {layout.name}; config.json belongs to another model")
+        raise InputError(f"{source}: {words[0]} is not a {layout.name}'s; config.json belongs to another model")
     return {layout.current_name(name.removeprefix(wrapper)): tensor for name, tensor in tensors.items()}
 
 

@@ -37,13 +37,14 @@ def read(folder: Path) -> SentenceEncoder:
         if kind == "Transformer":
             found.folder = place
             if (place / LENGTH).is_file():
-                found.max_length = read_object(place / LENGTH).get("max_seq_length")
+                length = read_object(place / LENGTH).get("max_seq_length")
+                found.max_length = length if isinstance(length, int) else None
         elif kind == "Pooling":
             found.pooling, mode = _pooling(read_object(place / CONFIG))
             if found.pooling is None:
                 found.notes.append(f"not taken: its pooling ({mode}); only cls and mean can be computed")
         else:
-            found.notes.append(f"not taken: its module {kind} ({path}), so sentence vectors differ from the folder's own")
+            found.notes.append(f"not taken: its module {kind} ({path}), without which sentence vectors differ")
     if found.pooling:
         found.notes.append(f"a sentence encoder: {found.pooling} pooling, {found.max_length or 'all'} tokens at most")
     return found
@@ -51,8 +52,8 @@ def read(folder: Path) -> SentenceEncoder:
 
 def _pooling(config: dict) -> tuple[str | None, str]:
     """Ours of the modes in a Pooling module's configuration, in its old and its new form; and what it says."""
-    modes = [key.removeprefix("pooling_mode_") for key, value in config.items() if key != "pooling_mode" and value is True]
-    modes = [mode for mode in modes if mode != "include_prompt"] or [str(config.get("pooling_mode"))]
+    modes = [key.removeprefix("pooling_mode_") for key in config if key.startswith("pooling_mode_") and config[key]]
+    modes = modes or [str(config.get("pooling_mode"))]
     ours = {"cls_token": "cls", "mean_tokens": "mean", "cls": "cls", "mean": "mean"}
     return (ours.get(modes[0]) if len(modes) == 1 else None), " + ".join(modes)
 

@@ -1,7 +1,7 @@
-"""A model's tokenizer: read by transformers, used through its fast `tokenizers` object, kept as the texts of its files.
+"""A model's tokenizer: transformers reads it, its fast `tokenizers` object does the work.
 
-The texts, {file name: text}, fit into a checkpoint. They are what transformers itself writes, so that AutoTokenizer gives
-the same ids for the model's folder, for our checkpoint and for our export.
+It is kept as the texts of its files, {file name: text}, which fit into a checkpoint. They are what transformers itself
+writes, so that AutoTokenizer gives the same ids for the model's folder, for our checkpoint and for our export.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ CLASSES = {
     "sentencepiece.bpe.model": "XLMRobertaTokenizer",
 }
 NOT_BEHAVIOUR = ("version", "truncation", "padding", "decoder")  # parts of tokenizer.json that change no id
-FROM_PRETRAINED = {"local_files_only", "is_local", "name_or_path"}  # written to tokenizer_config.json by the reading alone
+FROM_PRETRAINED = {"local_files_only", "is_local", "name_or_path"}  # of the reading, not of the tokenizer
 # White space, at which fairseq splits a line of symbols; and what would look like an escaped one.
 TO_ESCAPE = re.compile(r"\s|\\(?=u[0-9a-f]{4})")
 UNUSED = re.compile(r"[\[<]unused(-row-|_)?\d+[\]>]")
@@ -75,7 +75,7 @@ class ModelTokenizer:
                 f'("{missing[0]}_token"), as the model was trained'
             )
         self._pad, self._mask = ids["pad"], ids["mask"]
-        self._unk = self._pad if ids["unk"] is None else ids["unk"]  # without unk no text has one: pad stands in no text
+        self._unk = self._pad if ids["unk"] is None else ids["unk"]  # no text contains either
         names = {index: token for token, index in self.backend.get_vocab(with_added_tokens=True).items()}
         self.symbols = [escape(names.get(index, f"[unused-row-{index}]")) for index in range(max(names) + 1)]
         added = self.backend.get_added_tokens_decoder()
@@ -97,6 +97,7 @@ class ModelTokenizer:
                 "only one with a token before and a token behind each sentence can be used"
             )
         (self._bos,), (self._eos,), self.between = prefix, suffix, middle[1:]
+        self.special |= {self._bos, self._eos}
         self.second_type = pair.type_ids[-1] if has_types else 0
         if has_types and pair.type_ids != [0] * second + [self.second_type] * (len(ids) - second):
             raise InputError(f"{source}: the tokenizer gives the token types {pair.type_ids} to a pair of sentences")
@@ -180,7 +181,8 @@ def read_files(folder: str | Path, max_length: int | None = None) -> dict[str, s
             given.mkdir()
             for name in names:
                 (given / name).write_bytes((folder / name).read_bytes())
-            texts = _with_class({name: _read_text(folder / name) for name in names if name in FILES}, names, str(folder))
+            texts = {name: _read_text(folder / name) for name in names if name in FILES}
+            texts = _with_class(texts, names, str(folder))
             if {*names} == {*FILES[:2]}:
                 return texts  # has this form already
             write_files(texts, given)
@@ -196,8 +198,8 @@ def read_files(folder: str | Path, max_length: int | None = None) -> dict[str, s
         one, other = ((t.backend_tokenizer.to_str(), sorted(t.all_special_ids)) for t in (tokenizer, again))
         if one != other:
             raise InputError(
-                f"{folder}: {type(tokenizer).__name__} changes when transformers saves and loads it again; save it as a "
-                "PreTrainedTokenizerFast first"
+                f"{folder}: {type(tokenizer).__name__} changes when transformers saves and loads it again; save it as "
+                "a PreTrainedTokenizerFast first"
             )
     return texts
 
@@ -222,20 +224,15 @@ def max_length(texts: dict[str, str]) -> int | None:
 
 def _auto_tokenizer(folder: str | Path, source: str):
     from transformers import AutoTokenizer  # takes most of a second, which no command without a tokenizer needs
-    from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever is wrong with files of another's
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{source}: transformers cannot read the tokenizer ({type(error).__name__}: {reason}); copy the files of the "
-            "model's own"
+            f"{source}: transformers cannot read the tokenizer ({type(error).__name__}: {reason}); copy the files "
+            "of the model's own"
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
     if not tokenizer.is_fast:
         raise InputError(
             f"{source}: {type(tokenizer).__name__} has no fast form (tokenizer.json); convert it, or take another model"

@@ -73,7 +73,7 @@ def load_pickle(path: Path):
         objects = ", ".join(_python_objects(path))
         fault = f"holds Python objects ({objects}) beside its weights" if objects else "truncated, or no PyTorch file"
         raise InputError(
-            f"{path}: {fault}; copy it again, or save it anew as safetensors where you trust it: no code of a file is run"
+            f"{path}: {fault}; copy it again, or, if you trust it, save it as safetensors: no code of a file is run"
         ) from error
 
 

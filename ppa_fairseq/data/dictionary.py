@@ -54,8 +54,8 @@ class WordPieceDictionary(Dictionary):
 
     A tokenizer decides which symbols are special, and how two sentences become one sequence: the one whose files lie
     beside dict.txt or up to two folders above (`ppa import-hf`, `ppa prepare-*` and `ppa binarize` write them there).
-    Without such files the names decide: [CLS], [PAD], [SEP], ... as in BERT, or <s>, <pad>, </s>, ... as in XLM-RoBERTa;
-    and symbols named [unusedN] are special.
+    Without such files the names decide: [CLS], [PAD], [SEP], ... as in BERT, or <s>, <pad>, </s>, ... as in
+    XLM-RoBERTa; and symbols named [unusedN] are special.
 
     The vocabulary is closed. A symbol that stands twice is found at its later line, as in Hugging Face's readers.
     Raises InputError if a special is missing; `source` names the vocabulary in the message.
@@ -66,12 +66,18 @@ class WordPieceDictionary(Dictionary):
         second_type: token type of the second sentence.
     """
 
-    def __init__(self, symbols: Iterable[str], counts=None, source="vocabulary", tokenizer: ModelTokenizer | None = None):
+    def __init__(
+        self,
+        symbols: Iterable[str],
+        counts: Iterable[int] | None = None,
+        source: str = "vocabulary",
+        tokenizer: ModelTokenizer | None = None,
+    ):
         symbols = list(symbols)
         self.tokenizer = tokenizer
         if tokenizer:
             if symbols != tokenizer.symbols:
-                raise InputError(f"{source}: its symbols differ from those of the tokenizer beside or above it; {WRITTEN_BY}")
+                raise InputError(f"{source}: its symbols differ from those of the tokenizer there; {WRITTEN_BY}")
             names = [symbols[getattr(tokenizer, name)()] for name in ("bos", "pad", "eos", "unk", "mask")]
             self.between, self.second_type, special = tokenizer.between, tokenizer.second_type, tokenizer.special
         else:

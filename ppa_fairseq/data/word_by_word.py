@@ -15,9 +15,9 @@ MAX_CHARACTERS = 1 << 21  # of the remembered words, before all are forgotten: s
 class WordByWord:
     """Turns sentences into `symbols` joined by spaces: what `tokenizer` gives, without special tokens around them.
 
-    A BERT's normalisation and WordPiece look at one word at a time, so words are tokenized once and remembered, in bounded
-    memory. Any other tokenizer gets whole sentences (XLM-RoBERTa's joins characters across a space), and so does a
-    sentence that contains an added token of the tokenizer.
+    A BERT's normalisation and WordPiece look at one word at a time, so words are tokenized once and remembered, in
+    bounded memory. Any other tokenizer (XLM-RoBERTa's joins characters across a space) gets whole sentences, and so
+    does any tokenizer for a sentence with one of its added tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer, symbols: list[str]):

@@ -213,7 +213,8 @@ def test_a_checkpoint_of_version_0_1_still_loads():
 
 
 def test_a_training_checkpoint_of_version_0_1_keeps_its_query_encoder(tmp_path):
-    old = trained(model=random_state() | {"twin.encoder.embed_tokens.weight": torch.ones(20, 8), "queue.keys": torch.ones(1)})
+    extra = {"twin.encoder.embed_tokens.weight": torch.ones(20, 8), "queue.keys": torch.ones(1)}
+    old = trained(model=random_state() | extra)
     read = checkpoint.read(save(tmp_path / "c.pt", old))
     assert read.state.keys() == random_state().keys() and read.left_behind == ["queue", "twin"]
 

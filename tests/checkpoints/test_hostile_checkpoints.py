@@ -63,7 +63,10 @@ def test_no_command_runs_the_code_of_a_model(attack, capsys, command):
     assert (attack / "ran").exists()  # it would have run
 
 
-@pytest.mark.parametrize("place", ["--pretrained", "--save-dir", "--restore-file", "--continue-once", "--finetune-from-model"])
+PLACES = ["--pretrained", "--save-dir", "--restore-file", "--continue-once", "--finetune-from-model"]
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_no_training_runs_the_code_of_a_checkpoint(attack, train, place):
     (attack / "checkpoints").mkdir()
     flags = [place, str(attack / "c.pt")]

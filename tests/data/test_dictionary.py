@@ -64,7 +64,7 @@ def test_any_vocabulary_survives_dict_txt_and_lines_of_text(kind, nested, tmp_pa
 def test_a_dictionary_of_another_tokenizer_is_refused(tmp_path):
     TOKENIZERS["WordPiece"](tmp_path)
     path = write_dict(tmp_path / "dict.txt", [*SPECIALS, "a"])
-    with pytest.raises(InputError, match="dict.txt: its symbols differ from those of the tokenizer beside or above it"):
+    with pytest.raises(InputError, match="dict.txt: its symbols differ from those of the tokenizer there"):
         WordPieceDictionary.load(path)
 
 
