@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, escape, read_files, write_files
 from ppa_fairseq.utils.errors import InputError
 
-ODD = ["", " ", "a\u0301 \x85b", "x\n\ny\tz  ", "😀 ٣ ﷺ ①½", "\\u0085", "ﬁne\u3000\u200b", "[MASK] <mask> [SEP] </s> <pad>"]
+ODD = ["[MASK] <mask> [SEP] </s> <pad>", "", " ", "a\u0301 \x85b", "x\n\ny\tz  ", "😀 ٣ ﷺ ①½", "\\u0085", "ﬁne\u3000\u200b"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hund", "##e", "Hund", "é", "e", "東", "a"]
 
 
@@ -120,9 +120,9 @@ def test_only_a_vocabulary_is_read_with_the_defaults_of_transformers(tmp_path):
     assert ours.case_warning().startswith("WARNING: the tokenizer lower-cases") and "'Hund'" in ours.case_warning()
 
 
-@pytest.mark.parametrize("config", [{"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}])
-def test_every_option_counts(tmp_path, config):
-    theirs = AutoTokenizer.from_pretrained(write_config(write_vocabulary(tmp_path, **config)))
+@pytest.mark.parametrize("option", ["do_lower_case", "strip_accents", "tokenize_chinese_chars"])
+def test_every_option_counts(tmp_path, option):
+    theirs = AutoTokenizer.from_pretrained(write_config(write_vocabulary(tmp_path, **{option: False})))
     ours, text = load(tmp_path), "Hund Hunde É a\u0301 東a"
     assert ids(ours, text) == theirs([text])["input_ids"]
     (tmp_path / "other").mkdir()
@@ -220,12 +220,12 @@ FAULTS = {
     ),
     "not UTF-8": (lambda folder: (folder / "vocab.txt").write_bytes(b"a\n\xff\n"), "vocab.txt: not UTF-8"),
     "broken json": (lambda folder: (folder / "tokenizer.json").write_text('{"mo'), "tokenizer.json: no JSON"),
-    "foreign json": (lambda folder: (folder / "tokenizer.json").write_text('{"model": {}}'), "cannot read the tokenizer"),
+    "foreign json": (lambda folder: (folder / "tokenizer.json").write_text('{"model": {}}'), "cannot read the tok"),
     "broken config": (
         lambda folder: (write_vocabulary(folder) / "tokenizer_config.json").write_text("[1]"),
         "tokenizer_config.json: no JSON object",
     ),
-    "foreign option": (lambda folder: write_vocabulary(folder, do_lower_case="no"), "cannot read the tokenizer (TypeError"),
+    "foreign option": (lambda folder: write_vocabulary(folder, do_lower_case="no"), "cannot read the tokenizer (Type"),
     "remote code": (remote, "cannot read the tokenizer"),
 }
 

@@ -179,7 +179,8 @@ def test_folders_of_sentence_transformers(folder, tmp_path, capsys):
 
 
 def test_a_pooling_of_the_newest_sentence_transformers_is_read(folder, tmp_path, capsys):
-    SentenceTransformer(modules=[Transformer(str(folder), max_seq_length=9), Pooling(16, "mean")]).save(str(tmp_path / "st"))
+    modules = [Transformer(str(folder), max_seq_length=9), Pooling(16, "mean")]
+    SentenceTransformer(modules=modules).save(str(tmp_path / "st"))
     read = checkpoint.read(tmp_path / "st")
     assert (read.pooling, read.max_length) == ("mean", 9)
     assert any("mean pooling" in note for note in read.notes)

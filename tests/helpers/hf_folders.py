@@ -74,7 +74,7 @@ def make_byte_fallback(folder: Path) -> None:
         pair="<bos> $A <eos> $B:1 <eos>:1",
         special_tokens=[("<bos>", tokenizer.token_to_id("<bos>")), ("<eos>", tokenizer.token_to_id("<eos>"))],
     )
-    names = {name: f"<{name.split('_')[0]}>" for name in ("bos_token", "eos_token", "pad_token", "unk_token", "mask_token")}
+    names = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad", "unk", "mask")}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 
 
