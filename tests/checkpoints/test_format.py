@@ -1,7 +1,6 @@
 """Checkpoints as fairseq-train writes them: what is read, what is left, what is refused."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Chec
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.utils.errors import InputError
-from ppa_fairseq.utils.files import atomic_path
 
 
 def finetuned(classes=3):
@@ -228,38 +226,3 @@ def test_modules_without_values_have_every_name_and_size():
     }
     assert all(parameter.is_meta for parameter in encoder.parameters())
     check_state(random_state(), SHAPE, "here")
-
-
-def test_atomic_path_leaves_the_old_file_when_writing_fails(tmp_path):
-    path = tmp_path / "new" / "file"
-    with atomic_path(path) as beside:
-        beside.write_text("first")
-        assert not path.exists()
-    with pytest.raises(KeyboardInterrupt), atomic_path(path) as beside:
-        beside.write_text("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "first" and os.listdir(path.parent) == ["file"]
-
-
-def test_atomic_path_replaces_a_folder_whole(tmp_path):
-    for text in ("first", "second"):
-        with atomic_path(tmp_path / "folder") as beside:
-            beside.mkdir()
-            (beside / text).write_text(text)
-    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["second"]
-
-
-def test_atomic_path_puts_the_old_folder_back_when_the_new_one_cannot_come(tmp_path, monkeypatch):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "old").write_text("old")
-    real = os.replace
-
-    def fails(source, target):
-        if str(source).endswith(".tmp"):
-            raise OSError("cannot come")
-        real(source, target)
-
-    monkeypatch.setattr(os, "replace", fails)
-    with pytest.raises(OSError, match="cannot come"), atomic_path(tmp_path / "folder") as beside:
-        beside.mkdir()
-    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["old"]

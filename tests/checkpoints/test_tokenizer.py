@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, escape, read_files, write_files
 from ppa_fairseq.utils.errors import InputError
 
-ODD = ["[MASK] <mask> [SEP] </s> <pad>", "", " ", "a\u0301 \x85b", "x\n\ny\tz  ", "😀 ٣ ﷺ ①½", "\\u0085", "ﬁne\u3000\u200b"]
+ODD = ["[MASK] <mask> [SEP] </s> <pad>", "", " ", "a\u0301 \x85b", "x\n\ny\tz  ", "😀 ٣ ﷺ ①½", "\\u0085", "ﬁne\u3000"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hund", "##e", "Hund", "é", "e", "東", "a"]
 
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+from helpers.checkpoints import Touch
 from helpers.hf_folders import POSITIONS, SIZES, TOKENIZERS, sample_sentences, save_random
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
@@ -388,14 +389,6 @@ def truncated_bin(folder):
     path.write_bytes(path.read_bytes()[:-2000])
 
 
-class Touch:
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
 def poisoned_bin(folder):
     tensors = tensors_of(folder)
     save_bin(folder, {**tensors, "extra": Touch(folder / "ran")})
@@ -455,14 +448,8 @@ FAULTS = {
         change_config(num_hidden_layers=3),
         "tensor bert.encoder.layer.2.attention.self.query.weight is missing",
     ),
-    "too narrow": (
-        change_config(intermediate_size=31),
-        "fc1.weight is (32, 16) of torch.float32, not (31, 16)",
-    ),
-    "heads that do not divide": (
-        change_config(num_attention_heads=3),
-        "is not a multiple of its 3 attention heads",
-    ),
+    "too narrow": (change_config(intermediate_size=31), "fc1.weight is (32, 16) of torch.float32, not (31, 16)"),
+    "heads that do not divide": (change_config(num_attention_heads=3), "is not a multiple of its 3 attention heads"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: no such file"),
     "broken config": (lambda folder: (folder / "config.json").write_text("{"), "config.json: no JSON"),
     "config no object": (
