@@ -1,4 +1,4 @@
-"""A head at work on sequences of two texts: what classifying, answering questions and filling in masks share."""
+"""An encoder with a head, on pairs of texts: what classification, question answering and perplexity share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ class PairModel(ABC):
         batch_tokens: tokens in one batch; a longer sequence makes a batch of its own.
 
     Raises:
-        InputError: no such head, a length that the position table can't hold, one token type where the family needs
-            two.
+        InputError: no such head, a length that the position table cannot hold, or one token type where the tokenizer
+            needs two.
     """
 
     head_prefix: str  # of the names of its weights
