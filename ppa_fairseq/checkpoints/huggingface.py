@@ -42,6 +42,8 @@ def read(folder: str | Path) -> Checkpoint:
     layout, shape = read_shape(config, config_file)
     tensors, source = read_tensors(folder)
     tensors = _without_wrapper(tensors, layout, source)
+    if shape.layers > len(tensors):
+        raise InputError(f"{source}: too few tensors for {shape.layers:,} layers; config.json belongs to another model")
     heads, notes = _heads(config, tensors, layout), list(sentence.notes)
     if LM_HEAD in heads:
         _untie(tensors, source, layout)
@@ -96,7 +98,7 @@ def read_shape(config: dict, path: Path) -> tuple[Layout, BertShape]:
     for size, (key, default) in SIZES.items():
         value = config.get(key, default)
         kind = type(getattr(BertShape, size))
-        if type(value) not in (int, kind) or value < (1 if kind is int else 0):
+        if type(value) not in (int, kind) or not (value >= 1 if kind is int else 0 <= value < 1):
             raise InputError(f"{path}: {key} is {shown(value)}, which is not a size; fetch the file again")
         sizes[size] = kind(value)
     shape = BertShape(**sizes, position_offset=layout.position_offset)

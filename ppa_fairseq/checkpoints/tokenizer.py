@@ -183,7 +183,7 @@ def read_files(folder: str | Path, max_length: int | None = None) -> dict[str, s
                 (given / name).write_bytes((folder / name).read_bytes())
             texts = {name: _read_text(folder / name) for name in names if name in FILES}
             texts = _with_class(texts, names, str(folder))
-            if {*names} == {*FILES[:2]}:
+            if {*FILES[:2]} <= {*names} <= {*FILES[:3]}:
                 return texts  # has this form already
             write_files(texts, given)
         tokenizer = _auto_tokenizer(given, str(folder))
@@ -201,6 +201,8 @@ def read_files(folder: str | Path, max_length: int | None = None) -> dict[str, s
                 f"{folder}: {type(tokenizer).__name__} changes when transformers saves and loads it again; save it as "
                 "a PreTrainedTokenizerFast first"
             )
+        if "vocab.txt" in names:  # which tools for BERT read that know no tokenizer.json
+            texts["vocab.txt"] = _read_text(folder / "vocab.txt")
     return texts
 
 

@@ -97,6 +97,7 @@ def test_there_and_back_is_bit_equal(bert, tmp_path, capsys):
     report, tensors = imported_and_exported(capsys, bert, tmp_path)
     assert_same_tensors(tensors, encoder_and_mlm(tensors_of(bert)))
     assert "left out, as alignment does not use it: bert.pooler.dense, cls.seq_relationship" in report
+    assert (tmp_path / "out" / "vocab.txt").read_bytes() == (bert / "vocab.txt").read_bytes()
     assert "text in its own case" in report and "2 layers x 16" in report and "WARNING" not in report
 
 
