@@ -98,7 +98,7 @@ def read_shape(config: dict, path: Path) -> tuple[Layout, BertShape]:
     for size, (key, default) in SIZES.items():
         value = config.get(key, default)
         kind = type(getattr(BertShape, size))
-        if type(value) not in (int, kind) or not (value >= 1 if kind is int else 0 <= value < 1):
+        if type(value) not in (int, kind) or not (0 < value < 1 << 31 if kind is int else 0 <= value < 1):
             raise InputError(f"{path}: {key} is {shown(value)}, which is not a size; fetch the file again")
         sizes[size] = kind(value)
     shape = BertShape(**sizes, position_offset=layout.position_offset)

@@ -122,7 +122,7 @@ CASES = [
     case("ppa import-hf hf/config.json out", nothing, "config.json: no such folder", id="import: a file"),
     case(IMPORT, remove("hf/config.json"), "hf/config.json: no such file", id="import: no config"),
     case(IMPORT, as_folder("hf/config.json"), "hf/config.json: is a directory", id="import: config a folder"),
-    case(IMPORT, recode("hf/config.json", "utf-16"), "config.json: no JSON", "utf-8", id="import: UTF-16 config"),
+    case(IMPORT, recode("hf/config.json", "utf-16"), "config.json: not UTF-8", id="import: UTF-16 config"),
     case(IMPORT, write("hf/config.json", "[" * 5000), "config.json: no JSON", id="import: deep config"),
     case(IMPORT, config(hidden_size="16"), "hidden_size is '16', which is not a size", id="import: a size as text"),
     case(IMPORT, config(hidden_size=True), "hidden_size is True, which is not a size", id="import: a size of true"),
