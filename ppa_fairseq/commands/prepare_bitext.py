@@ -113,6 +113,8 @@ def run(args: argparse.Namespace) -> None:
     texts = tokenizer.read_files(args.tokenizer)
     own = tokenizer.ModelTokenizer(texts, args.tokenizer)
     symbols, unknown = own.symbols, own.symbols[own.unk()]
+    if warning := own.case_warning():
+        print(warning)
     limits = LengthLimits(args.min_tokens, args.max_tokens)
     setup = (texts, args.tokenizer, limits, args.valid_share)
     all_counts = {}

@@ -284,7 +284,7 @@ def test_pair_ids_that_do_not_match(prepare, tmp_path, pair_ids, message):
         (["--train", "sw=xnli.dev.tsv"], "xnli.dev.tsv: no row of language sw in it"),
         (["--train", "dev-en.tsv", "--langs", "en,sw"], "--langs: none of the files has sw; name them with LANG=FILE"),
         (["--train", "dev-en.tsv", "--valid", "xnli.dev.tsv", "--langs", "fr"], "--train: none of its files has a"),
-        (["--train", "dev-en.tsv", "--tokenizer", "both"], "both: no tokenizer.json"),
+        (["--train", "dev-en.tsv", "--tokenizer", "both"], "both: has no tokenizer"),
         (["--train", "a-en.zip"], "a-en.zip: cannot read .zip"),
     ],
 )
