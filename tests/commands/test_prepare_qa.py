@@ -261,7 +261,8 @@ def test_an_earlier_run_is_replaced_but_nothing_else(prepare, write):
     path = write("a.json", ("bonn", [("1", "a", [("bonn", 0)])]))
     prepare("--train", f"de={path}")
     folder, _, _ = prepare("--train", f"en={path}")
-    assert {file.name for file in folder.iterdir()} == {"en", "dict.txt", "qa.json", ".ppa-output.json", *TOKENIZER}
+    names = {"en", "dict.txt", "qa.json", ".ppa-output.json", "tokenizer.json", *TOKENIZER}
+    assert {file.name for file in folder.iterdir()} == names
     for name in ("notes.md", "en/notes.md"):
         (folder / name).write_text("mine")
         assert f"qa: holds {name}, which `ppa prepare-qa` did not write" in prepare("--train", f"en={path}", status=1)

@@ -139,7 +139,7 @@ def test_official_files_become_the_tokenizers_own_tokens(prepare, tmp_path):
         assert texts(folder, language, "test") == encoded([test[language][number] for number in order])
     assert {path.name for path in folder.iterdir()} == {
         *("ar", "en", "fr", "sw", "zh"),
-        *("dict.txt", "labels.txt", "statistics.json", ".ppa-output.json", *TOKENIZER),
+        *("dict.txt", "labels.txt", "statistics.json", ".ppa-output.json", "tokenizer.json", *TOKENIZER),
     }
     assert {path.name for path in (folder / "ar").iterdir()} == {"valid.input0", "valid.input1", "valid.label"}
     assert (folder / "labels.txt").read_text() == "entailment 1\nneutral 1\ncontradiction 1\n"

