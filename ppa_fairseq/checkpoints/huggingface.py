@@ -18,7 +18,7 @@ from ppa_fairseq.checkpoints.weights import (
     load_safetensors,
 )
 from ppa_fairseq.modules.bert import BertShape
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.utils.errors import InputError, quote
 from ppa_fairseq.utils.json_files import read_object
 
 HEAD_SEED = 0  # draws the MLM head that a folder does not have
@@ -88,18 +88,18 @@ def read_shape(config: dict, path: Path) -> tuple[Layout, BertShape]:
     layout = next((layout for layout in LAYOUTS if layout.model_type == model_type), None)
     if layout is None:
         known = " and ".join(repr(layout.model_type) for layout in LAYOUTS)
-        raise InputError(f"{path}: model_type is {shown(model_type)}; only {known} can be imported")
+        raise InputError(f"{path}: model_type is {quote(model_type)}; only {known} can be imported")
     for key, value in layout.required.items():
         if config.get(key, value) != value:
             raise InputError(
-                f"{path}: {key} is {shown(config[key])}; {layout.name} can be imported with {value!r} only"
+                f"{path}: {key} is {quote(config[key])}; {layout.name} can be imported with {value!r} only"
             )
     sizes = {}
     for size, (key, default) in SIZES.items():
         value = config.get(key, default)
         kind = type(getattr(BertShape, size))
         if type(value) not in (int, kind) or not (0 < value < 1 << 31 if kind is int else 0 <= value < 1):
-            raise InputError(f"{path}: {key} is {shown(value)}, which is not a size; fetch the file again")
+            raise InputError(f"{path}: {key} is {quote(value)}, which is not a size; fetch the file again")
         sizes[size] = kind(value)
     shape = BertShape(**sizes, position_offset=layout.position_offset)
     if shape.dim % shape.heads:

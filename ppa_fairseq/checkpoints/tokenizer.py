@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.utils.errors import InputError, quote
 from ppa_fairseq.utils.json_files import parse_object
 
 CONFIG = "tokenizer_config.json"
@@ -141,7 +141,7 @@ class ModelTokenizer:
         if not self.lowers_case or (example := next(capital, None)) is None:
             return None
         return (
-            f"WARNING: the tokenizer lower-cases text, but its vocabulary has capital letters ({shown(example)}); "
+            f"WARNING: the tokenizer lower-cases text, but its vocabulary has capital letters ({quote(example)}); "
             f'if the model is a cased one, put "do_lower_case": false into its {CONFIG}'
         )
 

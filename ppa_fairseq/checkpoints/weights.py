@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, max_length
 from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead
 from ppa_fairseq.modules.heads import ClassificationHead, SpanHead
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.utils.errors import InputError, quote
 
 LM_HEAD = "lm_head."
 CLASSIFICATION_HEAD = "classification_heads.sentence_classification_head."  # as fairseq's sentence_prediction names it
@@ -145,4 +145,4 @@ def check_state(state: dict[str, Tensor], shape: BertShape, source: str, labels:
         if not tensor.sum(dtype=torch.float64).isfinite():
             raise InputError(f"{source}: {name} holds NaN or infinity; take an earlier checkpoint")
     if surplus := sorted(state.keys() - expected.keys()):
-        raise InputError(f"{source}: {shown(surplus[0])} has no place in an encoder of {shape.layers} layers")
+        raise InputError(f"{source}: {quote(surplus[0])} has no place in an encoder of {shape.layers} layers")

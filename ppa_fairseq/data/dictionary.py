@@ -9,7 +9,7 @@ from fairseq.data import Dictionary
 from fairseq.tokenizer import tokenize_line
 
 from ppa_fairseq.checkpoints.tokenizer import UNUSED, ModelTokenizer, read_files
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.utils.errors import InputError, quote
 
 WRITTEN_BY = "give the dict.txt that `ppa import-hf` writes"
 MOST_DIGITS = 18  # of a count; int() raises at thousands of them
@@ -43,7 +43,7 @@ def read_symbols(f, source: str, advice: str) -> tuple[list[str], list[int]]:
     for number, line in enumerate(lines, start=1):
         symbol, space, count = line.rpartition(" ")
         if not space or not count.isdecimal() or len(count) > MOST_DIGITS:
-            raise InputError(f"{source}:{number}: expected `symbol count`, not {shown(line)}; {advice}")
+            raise InputError(f"{source}:{number}: expected `symbol count`, not {quote(line)}; {advice}")
         symbols.append(symbol)
         counts.append(int(count))
     return symbols, counts
