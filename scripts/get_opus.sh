@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # The paper's parallel corpora:  scripts/get_opus.sh [--pairs N] [--dry-run] OUT [LANGUAGE ...]
 #
-# Writes OUT/xx-en.tsv.gz (xx, a tab, English; ready for `ppa prepare-bitext`): the first N pairs (250000, the
-# smallest of the paper's settings; the others are 600000 and 2000000) of Europarl (de el es fr bg, with EUbookshop
-# when bg needs more), MultiUN (ar zh) and IIT Bombay (hi). All of these languages if none is named. Files that are
-# there already are kept. --dry-run prints the commands. Needs mtdata 0.5.1 (pip install mtdata==0.5.1), which keeps
-# its downloads in $MTDATA (default ~/.mtdata).
+# Writes OUT/xx-en.tsv.gz (xx, a tab, English), which scripts/prepare_bitext.sh takes: the first N pairs (default 250000,
+# the smallest of the paper's settings; the others are 600000 and 2000000) of Europarl (de el es fr bg, with EUbookshop
+# if bg needs more), MultiUN (ar zh) and IIT Bombay (hi). Without LANGUAGE, takes all of these. Keeps files that exist.
+# --dry-run prints the commands. Needs mtdata 0.5.1 (pip install mtdata==0.5.1), which keeps its downloads in $MTDATA
+# (default ~/.mtdata).
 set -euo pipefail
 
-# mtdata's names; the language that stands first is the first column.
+# mtdata's names; the first language of a name is in the first column.
 corpora() {
   case $1 in
     ar) echo OPUS-multiun-v1-ara-eng ;;
@@ -19,7 +19,7 @@ corpora() {
     fr) echo OPUS-europarl-v8-eng-fra ;;
     hi) echo OPUS-iitb-v2.0-eng-hin ;;
     zh) echo OPUS-multiun-v1-eng-zho ;;
-    *) fail "$1: no corpus is known for it; choose from ${all[*]}" ;;
+    *) fail "$1: no corpus for this language; choose from ${all[*]}" ;;
   esac
 }
 
@@ -43,7 +43,7 @@ get() { # LANGUAGE CORPUS...
   trap 'rm -f "$part" "$part.gz"' EXIT
   for corpus in "$@"; do
     bash -o pipefail -c "$(command_for "$corpus" $((pairs - count)))" >> "$part" ||
-      fail "$corpus could not be had (mtdata's message is above)"
+      fail "$corpus: the download failed; see the message of mtdata above"
     count=$(wc -l < "$part")
     [ "$count" -lt "$pairs" ] || break
   done
@@ -80,7 +80,7 @@ for language in "${languages[@]}"; do
   if [ "$dry_run" ]; then
     for name in "${names[@]}"; do command_for "$name" "$pairs"; done
   elif [ -e "$out/$language-en.tsv.gz" ]; then
-    echo "$out/$language-en.tsv.gz: there already"
+    echo "$out/$language-en.tsv.gz: exists, kept"
   else
     get "$language" "${names[@]}"
   fi

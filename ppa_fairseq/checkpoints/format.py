@@ -48,7 +48,10 @@ def read(path: str | Path) -> Checkpoint:
     content = load_pickle(path)
     try:
         weights, task_state = content["model"], content["task_state"]
-        model_cfg, task_cfg = scalars(content["cfg"]["model"]), scalars(content["cfg"].get("task"))
+        cfg = content["cfg"]
+        model_cfg, task_cfg = scalars(cfg["model"]), scalars(cfg.get("task"))
+        training = {"task": task_cfg, "checkpoint": scalars(cfg.get("checkpoint"))}
+        training["extra_state"] = scalars(content.get("extra_state"))
         shape = BertShape(
             vocab_size=len(weights["encoder.embed_tokens.weight"]),
             **{size: model_cfg[name] for size, name in SIZE_NAMES.items()},
@@ -67,7 +70,7 @@ def read(path: str | Path) -> Checkpoint:
         ) from error
     if texts is None:
         raise InputError(f"{path}: has no tokenizer, because it was trained without --pretrained; train it with one")
-    return Checkpoint(shape, state, dict(texts), model_cfg.get("pooling"), labels, xlm_tlm, left_behind=left)
+    return Checkpoint(shape, state, dict(texts), model_cfg.get("pooling"), labels, xlm_tlm, training, left_behind=left)
 
 
 def read_cfg(path: str | Path) -> dict[str, dict]:

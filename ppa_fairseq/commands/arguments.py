@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from ppa_fairseq.data.bitext.reader import is_unicode
+from ppa_fairseq.data.text_files import is_unicode
 from ppa_fairseq.utils.errors import InputError
 
 

@@ -1,23 +1,22 @@
-"""Binarize the text of `ppa prepare-bitext` or `ppa prepare-xnli`: all calls of fairseq-preprocess in one go.
+"""Binarize the text of `ppa prepare-bitext` or `ppa prepare-xnli`: all runs of fairseq-preprocess in one command.
 
-For a language pair de-en it does what this does, without starting fairseq anew each time:
+For each language pair, as de-en, it runs
 
   fairseq-preprocess --user-dir ppa_fairseq --task ppa_alignment -s de -t en --trainpref TEXT/train.de-en \\
     --validpref TEXT/valid.de-en --srcdict TEXT/dict.txt --tgtdict TEXT/dict.txt --destdir DESTDIR
 
-and for NLI in French this, the second for input0 and input1:
+and for each language of NLI, as fr, the following; the second also for input1:
 
   fairseq-preprocess --only-source --srcdict TEXT/labels.txt --trainpref TEXT/fr/train.label \\
     --validpref TEXT/fr/valid.label --destdir DESTDIR/fr/label
   fairseq-preprocess --only-source --user-dir ppa_fairseq --task xnli_codeswitch --srcdict TEXT/dict.txt \\
     --trainpref TEXT/fr/train.input0 --validpref TEXT/fr/valid.input0 --destdir DESTDIR/fr/input0
 
-The tokenizer's files are copied along. Bitext in shards (TEXT/shard0 ...) becomes DESTDIR/shard0 ..., which
-fairseq-train takes as DESTDIR/shard0:DESTDIR/shard1: it reads one an epoch.
+It copies the tokenizer's files. Bitext in shards (TEXT/shard0 ...) becomes DESTDIR/shard0 ..., which fairseq-train
+takes as DESTDIR/shard0:DESTDIR/shard1: it reads one per epoch.
 """
 
 import argparse
-import filecmp
 import os
 import re
 import shutil
@@ -27,120 +26,77 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ppa_fairseq.checkpoints import tokenizer
-from ppa_fairseq.commands.arguments import Once
-from ppa_fairseq.data.nli.encoder import FIELDS
+from ppa_fairseq.commands.arguments import Once, positive
+from ppa_fairseq.data.bitext.corpora import find_pairs
 from ppa_fairseq.data.ordered_pool import OrderedPool
-from ppa_fairseq.data.preprocess_jobs import Job, NLIJob, PairJob, binarize, save_dictionaries
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.data.preprocess import Job, make_worker, nli_job, nli_languages, pair_job
+from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
-
-TRAIN_FILE = re.compile(r"train\.(\w+-\w+)\.\w+")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", metavar="TEXT", type=Path, help="folder that one of the two commands wrote")
-    parser.add_argument("--destdir", required=True, metavar="DESTDIR", type=Path, help="folder to write")
-    parser.add_argument(
-        "--srcdict", metavar="FILE", type=Path, help="dict.txt of the base model (default: TEXT/dict.txt)"
-    )
-    parser.add_argument("--lang-pairs", metavar="A-B,C-D", action=Once, help="pairs to binarize (default: all in TEXT)")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=len(os.sched_getaffinity(0)),
-        metavar="N",
-        help="files to binarize at a time (default: all cores)",
-    )
+    add = parser.add_argument
+    add("text", metavar="TEXT", type=Path, help="folder that one of the two commands wrote")
+    add("--destdir", required=True, metavar="DESTDIR", type=Path, help="folder to write")
+    add("--srcdict", metavar="FILE", type=Path, help="dict.txt of the base model (default: TEXT/dict.txt)")
+    add("--lang-pairs", metavar="A-B,C-D", action=Once, help="pairs to binarize (default: all in TEXT)")
+    add("--workers", type=positive, default=len(os.sched_getaffinity(0)), metavar="N",
+        help="language pairs, or languages of NLI, to binarize at a time (default: all cores)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.workers < 1:
-        raise InputError(f"--workers {args.workers}: must be at least 1")
-    source = args.srcdict or args.text / "dict.txt"
-    texts = _text_folders(args.text)
+    import fairseq_cli.preprocess  # noqa: F401  (the workers inherit it, and do not import it one by one)
+
+    dictionary = args.srcdict or args.text / "dict.txt"
+    folders = _text_folders(args.text)
     with output_folder(args.destdir, "binarize") as out:
-        if (args.text / "labels.txt").is_file():
-            jobs = [NLIJob(args.text, language, source, out) for language in _languages(args.text, args.lang_pairs)]
-        else:
-            named = [(text, name) for text in texts for name in _pair_names(text, args.lang_pairs)]
-            jobs = [PairJob(text, name, source, out / text.relative_to(args.text)) for text, name in named]
-        save_dictionaries(jobs)
-        for file in tokenizer.FILES:
-            if (source.parent / file).is_file():
-                shutil.copy(source.parent / file, out)
-        files = [file for job in jobs for file in job.all_files()]
-        size = sum(file.text.stat().st_size for file in files)
-        # The dictionaries are loaded: the workers are forked with them.
+        jobs = _jobs(args, folders, dictionary, out)
+        counts = []
         with (
-            OrderedPool(min(args.workers, len(files)), binarize) as pool,
-            tqdm(total=size, unit="B", unit_scale=True) as progress,
+            OrderedPool(min(args.workers, len(jobs)), make_worker) as pool,
+            tqdm(total=sum(job.size for job in jobs), unit="B", unit_scale=True) as progress,
         ):
-            counts = {}
-            for file, counted in pool.map(files):
-                counts[file.text] = counted
-                progress.update(file.text.stat().st_size)
-        summaries = [_summary(job, job.count(counts)) for job in jobs]
-    print("\n".join(summaries))
-    folders = ":".join(str(args.destdir / text.relative_to(args.text)) for text in texts)
-    print(f"written: {folders}, what fairseq-train takes as its data")
+            for job, count in pool.map(jobs):
+                counts.append(count)
+                progress.update(job.size)
+        for name in tokenizer.FILES:
+            if (dictionary.parent / name).is_file():
+                shutil.copy(dictionary.parent / name, out)
+    for job, count in zip(jobs, counts, strict=True):
+        print(_summary(job, count))
+    written = ":".join(str(args.destdir / folder.relative_to(args.text)) for folder in folders)
+    print(f"written: {written}, the data argument of fairseq-train")
 
 
 def _text_folders(folder: Path) -> list[Path]:
-    """The folder itself, or its shards in their order. Raises InputError if it is none."""
+    """The folder itself, or its shards in their order. Raises InputError if there is no such folder."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that `ppa prepare-bitext` or `ppa prepare-xnli` wrote")
     shards = [path for path in folder.iterdir() if re.fullmatch(r"shard\d+", path.name)]
     return sorted(shards, key=lambda path: int(path.name[5:])) or [folder]
 
 
-def _pair_names(folder: Path, wanted: str | None) -> list[str]:
-    """Language pairs with training text in *folder*: all, or those *wanted* (comma-separated)."""
-    matches = map(TRAIN_FILE.fullmatch, (path.name for path in folder.iterdir()))
-    present = sorted({match[1] for match in matches if match})
-    names = wanted.split(",") if wanted else present
-    unknown = [name for name in names if name not in present]
-    if unknown or not names:
-        raise InputError(
-            f"{folder}: no train.A-B.LANGUAGE of {', '.join(unknown) or 'any language pair'} in it; it holds "
-            f"{', '.join(present) or 'no pair'}"
-        )
-    return names
-
-
-def _languages(folder: Path, lang_pairs: str | None) -> list[str]:
-    """Languages of NLI in *folder*. Raises InputError if there is none, or their labels are not the same."""
-    if lang_pairs:
-        raise InputError(f"--lang-pairs {lang_pairs}: {folder} holds NLI, no language pairs; leave the flag out")
-    languages = sorted({path.parent.name for part in FIELDS for path in folder.glob(f"*/*.{part}")})
-    if not languages:
-        raise InputError(f"{folder}: no LANGUAGE/train.{FIELDS[0]} nor any other split in it; prepare the text again")
-    labels = [line.partition(" ")[0] for line in _lines(folder / "labels.txt")]
-    first: dict[str, Path] = {}
-    for path in sorted(folder.glob("*/*.label")):
-        if path.name not in first:
-            first[path.name] = path
-            for number, line in enumerate(_lines(path), start=1):
-                if line not in labels:
-                    fault = f"{shown(line)} is not in {folder}/labels.txt"
-                    raise InputError(f"{path}:{number}: {fault}; prepare the text again")
-        elif not filecmp.cmp(path, first[path.name], shallow=False):
+def _jobs(args: argparse.Namespace, folders: list[Path], dictionary: Path, out: Path) -> list[Job]:
+    if (args.text / "labels.txt").is_file():
+        if args.lang_pairs:
+            raise InputError(f"--lang-pairs {args.lang_pairs}: {args.text} holds NLI, not bitext; remove the flag")
+        return [nli_job(args.text, language, dictionary, out) for language in nli_languages(args.text)]
+    jobs = []
+    for folder in folders:
+        present = find_pairs(str(folder), "train", ending="")
+        names = args.lang_pairs.split(",") if args.lang_pairs else present
+        missing = [name for name in names if name not in present]
+        if missing or not names:
             raise InputError(
-                f"{path}: not the labels of {first[path.name]}; rows belong together in all languages: prepare the "
-                "text again, all languages at once"
+                f"{folder}: no train.A-B.LANGUAGE of {', '.join(missing) or 'any language pair'} in it; it holds "
+                f"{', '.join(present) or 'no pair'}"
             )
-    return languages
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split("\n")[:-1]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error}); prepare the text again") from None
+        jobs += [pair_job(folder, name, dictionary, out / folder.relative_to(args.text)) for name in names]
+    return jobs
 
 
 def _summary(job: Job, counts: dict[str, Counter]) -> str:
-    pairs = ", ".join(f"{count['pairs']:,} {split}" for split, count in counts.items())
-    total = sum(counts.values(), Counter())
-    shard = f"{job.text.name}/" if job.text.name.startswith("shard") else ""
-    share = total["unknown"] / total["tokens"]
-    return f"{shard}{job.name}: {pairs} pairs, {total['tokens']:,} tokens, {share:.2%} of them [UNK]"
+    pairs = ", ".join(f"{count['rows']:,} {split}" for split, count in counts.items())
+    folder = next(iter(job.files.values()))[0][0].parent.name
+    shard = f"{folder}/" if re.fullmatch(r"shard\d+", folder) else ""
+    return f"{shard}{job.name}: {pairs} pairs, {sum(count['tokens'] for count in counts.values()):,} tokens"

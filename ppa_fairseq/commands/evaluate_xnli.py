@@ -1,15 +1,12 @@
 """Measure classifiers of sentence pairs in every language: accuracy, intervals, significance, confusions.
 
-Prints a table; DIR gets it as table.md, everything as xnli.json, plots, and predictions-NAME.tsv of each model.
-Gains are over the first model.
+Prints a table. DIR gets it as table.md, all numbers as xnli.json, plots, and predictions-NAME.tsv for each model. Gains
+are over the first model.
 
   ppa evaluate-xnli --model mbert=mbert-xnli/ --model ppa=checkpoint_best.pt --data xnli.test.tsv --output results/
 """
 
 import argparse
-import json
-import re
-import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, write_report
 from ppa_fairseq.commands.arguments import Once, add_batching_arguments, add_models_argument, check_models
 from ppa_fairseq.utils.errors import InputError, about_model
 from ppa_fairseq.utils.files import READABLE, output_folder
 
-if TYPE_CHECKING:  # imported where they are used: torch and fairseq take seconds
+if TYPE_CHECKING:  # torch takes a second to import
     import numpy as np
 
     from ppa_fairseq.data.nli.reader import NLIExample
@@ -30,21 +28,20 @@ if TYPE_CHECKING:  # imported where they are used: torch and fairseq take second
     Data = dict[str, list[NLIExample]]  # {language: its rows}
 
 JSON_FILE = "xnli.json"
-OUTPUTS = {JSON_FILE, "table.md", "by-language.png", "confusions.png"}
-PREDICTIONS = re.compile(r"predictions-.+\.tsv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_models_argument(parser, "a classifier (a fairseq checkpoint or a Hugging Face folder)")
     add("--data", metavar="PATH", nargs="+", action="extend", required=True,
-        help="labelled pairs, or folders of them: XNLI's and MultiNLI's files, TSV (premise, hypothesis, label), "
-             "JSON lines; plain, .gz or .xz; fr=PATH where a file's name does not tell its language")  # fmt: skip
+        help="labelled pairs, or folders of them: XNLI's and MultiNLI's files, TSV (premise, hypothesis, label), JSON "
+             "lines; plain, .gz or .xz; fr=PATH for a file without its language in the name")  # fmt: skip
     add("--langs", metavar="XX,YY", type=comma_separated, action=Once,
         help="the languages to measure (default: all in the data)")  # fmt: skip
     add("--labels", metavar="A,B,C", type=comma_separated, action=Once,
         help="names of the classes, in the order of their ids, for a model that calls them LABEL_0 …")  # fmt: skip
-    add("--output", metavar="DIR", type=Path, required=True, help="new folder (an earlier evaluation is replaced)")
+    add("--output", metavar="DIR", type=Path, required=True,
+        help="folder for the results; an earlier evaluation there is replaced")  # fmt: skip
     add_batching_arguments(parser, max_length=128)
 
 
@@ -58,10 +55,10 @@ def comma_separated(text: str) -> list[str]:
 def run(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from ppa_fairseq.data.nli.files import find_nli
+    from ppa_fairseq.data.nli.files import find_nli, matched
     from ppa_fairseq.data.nli.reader import LABELS
     from ppa_fairseq.evaluation.classification import report
-    from ppa_fairseq.evaluation.classification.classifier import are_unnamed
+    from ppa_fairseq.evaluation.classification.classifier import are_unnamed, class_ids
     from ppa_fairseq.evaluation.significance import SETTINGS
 
     check_models(args.models, name_files=True)
@@ -69,17 +66,25 @@ def run(args: argparse.Namespace) -> None:
     translations = are_translations(data)
     gold = {lang: np.array([LABELS.index(row.label) for row in rows]) for lang, rows in data.items()}
     with output_folder(args.output, "evaluate-xnli") as folder:
-        # All are sound before hours go into the first.
-        classes = {name: load(name, path, args)[0].labels for name, path in args.models}
-        if args.labels and not any(map(are_unnamed, classes.values())):
-            (name, labels), *_ = classes.items()
-            raise InputError(
-                f"--labels {','.join(args.labels)}: {name} names its classes itself ({', '.join(labels)}), as all "
-                "models given; leave the flag out"
-            )
+        # All are read and checked before hours go into the first.
+        classifiers = {name: load(name, path, args) for name, path in args.models}
+        names = {name: classifier.labels for name, classifier in classifiers.items()}
+        if args.labels and not any(map(are_unnamed, names.values())):
+            raise InputError(f"--labels {','.join(args.labels)}: all models name their classes; remove the flag")
+        ids = {}
+        for name, labels in names.items():
+            with about_model(name):
+                ids[name] = class_ids(labels, LABELS, args.labels)
         models, records, right, confusions = {}, {}, {}, {}
         for name, path in args.models:
-            models[name], records[name], logits = classify(name, path, data, args)
+            classifier = classifiers.pop(name)
+            logits = classify(name, classifier, data, ids[name])
+            record = classifier.record
+            models[name] = describe(
+                path, classifier, labels=classifier.labels, truncated=classifier.truncated,
+                training=record and asdict(record),
+            )  # fmt: skip
+            records[name] = str(record or "")
             predicted = {lang: logits[lang].argmax(1) for lang in data}
             write_predictions(folder / f"predictions-{name}.tsv", data, predicted, logits)
             right[name] = {lang: predicted[lang] == gold[lang] for lang in data}
@@ -87,100 +92,61 @@ def run(args: argparse.Namespace) -> None:
         results = report.measure(right, translations)
         text = report.report(results, confusions, LABELS, translations, records)
         report.plot(results, confusions, LABELS, folder)
-        document = {
-            "settings": {"max_length": args.max_length, "batch_tokens": args.batch_tokens, **SETTINGS},
-            "models": models,
-            "data": {"paths": args.data, "translations": translations, "languages": label_counts(data)},
-            "classes": LABELS,
-            "results": [asdict(result) for result in results],
-            "confusions": {
-                name: {lang: matrix.tolist() for lang, matrix in by_language.items()}
-                for name, by_language in confusions.items()
-            },
-        }
-        (folder / JSON_FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", **READABLE)
-        (folder / "table.md").write_text(text, encoding="utf-8")
+        counts = {lang: dict(Counter(row.label for row in rows)) for lang, rows in data.items()}
+        write_report(
+            folder, JSON_FILE, text, args, ("max_length", "batch_tokens"), settings=SETTINGS, models=models,
+            data={"paths": args.data, "translations": translations, "languages": counts}, classes=LABELS,
+            confusions={name: {lang: m.tolist() for lang, m in by.items()} for name, by in confusions.items()},
+            results=results,
+        )  # fmt: skip
     print(text)
     print(f"{args.output}: table.md, {JSON_FILE}, plots and the predictions")
 
 
-def choose_languages(data: "Data", wanted: list[str] | None) -> "Data":
-    """The wanted languages (None: all), each with rows enough to tell how sure its accuracy is."""
-    for lang in wanted or ():
+def choose_languages(data: "Data", langs: list[str] | None) -> "Data":
+    """The data of `langs` (None: of all), each with rows enough for an interval of its accuracy."""
+    for lang in langs or ():
         if lang not in data:
             raise InputError(f"--langs {lang}: not in the data, which has {', '.join(data)}")
-    chosen = {lang: data[lang] for lang in wanted or data}
+    chosen = {lang: data[lang] for lang in langs or data}
     for rows in chosen.values():
         if len(rows) < 2:
             raise InputError(f"{rows[0].place}: the only labelled row of its language; give two or more")
     return chosen
 
 
-def matched(data: "Data") -> "Data":
-    """Every language's rows in the order of the first one's pairIDs, if all have the same ones; else as they are."""
-    by_id = {lang: {row.pair_id: row for row in rows} for lang, rows in data.items()}
-    first = next(iter(by_id.values()))
-    if None in first or any(by_id[lang].keys() != first.keys() or len(by_id[lang]) < len(data[lang]) for lang in data):
-        return data
-    return {lang: [rows[pair_id] for pair_id in first] for lang, rows in by_id.items()}
-
-
 def are_translations(data: "Data") -> bool:
-    """Whether row i of every language is the same example, as far as labels and pairIDs tell."""
+    """Whether row i of every language is the same example, judging by labels and pairIDs."""
     return len({len(rows) for rows in data.values()}) == 1 and all(
         len({row.label for row in same}) == 1 and len({row.pair_id for row in same} - {None}) <= 1
         for same in zip(*data.values(), strict=True)
     )
 
 
-def label_counts(data: "Data") -> dict[str, dict[str, int]]:
-    return {lang: dict(Counter(row.label for row in rows)) for lang, rows in data.items()}
-
-
-def load(name: str, path: Path, args: argparse.Namespace) -> tuple["PairClassifier", list[int]]:
-    """A classifier, and its ids of the data's classes."""
+def load(name: str, path: Path, args: argparse.Namespace) -> "PairClassifier":
     from ppa_fairseq.checkpoints import format as checkpoint
-    from ppa_fairseq.data.nli.reader import LABELS
-    from ppa_fairseq.evaluation.classification.classifier import PairClassifier, class_ids
+    from ppa_fairseq.evaluation.classification.classifier import PairClassifier
 
     with about_model(name):
-        classifier = PairClassifier(checkpoint.read(path), str(path), args.max_length, args.batch_tokens, args.cpu)
-        return classifier, class_ids(classifier.labels, LABELS, args.labels)
+        return PairClassifier(checkpoint.read(path), str(path), **limits(args))
 
 
-def classify(
-    name: str, path: Path, data: "Data", args: argparse.Namespace
-) -> tuple[dict, str, dict[str, "np.ndarray"]]:
-    """What one model is, what it tells of its training, and its logits (N, K) by language, in the data's classes."""
-    from ppa_fairseq.evaluation.training_record import read_record
-
-    classifier, ids = load(name, path, args)
+def classify(name: str, classifier: "PairClassifier", data: "Data", ids: list[int]) -> dict[str, "np.ndarray"]:
+    """Logits by language, (N, K) in the order of the data's classes, which have these `ids` in the model."""
     logits = {}
     total = sum(map(len, data.values()))
-    with tqdm(total=total, desc=name, unit="pair") as bar:
+    with tqdm(total=total, desc=name, unit="pair") as bar, about_model(name):
         for lang, rows in data.items():
             sides = [row.premise for row in rows], [row.hypothesis for row in rows]
-            with about_model(name):
-                logits[lang] = classifier(*sides, bar.update)[:, ids]
-    if classifier.truncated:
-        print(f"{name}: {classifier.truncated} of {total} pairs cut to {args.max_length} pieces", file=sys.stderr)
-    record = read_record(path)
-    model = {
-        "path": str(path),
-        "layers": classifier.encoder.cfg.layers,
-        "dim": classifier.encoder.cfg.dim,
-        "labels": classifier.labels,
-        "truncated": classifier.truncated,
-        "device": str(classifier.device),
-        "training": asdict(record) if record else None,
-    }
-    return model, str(record or ""), logits
+            logits[lang] = classifier(*sides, bar.update)[:, ids]
+    note_truncated(name, classifier, total, "pairs")
+    return logits
 
 
 def write_predictions(
     path: Path, data: "Data", predicted: dict[str, "np.ndarray"], logits: dict[str, "np.ndarray"]
 ) -> None:
-    """One line an example: language, row (from 1), where it was read, classes, the probability of every class."""
+    """One line per example: language, row (from 1), classes, the probability of every class, its file and line."""
     from scipy.special import softmax
 
     from ppa_fairseq.data.nli.reader import LABELS
@@ -192,5 +158,3 @@ def write_predictions(
             for number, (row, label, scores) in enumerate(zip(rows, predicted[lang], probabilities, strict=True), 1):
                 cells = [lang, str(number), row.label, LABELS[label], *(f"{score:.6f}" for score in scores), row.place]
                 file.write("\t".join(cells) + "\n")
-
-

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 
 from ppa_fairseq.commands.arguments import positive
-from ppa_fairseq.data.bitext.reader import LANGUAGE
+from ppa_fairseq.data.text_files import LANGUAGE
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import why_no_file
 from ppa_fairseq.utils.markdown import markdown_table

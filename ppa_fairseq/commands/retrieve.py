@@ -1,21 +1,19 @@
-"""Measure alignment: does a sentence find its translation, before and after?
+"""Measure alignment: does a sentence find its translation, before and after training?
 
-Top-1 retrieval accuracy in both directions, for encoders × sets of sentence pairs, as a table; with --output
-also as table.md, retrieval.json and plots. Gains are over the first model.
+Prints top-1 retrieval accuracy in both directions, for each encoder and each set of sentence pairs. Gains are over the
+first model. --output also writes table.md, retrieval.json and plots.
 
   ppa retrieve --model before=mbert/ --model after=checkpoint_best.pt --pairs tatoeba/ --output retrieval/
 """
 
 import argparse
-import json
 import sys
-from contextlib import nullcontext
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
 
+from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, write_report
 from ppa_fairseq.commands.arguments import (
     add_batching_arguments,
     add_columns_argument,
@@ -23,31 +21,30 @@ from ppa_fairseq.commands.arguments import (
     check_models,
     positive,
 )
-from ppa_fairseq.data.bitext.reader import Bitext
-from ppa_fairseq.evaluation.retrieval.pair_sets import find_pair_sets, read_pairs
+from ppa_fairseq.evaluation.results import Result
+from ppa_fairseq.evaluation.retrieval.pair_sets import Sides, find_pair_sets, order_warning, read_pairs, text_numbers
 from ppa_fairseq.utils.errors import InputError, about_model
-from ppa_fairseq.utils.files import output_folder
 
 JSON_FILE = "retrieval.json"
-Pairs = dict[str, tuple[list[str], list[str]]]  # {"de-en": (German, English)}
+SETTINGS = ("layer", "pooling", "scoring", "neighbours", "max_pairs", "batch_tokens")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_models_argument(parser, "an encoder (a fairseq checkpoint, an imported folder or a Hugging Face folder)")
     add("--pairs", metavar="PATH", type=Path, nargs="+", action="extend", required=True,
-        help="sets of pairs, or folders of them: xx-yy.xx beside xx-yy.yy, or xx-yy*.tsv with columns xx and "
-             "yy; plain, .gz or .xz (in a folder, *.train.* is passed over)")  # fmt: skip
+        help="sets of pairs, or folders with sets: xx-yy.xx and xx-yy.yy, or xx-yy*.tsv with columns xx and yy; plain, "
+             ".gz or .xz (in a folder, *.train.* is ignored)")  # fmt: skip
     add_columns_argument(parser)
     add("--layer", default="last", help="last (default), all, or a number; 0 is the embeddings")
     add("--pooling", choices=("cls", "mean", "both"), default="mean", help="default: mean")
     add("--scoring", choices=("cosine", "margin", "both"), default="cosine", help="default: cosine")
     add("--neighbours", metavar="K", type=positive, default=4,
-        help="nearest neighbours in the margin (default: 4)")  # fmt: skip
+        help="nearest neighbours for the margin (default: 4)")  # fmt: skip
     add("--max-pairs", metavar="N", type=int, default=300,
-        help="the first N pairs of each set; 0 for all (default: 300)")  # fmt: skip
+        help="measure the first N pairs of each set; 0: all (default: 300)")  # fmt: skip
     add("--output", metavar="DIR", type=Path,
-        help=f"new folder for table.md, {JSON_FILE} and plots (an earlier retrieval is replaced)")  # fmt: skip
+        help=f"folder for table.md, {JSON_FILE} and plots; an earlier retrieval there is replaced")  # fmt: skip
     add_batching_arguments(parser)
 
 
@@ -57,86 +54,75 @@ def run(args: argparse.Namespace) -> None:
     check_models(args.models)
     if args.max_pairs < 0 or args.max_pairs == 1:
         raise InputError(f"--max-pairs {args.max_pairs}: give two pairs or more, or 0 for all")
-    with output_folder(args.output, "retrieve") if args.output else nullcontext() as folder:
-        sets = find_pair_sets(args.pairs)
-        pairs = {found.name: read_pairs(found, args.max_pairs or None, args.columns) for found in sets}
+    with optional_folder(args.output, "retrieve") as folder:
+        sets = {found.name: found for found in find_pair_sets(args.pairs)}
+        pairs = {name: read_pairs(found, args.max_pairs or None, args.columns) for name, found in sets.items()}
         models, results = {}, []
         for name, path in args.models:
             with about_model(name):
                 models[name], measured = measure(name, path, pairs, args)
             results += measured
-        results += report.averages(results)
-        report.add_gains(results, base=args.models[0][0], by_layer=args.layer == "all")
+        for name, found in sets.items():
+            accuracies = [one[side] for one in results if one["pair"] == name for side in report.SIDES]
+            if warning := order_warning(found, pairs[name], accuracies):
+                print(f"warning: {warning}", file=sys.stderr)
+        repeated = {name: [len(side) - len(set(text_numbers(side))) for side in pairs[name]] for name in sets}
+        results = report.add_averages_and_gains(results, by_layer=args.layer == "all")
         columns = report.directions(list(pairs))
-        tables = report.tables(results, args.layer, columns)
+        tables = report.tables(results, args.layer, columns, notes_on_repeated(repeated))
         if folder:
-            write(folder, args, models, sets, pairs, results, tables)
+            about_sets = {
+                name: {
+                    "files": [str(file) for part in found.parts for file in part],
+                    "pairs": len(pairs[name][0]),
+                    "repeated": dict(zip((found.first_lang, found.second_lang), repeated[name], strict=True)),
+                }
+                for name, found in sets.items()
+            }
+            write_report(folder, JSON_FILE, tables, args, SETTINGS, models=models, sets=about_sets, results=results)
             report.plot(results, args.layer, columns, folder)
     print(tables)
     if folder:
         print(f"{args.output}: table.md, {JSON_FILE} and plots")
 
 
-def measure(name: str, path: Path, pairs: Pairs, args: argparse.Namespace) -> tuple[dict, list]:
-    """What one encoder is, and its results on all sets at every wanted layer, pooling and scoring."""
+def notes_on_repeated(repeated: dict[str, list[int]]) -> list[str]:
+    """A line for the table if sentences occur several times; `repeated` counts the further copies on both sides."""
+    found = [
+        f"{count} {language} in {name}"
+        for name, counts in repeated.items()
+        for language, count in zip(name.split("-"), counts, strict=True)
+        if count
+    ]
+    note = "Some sentences repeat an earlier one ({}). To find any copy of the right sentence counts as found."
+    return [note.format(", ".join(found))] if found else []
+
+
+def measure(name: str, path: Path, pairs: dict[str, Sides], args: argparse.Namespace) -> tuple[dict, list]:
+    """Measure one encoder on all sets at every selected layer, pooling and scoring; facts about it, and the results."""
+    import torch
+
     from ppa_fairseq.checkpoints.format import load_encoder
     from ppa_fairseq.evaluation.embedding import POOLINGS, SentenceEmbedder, choose_layers
     from ppa_fairseq.evaluation.retrieval.accuracy import SCORINGS, retrieval_accuracy
-    from ppa_fairseq.evaluation.retrieval.report import Result
+    from ppa_fairseq.evaluation.retrieval.report import SIDES
 
     encoder, tokenizer = load_encoder(path)
     layers = choose_layers(args.layer, encoder.cfg.layers)
     poolings = POOLINGS if args.pooling == "both" else [args.pooling]
     scorings = SCORINGS if args.scoring == "both" else [args.scoring]
-    embedder = SentenceEmbedder(
-        encoder, tokenizer, layers, poolings, args.max_length, args.batch_tokens, args.cpu
-    )
+    embedder = SentenceEmbedder(encoder, tokenizer, layers, poolings, **limits(args))
     results = []
     sentences = sum(len(side) for sides in pairs.values() for side in sides)
     with tqdm(total=sentences, desc=name, unit="sentence") as bar:
         for pair, sides in pairs.items():
             source, target = (embedder(side, bar.update) for side in sides)  # {pooling: (layers, N, C)}
+            texts = [torch.from_numpy(text_numbers(side)) for side in sides]
             for (place, layer), pooling, scoring in product(enumerate(layers), poolings, scorings):
                 vectors = (side[pooling][place].to(embedder.device) for side in (source, target))
-                accuracy = retrieval_accuracy(*vectors, scoring, args.neighbours)
-                results.append(Result(name, pair, layer, pooling, scoring, len(sides[0]), *accuracy))
-    if embedder.truncated:
-        note = f"{name}: {embedder.truncated} of {sentences} sentences cut to {embedder.max_length} pieces"
-        print(note, file=sys.stderr)
-    model = {
-        "path": str(path),
-        "layers": encoder.cfg.layers,
-        "dim": encoder.cfg.dim,
-        "max_length": embedder.max_length,
-        "sentences": sentences,
-        "truncated": embedder.truncated,
-        "device": str(embedder.device),
-    }
-    return model, results
-
-
-def write(
-    folder: Path,
-    args: argparse.Namespace,
-    models: dict,
-    sets: list[Bitext],
-    pairs: Pairs,
-    results: list,
-    tables: str,
-) -> None:
-    """table.md and retrieval.json: settings, models, sets, and every result with its gain."""
-    flags = ("layer", "pooling", "scoring", "neighbours", "max_pairs", "batch_tokens")
-    document = {
-        "settings": {flag: getattr(args, flag) for flag in flags},
-        "models": models,
-        "sets": {
-            found.name: {
-                "files": [str(file) for part in found.parts for file in part],
-                "pairs": len(pairs[found.name][0]),
-            }
-            for found in sets
-        },
-        "results": [asdict(result) for result in results],
-    }
-    (folder / JSON_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    (folder / "table.md").write_text(tables, encoding="utf-8")
+                accuracy = retrieval_accuracy(*vectors, scoring, args.neighbours, texts=texts)
+                where = {"pair": pair, "layer": layer, "pooling": pooling, "scoring": scoring}
+                measures = {"pairs": len(sides[0]), **dict(zip(SIDES, accuracy, strict=True))}
+                results.append(Result(name, where, measures))
+    note_truncated(name, embedder, sentences, "sentences")
+    return describe(path, embedder, sentences=sentences, truncated=embedder.truncated), results

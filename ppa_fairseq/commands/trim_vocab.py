@@ -99,7 +99,7 @@ class Work:
 
     def __init__(self, args: argparse.Namespace, progress: tqdm, make: Callable, arguments: tuple):
         self.args, self.progress = args, progress
-        self.pool = args.workers, _count, _set_up, (make, *arguments)
+        self.pool = args.workers, _make_counter, make, *arguments
 
     def run(self, corpora: list[Bitext | Monolingual]) -> Iterator[tuple[str, Counter, int]]:
         """Yield for each batch its language, the counts, and the number of lines that could not be read."""
@@ -112,17 +112,9 @@ class Work:
                 self.progress.update(start + corpus.size - self.progress.n)
 
 
-_counter: TokenCounter | Comparison  # of this worker process
-
-
-def _set_up(make: Callable, *arguments) -> None:
-    global _counter
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes use the cores already
-    _counter = make(*arguments)
-
-
-def _count(batch: tuple[str, list[str], int]) -> Counter:
-    return _counter.count(batch[1])
+def _make_counter(make: Callable, *arguments) -> Callable[[tuple[str, list[str], int]], Counter]:
+    counter = make(*arguments)
+    return lambda batch: counter.count(batch[1])
 
 
 def _tokens_of_file(path: Path | None, counter: TokenCounter) -> set[str]:

@@ -1,5 +1,6 @@
 """Work spread over processes: results in order, a bounded number of items in memory."""
 
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,14 +14,14 @@ from ppa_fairseq.utils.errors import InputError
 
 
 class OrderedPool:
-    """*workers* processes that each run `setup(*arguments)` once, then *task* on the items they get.
+    """*workers* processes. Each calls `make_worker(*arguments)` once, and what that returns on every item it gets.
 
-    A context manager. Each process is served by a thread here, which learns at once when it is killed:
-    `ProcessPoolExecutor` can wait forever then (before Python 3.12), and so can `multiprocessing.Pool`. And each
-    learns when this process is killed, and ends.
+    A context manager. A thread of this process serves each worker, and notices at once when the worker is killed:
+    `ProcessPoolExecutor` (before Python 3.12) and `multiprocessing.Pool` can wait forever then. A worker ends when this
+    process is killed.
     """
 
-    def __init__(self, workers: int, task: Callable, setup: Callable | None = None, arguments: tuple = ()):
+    def __init__(self, workers: int, make_worker: Callable[..., Callable], *arguments):
         self.at_once = 3 * workers
         self.idle: SimpleQueue[Connection] = SimpleQueue()
         self.processes = []
@@ -29,7 +30,7 @@ class OrderedPool:
             ours, theirs = Pipe()
             if get_start_method() == "fork":  # else nothing is inherited
                 parents_ends.append(ours)
-            serving = (theirs, parents_ends, task, setup, arguments)
+            serving = (theirs, parents_ends, make_worker, arguments)
             self.processes.append(Process(target=_serve, args=serving, daemon=True))
             self.processes[-1].start()
             theirs.close()
@@ -41,15 +42,15 @@ class OrderedPool:
 
     def __exit__(self, *_) -> None:
         for process in self.processes:
-            process.kill()  # SIGTERM may be lost: one that has just begun has this process's handler
+            process.kill()  # not SIGTERM: a process that has just begun still has this process's handler
         self.threads.shutdown(cancel_futures=True)
         for process in self.processes:
             process.join()
 
     def map(self, items: Iterable) -> Iterator[tuple[object, object]]:
-        """Every item with its result, in order; at most three items a process are in memory.
+        """Every item with its result, in order; at most three items per process are in memory.
 
-        Raises what the task raised, and InputError if a process is killed.
+        Raises what the worker raised, and InputError if a process is killed.
         """
         waiting: deque = deque()
         try:
@@ -71,8 +72,7 @@ class OrderedPool:
             process.send(item)
             result, error = process.recv()
         except (EOFError, ConnectionError):
-            message = "a worker process was killed, out of memory perhaps; take fewer --workers"
-            raise InputError(message) from None
+            raise InputError("a worker process was killed, perhaps out of memory; use fewer --workers") from None
         finally:
             self.idle.put(process)
         if error is not None:
@@ -80,19 +80,17 @@ class OrderedPool:
         return result
 
 
-def _serve(
-    parent: Connection, parents_ends: list[Connection], task: Callable, setup: Callable | None, arguments: tuple
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    for end in parents_ends:  # inherited; while any process holds such an end, its pipe tells of no death
+def _serve(parent: Connection, parents_ends: list[Connection], make_worker: Callable, arguments: tuple) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes use the cores already
+    for end in parents_ends:  # while any process holds an inherited end, nobody sees that the parent died
         end.close()
-    if setup:
-        setup(*arguments)
+    worker = make_worker(*arguments)
     with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             item = parent.recv()
             try:
-                answer = task(item), None
+                answer = worker(item), None
             except Exception as error:
                 answer = None, error
             parent.send(answer)

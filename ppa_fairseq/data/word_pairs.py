@@ -1,10 +1,10 @@
-"""Parallel text whose words stand between spaces: what word alignments count."""
+"""Parallel text whose words are separated by spaces, for word alignment."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from ppa_fairseq.data.bitext.reader import Bitext, unpacked_name
-from ppa_fairseq.data.text_lines import text_lines
+from ppa_fairseq.data.bitext.reader import Bitext
+from ppa_fairseq.data.text_files import text_lines, unpacked_name
 from ppa_fairseq.utils.errors import InputError
 
 BAR = "|||"
@@ -12,10 +12,9 @@ Words = tuple[list[str], list[str]]  # of the source, of the target
 
 
 def word_pairs(path: Path, columns: tuple[int, int] = (0, 1)) -> Iterator[Words]:
-    """The words of each line's two sentences: of a .tsv from two *columns* (from 0), else of `source ||| target`.
+    """The words of the two sentences of each line: two *columns* (from 0) of a .tsv, else `source ||| target`.
 
-    Raises:
-        InputError: a line that has not exactly two sentences, none of them empty, in UTF-8; an empty or damaged file.
+    Raises InputError on an empty or damaged file, and on a line that does not hold exactly two sentences in UTF-8.
     """
     sentences = tsv_pairs(path, columns) if unpacked_name(path).suffix == ".tsv" else bar_pairs(path)
     number = 0
@@ -31,7 +30,7 @@ def word_pairs(path: Path, columns: tuple[int, int] = (0, 1)) -> Iterator[Words]
 def tsv_pairs(path: Path, columns: tuple[int, int]) -> Iterator[tuple[str, str]]:
     for row in Bitext("source", "target", [(path,)]).rows(columns):
         if row.broken:
-            raise InputError(f"{row.where}; mend or remove the line")
+            raise InputError(f"{row.where}; correct or remove the line")
         yield row.first, row.second
 
 

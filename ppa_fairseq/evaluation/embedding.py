@@ -1,4 +1,4 @@
-"""Sentences to vectors: batches of like length, packed, with every wanted layer and pooling from one pass."""
+"""Sentences to vectors: batches of similar length, packed; one pass gives all selected layers and poolings."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,20 +15,21 @@ POOLINGS = ("cls", "mean")
 
 
 class PackedEncoder:
-    """An encoder at work on lists of token ids, all layers at hand: what embedding and word alignment share.
+    """An encoder that runs on lists of token ids and keeps all layers: the base of embedding and word alignment.
 
     Args:
-        encoder: in eval mode; it is moved to the GPU when there is one (and not `cpu`).
-        tokenizer: as `checkpoint.load_encoder` gives it: adds [CLS] and [SEP], neither pads nor cuts.
-        layers: which hidden states, counted as Hugging Face does: 0 is the embeddings, L the last layer.
-        max_length: longer sentences are cut to it, [SEP] kept; None: what the position table holds.
-        batch_tokens: pieces in one batch; a longer sentence makes a batch of its own.
+        encoder: in eval mode; it moves to the GPU if there is one (and not `cpu`).
+        tokenizer: from `load_encoder`: it adds [CLS] and [SEP], and neither pads nor truncates.
+        layers: the hidden states to return, as Hugging Face counts them: 0 is the embeddings, L the last layer.
+        max_length: longer sentences are cut to it, [SEP] kept; None: the length of the position table.
+        batch_tokens: tokens in one batch; a longer sentence makes a batch of its own.
 
     Attributes:
+        shape: sizes of the whole encoder.
         truncated: sentences that were cut so far.
 
     Raises:
-        InputError: a length that the position table can't hold.
+        InputError: the position table is shorter than `max_length`.
     """
 
     def __init__(
@@ -42,10 +43,9 @@ class PackedEncoder:
     ):
         limit = encoder.max_positions()
         if max_length is not None and not 3 <= max_length <= limit:
-            raise InputError(
-                f"--max-length {max_length}: the encoder has {limit} positions; give 3 to {limit}"
-            )
-        self.device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+            raise InputError(f"--max-length {max_length}: the encoder has {limit} positions; give 3 to {limit}")
+        self.device = device(cpu)
+        self.shape = encoder.cfg
         self.encoder = up_to(encoder, max(layers)).to(self.device)
         self.tokenizer = tokenizer
         self.layers = list(layers)
@@ -60,38 +60,31 @@ class PackedEncoder:
         return encoding.ids[: self.max_length - 1] + encoding.ids[-1:]
 
     def encode(self, sequences: Sequence[list[int]]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """The wanted layers of B packed sequences, (T, C) each, and where each sequence starts, (B + 1,).
+        """The selected layers of B packed sequences, (T, C) each, and where each sequence starts, (B + 1,).
 
         Raises:
-            InputError: the encoder gives vectors that are not finite.
+            InputError: the encoder's vectors are not finite.
         """
         packed = pack([torch.tensor(ids) for ids in sequences])
         packed = {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in packed.items()}
         hidden = self.encoder(**packed, return_layers=True)["layers"]
-        wanted = [hidden[layer] for layer in self.layers]
-        if not all(layer.isfinite().all() for layer in wanted):
-            raise InputError("the encoder gives vectors that are not finite: its weights are NaN or infinite")
-        return wanted, packed["cu_seqlens"]
+        selected = [hidden[layer] for layer in self.layers]
+        if not all(layer.isfinite().all() for layer in selected):
+            raise InputError("the encoder's vectors are not finite: its weights are NaN or infinite")
+        return selected, packed["cu_seqlens"]
 
 
 class SentenceEmbedder(PackedEncoder):
     """Embeds lists of sentences with one encoder.
 
     Args:
-        poolings: of "cls" and "mean" (over all pieces with [CLS] and [SEP]).
+        poolings: of "cls" and "mean" (over all tokens, [CLS] and [SEP] included).
+
+    The other arguments and errors are those of `PackedEncoder`.
     """
 
-    def __init__(
-        self,
-        encoder: BertEncoder,
-        tokenizer: Tokenizer,
-        layers: Sequence[int],
-        poolings: Sequence[str] = ("mean",),
-        max_length: int | None = None,
-        batch_tokens: int = 4096,
-        cpu: bool = False,
-    ):
-        super().__init__(encoder, tokenizer, layers, max_length, batch_tokens, cpu)
+    def __init__(self, encoder, tokenizer, layers, poolings: Sequence[str] = ("mean",), **limits):
+        super().__init__(encoder, tokenizer, layers, **limits)
         self.poolings = list(poolings)
 
     @torch.inference_mode()
@@ -100,17 +93,17 @@ class SentenceEmbedder(PackedEncoder):
     ) -> dict[str, torch.Tensor]:
         """{pooling: (layers, N, C)} of N sentences, in their order: fp32, on the CPU.
 
-        Of sentences that are alike one is encoded: in two batches their vectors would be rounded differently.
+        Equal sentences are encoded once: two batches would round their vectors differently.
         `progress` is called with the number of sentences done since its last call.
 
         Raises:
-            InputError: the encoder gives vectors that are not finite.
+            InputError: the encoder's vectors are not finite.
         """
         ids = [self.ids(encoding) for encoding in self.tokenizer.encode_batch(list(sentences))]
         size = (len(self.layers), len(ids), self.encoder.cfg.dim)
         vectors = {pooling: torch.empty(size) for pooling in self.poolings}
         first: dict[tuple[int, ...], int] = {}
-        same = [first.setdefault(tuple(row), number) for number, row in enumerate(ids)]  # the first that is alike
+        same = [first.setdefault(tuple(row), number) for number, row in enumerate(ids)]  # the first equal sentence
         distinct = list(first.values())
         for batch in batches_by_length([len(ids[number]) for number in distinct], self.batch_tokens):
             numbers = [distinct[place] for place in batch]
@@ -118,16 +111,21 @@ class SentenceEmbedder(PackedEncoder):
             for pooling, rows in vectors.items():
                 rows[:, numbers] = torch.stack([pool(hidden, cu_seqlens, pooling) for hidden in layers]).float().cpu()
             progress(len(batch))
-        again = [number for number, other in enumerate(same) if number != other]
+        copies = [number for number, other in enumerate(same) if number != other]
         for rows in vectors.values():
-            rows[:, again] = rows[:, [same[number] for number in again]]
-        if again:
-            progress(len(again))
+            rows[:, copies] = rows[:, [same[number] for number in copies]]
+        if copies:
+            progress(len(copies))
         return vectors
 
 
+def device(cpu: bool) -> torch.device:
+    """The GPU if there is one and not `cpu`."""
+    return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+
+
 def up_to(encoder: BertEncoder, layer: int) -> BertEncoder:
-    """The encoder without what is above a layer, of the same weights."""
+    """The encoder without the layers above `layer`; it shares the weights."""
     if layer == encoder.cfg.layers:
         return encoder
     with no_values():
@@ -138,9 +136,9 @@ def up_to(encoder: BertEncoder, layer: int) -> BertEncoder:
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, of at most `batch_tokens` together.
+    """Indices in batches of similar length, of at most `batch_tokens` tokens.
 
-    The longest come first, so that a batch that doesn't fit into memory shows at once.
+    The longest come first, so that a batch too large for the memory fails at once.
     """
     batch, tokens = [], 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -153,17 +151,17 @@ def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[lis
         yield batch
 
 
-def choose_layers(wanted: str, depth: int, several: bool = True) -> list[int]:
-    """The layers that `wanted` ("last", a number or, if `several` may be, "all") names in an encoder of `depth` layers.
+def choose_layers(name: str, depth: int, several: bool = True) -> list[int]:
+    """The layers that `name` selects in an encoder of `depth` layers: "last", a number or, if `several`, "all".
 
     Raises:
         InputError: no such layer.
     """
-    if wanted == "all" and several:
+    if name == "all" and several:
         return list(range(depth + 1))
-    if wanted == "last":
+    if name == "last":
         return [depth]
-    if not wanted.isdecimal() or int(wanted) > depth:
+    if not name.isdecimal() or int(name) > depth:
         words = "last, all," if several else "last"
-        raise InputError(f"--layer {wanted}: no such layer; give {words} or 0 (the embeddings) to {depth}")
-    return [int(wanted)]
+        raise InputError(f"--layer {name}: no such layer; give {words} or 0 (the embeddings) to {depth}")
+    return [int(name)]

@@ -1,12 +1,12 @@
-"""How well a model fills in masked pieces of text: what alignment made it forget, or learn.
+"""How well a model predicts masked tokens of text: what alignment made it forget, or learn.
 
-The pieces are chosen as TLM's are, but all of them go behind [MASK]: one that is left as it is can be copied. [UNK] is
-never chosen: to guess it is no skill, and a language of which much is unknown would look easy.
+Tokens are chosen as in TLM, but [MASK] replaces all of them: a token that stays visible can be copied. [UNK] is never
+chosen: it is easy to predict, and a language with many unknown characters would look easy.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +20,11 @@ from ppa_fairseq.modules.bert import MaskedLMHead, SelectedPositions
 from ppa_fairseq.utils.errors import InputError
 
 EPOCH = 1  # of the masks: each sentence is masked once
-MAX_BITS = 1024  # from here on the perplexity, 2 to their power, is no number
+MAX_BITS = 1024  # above this, the perplexity (2 to the power of the bits) overflows
 
 
-@dataclass(frozen=True)
-class Score:
-    """Of the masked pieces of a text: their number, mean -log2 of their probability, percent guessed right."""
+class Score(NamedTuple):
+    """The masked tokens of a text: their number, the mean -log2 of their probability, the percentage right."""
 
     masked: int
     bits: float
@@ -33,19 +32,18 @@ class Score:
 
 
 class MaskedLM(PairModel):
-    """A checkpoint's encoder and MLM head on masked sentences, and on pairs of them as PPA's TLM lays them out.
+    """A checkpoint's encoder and MLM head on masked sentences, and on pairs in PPA's TLM layout.
 
     Args:
-        probability: share of each sequence's pieces that is masked, at least one.
-        seed: of the masks, which are a function of it, the sequence's place in the text and its length in pieces: the
-            same for all models of one vocabulary, whatever the batches are.
+        probability: the share of each sequence's tokens to mask; at least one token.
+        seed: of the masks. They depend on it, on the sequence's place in the text and on its length in tokens, so they
+            are the same for all models of one vocabulary, in any batches.
 
-    The other arguments, and what is raised, are PairModel's.
+    The other arguments and errors are those of `PairModel`.
 
     Attributes:
-        truncated: sequences that were cut so far.
-        xlm_tlm: whether its TLM laid pairs out in XLM's way, which it does not meet here.
-        trained: whether the MLM head was ever trained; a new one's biases are zero.
+        xlm_tlm: whether the model was trained with XLM's TLM layout, which this class does not use.
+        trained: whether the MLM head was ever trained; the biases of a new one are zero.
     """
 
     head_prefix = LM_HEAD
@@ -53,21 +51,16 @@ class MaskedLM(PairModel):
     task = "ppa_alignment"
 
     def __init__(
-        self,
-        model: Checkpoint,
-        source: str,
-        probability: float = 0.15,
-        seed: int = 1,
-        max_length: int = 128,
-        batch_tokens: int = 4096,
-        cpu: bool = False,
+        self, model: Checkpoint, source: str, probability: float = 0.15, seed: int = 1, max_length: int = 128, **limits
     ):
-        super().__init__(model, source, max_length, batch_tokens, cpu)
-        scheme = MaskingScheme.for_dictionary(self.dictionary, probability)
-        scheme.maskable[self.dictionary.unk()] = False
-        self.scheme = replace(scheme, mask_share=1.0, random_share=0.0)
+        super().__init__(model, source, max_length, **limits)
+        special = self.special
+        maskable = np.ones(model.shape.vocab_size, dtype=bool)
+        maskable[special.special_ids()] = False
+        maskable[special.unk()] = False
+        no_ids = np.zeros(0, dtype=np.int64)
+        self.scheme = MaskingScheme(probability, maskable, special.mask(), no_ids, mask_share=1.0, random_share=0.0)
         self.seed = seed
-        self.truncated = 0
         self.xlm_tlm = model.xlm_tlm
         head = part(model.state, LM_HEAD)
         self.trained = any(bool(head[name].any()) for name in head if name.endswith("bias"))
@@ -78,7 +71,7 @@ class MaskedLM(PairModel):
     def sentences(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Token ids and types of each sentence, [CLS] text [SEP], cut to the maximum length."""
         rows = []
-        for ids in self.pieces(texts):
+        for ids in self.token_ids(texts):
             kept = ids[: self.max_length - 2]
             self.truncated += len(kept) < len(ids)
             tokens = np.concatenate([self.layout.bos, kept, self.layout.eos])
@@ -87,7 +80,7 @@ class MaskedLM(PairModel):
 
     def pairs(self, first: Sequence[str], second: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Token ids and types of each pair in one sequence, cut to the maximum length."""
-        sides = list(zip(self.pieces(first), self.pieces(second), strict=True))
+        sides = list(zip(self.token_ids(first), self.token_ids(second), strict=True))
         self.truncated += sum(len(one) + len(other) > self.layout.room for one, other in sides)
         return [self.layout.lay(*pair) for pair in sides]
 
@@ -95,38 +88,36 @@ class MaskedLM(PairModel):
     def __call__(
         self, sequences: Sequence[tuple[np.ndarray, np.ndarray]], progress: Callable[[int], object] = lambda done: None
     ) -> Score:
-        """Mask and guess all sequences. `progress` is called with the number of sequences done since its last call.
+        """Mask and predict all sequences. `progress` is called with the number of sequences done since its last call.
 
         Raises:
-            InputError: not one piece can be masked; the model gives a loss that is not finite.
+            InputError: no token can be masked; the model's loss is not finite.
         """
         lengths = np.array([len(tokens) for tokens, _ in sequences])
         flat = np.concatenate([tokens for tokens, _ in sequences])  # (T,) of all sequences
         starts = np.cumsum(lengths) - lengths
         sequence = np.repeat(np.arange(len(sequences)), lengths)
         position = np.arange(len(flat)) - np.repeat(starts, lengths)
-        masked, chosen = mask_tokens(
-            flat, sequence, position, np.arange(len(sequences)), self.scheme, self.seed, EPOCH
-        )
+        masked, chosen = mask_tokens(flat, sequence, position, np.arange(len(sequences)), self.scheme, self.seed, EPOCH)
         if not len(chosen):
-            raise InputError("no piece of the text can be masked: all of it is unknown to the vocabulary")
+            raise InputError("no token of the text can be masked: the vocabulary knows none of its characters")
         is_masked = np.zeros(len(flat), dtype=bool)
         is_masked[chosen] = True
         bits, correct = 0.0, 0
         for batch in batches_by_length(lengths.tolist(), self.batch_tokens):
             spans = [slice(starts[i], starts[i] + lengths[i]) for i in batch]
             packed = self.pack([(masked[span], sequences[i][1]) for i, span in zip(batch, spans, strict=True)])
-            wanted = np.flatnonzero(np.concatenate([is_masked[span] for span in spans]))  # (M,) in the batch
+            places = np.flatnonzero(np.concatenate([is_masked[span] for span in spans]))  # (M,) in the batch
             target = np.concatenate([flat[span][is_masked[span]] for span in spans])  # (M,)
             target = torch.from_numpy(target).to(self.device)
             counts = [int(is_masked[span].sum()) for span in spans]
-            read = SelectedPositions(torch.from_numpy(wanted).to(self.device), counts)
-            hidden = self.encoder(**packed, selected=read)["hidden"]  # (M, C)
+            selected = SelectedPositions(torch.from_numpy(places).to(self.device), counts)
+            hidden = self.encoder(**packed, selected=selected)["hidden"]  # (M, C)
             logits = self.head(hidden, self.encoder.embed_tokens.weight).float()  # (M, V)
             bits += F.cross_entropy(logits, target, reduction="none").double().sum().item() / math.log(2)
             correct += int((logits.argmax(-1) == target).sum())
             progress(len(batch))
         bits /= len(chosen)
         if not bits < MAX_BITS:
-            raise InputError("the model's loss is not finite, or nearly so: its weights are NaN or too large")
+            raise InputError("the model's loss is not finite or over 1024 bits: its weights are NaN or too large")
         return Score(len(chosen), bits, 100 * correct / len(chosen))

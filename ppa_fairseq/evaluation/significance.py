@@ -1,57 +1,65 @@
-"""How sure an accuracy is: bootstrap intervals, and tests of two models on the same examples.
+"""Bootstrap intervals, and significance tests of two models on the same examples.
 
-Drawn from a fixed seed: the same answers give the same numbers.
+The seed is fixed: the same answers give the same numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
+from statistics import fmean
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap, monte_carlo_test
 
 CONFIDENCE = 0.95
-RESAMPLES = 2999  # of an interval: another seed would move its ends by 1 % of its width
-FLIPS = 9999  # of a test: the smallest p-value is 2 in 10,000
+RESAMPLES = 2999  # per interval: another seed moves its ends by 1 % of its width
+FLIPS = 9999  # per test: the smallest p-value is 2 in 10,000
 SEED = 0
-BATCH = 100  # resamples held in memory at once
+BATCH = 100  # resamples in memory at once
 
-# For reports.
 INTERVAL = f"{CONFIDENCE:.0%} interval".replace("%", " %")
 SETTINGS = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "flips": FLIPS, "seed": SEED}  # of intervals and tests
 
+Values = tuple[Sequence[Hashable], np.ndarray]  # ids of a set's N examples, and a value for each, (N,)
 
-def independent_samples(by_language: Mapping[str, np.ndarray], translations: bool) -> list[np.ndarray]:
-    """What may be resampled, for the average over languages, each of which counts the same.
 
-    Args:
-        by_language: a value for each row, (N,) float or bool.
-        translations: row i of every language is a translation of the same example. Its answers then hang together,
-            so the samples are one: each row's mean over the languages, (N,). Taken as independent, 15 languages
-            would seem 15 times as many examples. Otherwise each language is a sample of its own.
+def mean_of_means(sets: Sequence[Values]) -> float:
+    """The average over sets, each of which counts the same."""
+    return fmean(values.mean() for _, values in sets)
+
+
+def interval(sets: Sequence[Values]) -> tuple[float, float] | None:
+    """Bootstrap interval of the average over `sets`, at CONFIDENCE; None for a single example.
+
+    The ids are resampled. An example that is in several sets, translated, is one example: its answers depend on each
+    other, and 15 translations would otherwise look like 15 times as many examples.
     """
-    values = [np.asarray(rows, dtype=np.float64) for rows in by_language.values()]
-    return [np.mean(values, axis=0)] if translations else values
+    from scipy.stats import bootstrap
+
+    centred = by_example([(ids, values - values.mean()) for ids, values in sets])
+    if len(centred) < 2:
+        return None
+    rng = np.random.default_rng(SEED)
+    settings = {"n_resamples": RESAMPLES, "batch": BATCH, "confidence_level": CONFIDENCE, "rng": rng}
+    found = bootstrap([centred], np.mean, method="percentile", **settings)  # exists even if all values are the same
+    centre = mean_of_means(sets)
+    return centre + float(found.confidence_interval.low), centre + float(found.confidence_interval.high)
 
 
-def mean_interval(samples: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Bootstrap interval of the mean of the samples' means, at CONFIDENCE; each sample (N_i,) is resampled by itself.
+def by_example(sets: Sequence[Values]) -> np.ndarray:
+    """A value for each of the N different ids, (N,): the sum of its shares in the sets. The mean is the sets' average.
 
-    The interval is the bootstrap's percentiles, which exist even where all values are the same.
+    For an interval the sets must be centred, or it would also cover how many sets an example happens to be in.
     """
-    found = bootstrap(
-        samples,
-        mean_of_means,
-        n_resamples=RESAMPLES,
-        batch=BATCH,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    places = {name: place for place, name in enumerate(dict.fromkeys(name for ids, _ in sets for name in ids))}
+    total = np.zeros(len(places))
+    for ids, values in sets:
+        total[[places[name] for name in ids]] += np.asarray(values, float) * len(places) / (len(values) * len(sets))
+    return total
 
 
-def mean_of_means(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
-    return np.mean([sample.mean(axis) for sample in samples], axis=0)
+def differences(sets: Sequence[Values], base: Sequence[Values]) -> list[Values]:
+    """The values of `sets` minus those of `base`, on the same examples."""
+    return [
+        (ids, np.asarray(values, float) - first) for (ids, values), (_, first) in zip(sets, base, strict=True)
+    ]
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
@@ -59,16 +67,21 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
 
     The examples must be independent, as those of one language are.
     """
+    from scipy.stats import binomtest
+
     gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def sign_flip_test(samples: Sequence[np.ndarray]) -> float:
-    """Two-sided p-value that the mean of the samples' means is 0, each sample (N_i,) being differences of two models.
+def sign_flip_test(sets: Sequence[Values]) -> float:
+    """Two-sided p-value that the average over `sets`, of differences between two models, is 0.
 
-    If the models are equally good, every difference could as well have the other sign (approximate randomisation).
+    If the models are equally good, the difference on an example could as well have the other sign (approximate
+    randomisation).
     """
-    shares = np.concatenate([sample / (len(sample) * len(samples)) for sample in samples])
+    from scipy.stats import monte_carlo_test
+
+    shares = by_example(sets)
     shares = shares[shares != 0]
     if not len(shares):
         return 1.0

@@ -5,15 +5,16 @@ import torch
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 
+from ppa_fairseq.data.bitext.dataset import sentence_hash
 from ppa_fairseq.evaluation.retrieval.accuracy import retrieval_accuracy
 from ppa_fairseq.modules.key_queue import gather_rows
 
 
 class ValidationRetrieval:
-    """Sentence vectors of a validation split, and how well each side finds the other in them.
+    """The sentence vectors of a validation split, and how well each side finds the other.
 
     Args:
-        names: the task's language pairs; a batch names its own by their numbers.
+        names: the task's language pairs; a batch refers to them by number.
     """
 
     def __init__(self, names: list[str]):
@@ -26,9 +27,14 @@ class ValidationRetrieval:
         self._seen: set[int] = set()
         self._indices: set[int] = set()
 
-    def add(self, index: torch.Tensor, pair: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> None:
-        """Add a batch of all ranks: *index* and *pair* (N,), vectors of both sides (N, C)."""
-        rows = (index, pair, source.float(), target.float())
+    def add(self, sample: dict, queries: dict, query: torch.Tensor, key: torch.Tensor) -> None:
+        """Add a batch of all ranks: the packed *queries*, and the vectors of both sides (N, C)."""
+        device = query.device
+        texts = [text_hashes(packed).to(device) for packed in (queries, sample["net_input"]["key_input"])]  # (N,) each
+        rows = [sample["id"], sample["pair"]]
+        for first, second in ((query.float(), key.float()), texts):
+            swapped = sample["swapped"].view(-1, *[1] * (first.dim() - 1))
+            rows += [torch.where(swapped, second, first), torch.where(swapped, first, second)]  # source, target
         gathered = gather_rows(*rows, group=distributed_utils.get_data_parallel_group())
         self._batches.append([part.cpu() for part in gathered])
         self._indices.update(self._batches[-1][0].tolist())
@@ -36,13 +42,13 @@ class ValidationRetrieval:
         self._accuracy = None
 
     def __len__(self) -> int:
-        """Sentence pairs collected."""
+        """The number of sentence pairs so far."""
         return len(self._indices)
 
     def log(self, pairs: int) -> None:
-        """Log the accuracies; *pairs* is how many the batches being logged have.
+        """Log the accuracies; *pairs* is the number of pairs in the batches that are logged.
 
-        fairseq asks for derived values after every batch too. They are worked out only where all pairs were logged.
+        fairseq also asks for derived values after every batch. They are computed only once all pairs are logged.
         """
         metrics.log_scalar("_pairs", 1, weight=pairs)
 
@@ -66,14 +72,24 @@ class ValidationRetrieval:
         return ["-".join(name) for pair in names for name in (pair, pair[::-1])]
 
     def accuracy(self) -> dict[str, float]:
-        """Percent found at rank 1 by name: each of the :meth:`directions` seen so far, and their ``mean``."""
+        """Percent found at rank 1 by name: each of the :meth:`directions` seen so far, and their ``mean``.
+
+        A sentence with the same token ids as the right one is right, too.
+        """
         if self._accuracy is None:
-            index, pair, source, target = (torch.cat(parts) for parts in zip(*self._batches, strict=True))
+            index, *rest = (torch.cat(parts) for parts in zip(*self._batches, strict=True))
             # A rank that ran out of data repeats a batch, so a pair may be here twice.
             rows = torch.from_numpy(np.unique(index.numpy(), return_index=True)[1])
-            pair, source, target = pair[rows], source[rows], target[rows]
-            found = [retrieval_accuracy(source[pair == n], target[pair == n]) for n in sorted(self._seen)]
-            percent = [value for both in found for value in both]
+            pair, *sides = (part[rows] for part in rest)
+            percent = []
+            for number in sorted(self._seen):
+                source, target, *texts = (side[pair == number] for side in sides)
+                percent += retrieval_accuracy(source, target, texts=texts)
             self._accuracy = dict(zip(self.directions(self._seen), percent, strict=True))
             self._accuracy["mean"] = sum(percent) / len(percent)
         return self._accuracy
+
+
+def text_hashes(packed: dict) -> torch.Tensor:
+    """A hash of each packed sequence's token ids, equal on all ranks, (N,)."""
+    return torch.tensor([sentence_hash(ids) for ids in packed["tokens"].cpu().split(packed["lengths"])])

@@ -222,14 +222,13 @@ class PPAAlignmentTask(EncoderTask):
 
     def valid_step(self, sample, model, criterion):
         result = super().valid_step(sample, model, criterion)
-        net_input, swapped = sample["net_input"], sample["swapped"][:, None]
+        net_input = sample["net_input"]
         queries = some_sequences(net_input["query_input"], (0, sample["nsentences"]))
         queries.pop("languages", None)  # which are those of TLM alone
         with torch.no_grad():
             query = model.embed(queries)  # (N, C)
             key = model.embed(net_input["key_input"])
-        source, target = torch.where(swapped, key, query), torch.where(swapped, query, key)
-        self.validation.add(sample["id"], sample["pair"], source, target)
+        self.validation.add(sample, queries, query, key)
         return result
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:

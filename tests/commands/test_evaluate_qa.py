@@ -3,7 +3,6 @@
 import json
 import shutil
 from statistics import fmean
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,12 +24,13 @@ from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints.weights import SPAN_HEAD
 from ppa_fairseq.commands import main as cli
 from ppa_fairseq.data.qa.squad import Question, read_squad
+from ppa_fairseq.evaluation import plots
 from ppa_fairseq.evaluation.question_answering import report as qa_report
 from ppa_fairseq.evaluation.question_answering.answerer import QuestionAnswerer
 from ppa_fairseq.evaluation.question_answering.metrics import Scores
-from ppa_fairseq.evaluation.question_answering.results import Measured, by_question, interval, results_of
+from ppa_fairseq.evaluation.question_answering.results import Measured, results_of
 from ppa_fairseq.evaluation.question_answering.sets import QuestionSet, find_question_sets
-from ppa_fairseq.evaluation.significance import mean_interval
+from ppa_fairseq.evaluation.significance import interval
 from ppa_fairseq.utils.errors import InputError
 
 LANGUAGES = ("de", "en", "zh")
@@ -155,22 +155,6 @@ def test_real_text_of_the_standin_equals_transformers(shared_data, tmp_path):
         assert_answers_equal_transformers(tmp_path, questions, **sizes)
 
 
-def test_batches_neither_change_nor_mix_up_answers(models):
-    questions, found = some_questions(40, seed=6), []
-    for batch_tokens in (1, 100, 10_000):
-        answerer = QuestionAnswerer(checkpoint.read(models["after"]), "it", **SIZES, batch_tokens=batch_tokens)
-        begun = []
-        found.append(answerer(questions, 3, begun.append))
-        assert sum(begun) == len(questions)
-        shuffled = [questions[i] for i in np.random.default_rng(0).permutation(40)]
-        again = dict(zip([q.id for q in shuffled], answerer(shuffled, 3), strict=True))
-        found.append([again[question.id] for question in questions])
-    for other in found[1:]:
-        for answers, same in zip(found[0], other, strict=True):
-            assert [answer[:2] for answer in answers] == [answer[:2] for answer in same]
-            assert [answer.score for answer in answers] == pytest.approx([answer.score for answer in same], abs=1e-4)
-
-
 def test_contexts_are_tokenized_once(models, monkeypatch):
     answerer, questions = QuestionAnswerer(checkpoint.read(models["after"]), "it", **SIZES), some_questions(8, seed=6)
     texts, tokenizer = [], answerer.tokenizer
@@ -252,14 +236,14 @@ def test_a_grid_of_two_models(models, grid, tmp_path, capsys):
     assert (output / "table.md").read_text() in printed
     rows = rows_of(printed)
     assert ["", "questions", "before F1", "before EM", "after F1", "gain", "after EM"] in rows
-    shown = next(row for row in rows if row[0] == "G-XLT average")
+    line = next(row for row in rows if row[0] == "G-XLT average")
     result = found["after", "G-XLT average"]
-    assert shown[4] == "{:.1f} [{:.1f}, {:.1f}]".format(result["f1"]["percent"], *result["f1"]["interval"])
-    assert shown[5].startswith(f"{result['f1']['gain']:+.1f} (p ")
-    assert shown[6] == f"{result['exact_match']['percent']:.1f}"
+    assert line[4] == "{:.1f} [{:.1f}, {:.1f}]".format(result["f1"]["percent"], *result["f1"]["interval"])
+    assert line[5].startswith(f"{result['f1']['gain']:+.1f} (p ")
+    assert line[6] == f"{result['exact_match']['percent']:.1f}"
     cells = [percents["before", "de", asked] for asked in LANGUAGES]
     assert ["de", *(f"{cell['f1']:.1f} / {cell['exact_match']:.1f}" for cell in cells)] in rows
-    names = {"table.md", "qa.json", "predictions-before", "predictions-after"}
+    names = {"table.md", "qa.json", "predictions-before", "predictions-after", ".ppa-output.json"}
     pictures = {f"mlqa-dev-{name}.png" for name in ("by-language", "grid-f1", "grid-em")}
     assert {path.name for path in output.iterdir()} == names | pictures
     assert all((output / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
@@ -275,16 +259,12 @@ def test_a_grid_of_two_models(models, grid, tmp_path, capsys):
 
 
 def test_two_sets_of_one_language_have_a_bar_each(tmp_path, monkeypatch):
-    one = SimpleNamespace(model="m", group="xquad", label="de", averaged=0, off_diagonal=False)
-    results = [
-        SimpleNamespace(**vars(one), name=name, f1=SimpleNamespace(percent=percent, interval=None))
-        for name, percent in (("xquad.de", 50.0), ("de", 60.0))
-    ]
+    results = results_of([measured("m", name, "12", [0.0, 1.0]) for name in ("xquad.de", "x.de")])
     drawn = []
-    monkeypatch.setattr(qa_report, "plot_by_language", lambda path, title, bars, *more: drawn.append(bars))
-    qa_report.plot(results, tmp_path)
-    qa_report.plot(results[:1], tmp_path)
-    assert drawn == [{"m": {"xquad.de": 50.0, "de": 60.0}}, {"m": {"de": 50.0}}]
+    monkeypatch.setattr(plots, "plot_bars", lambda path, title, bars, intervals: drawn.append(bars))
+    for some in (results, results[:1]):
+        qa_report.plot(some, tmp_path)
+    assert drawn == [{"F1, %": {"m": {"xquad.de": 50.0, "x.de": 50.0}}}, {"F1, %": {"m": {"de": 50.0}}}]
 
 
 def percents_by_hand(questions, predictions, language, metric="mlqa"):
@@ -328,7 +308,7 @@ def test_n_best_answers_with_probabilities(models, tmp_path):
 
 
 def test_predictions_of_others_by_either_metric(tmp_path, capsys):
-    """Gaps are told and counted as the official scripts count them."""
+    """Gaps are reported and counted as the official scripts count them."""
     questions = [
         Question("1", "?", "Die Stadt Köln", (("Die Stadt", 0),), ""),
         Question("2", "?", "Die Stadt Köln", (("Köln", 10),), ""),
@@ -350,8 +330,8 @@ def test_predictions_of_others_by_either_metric(tmp_path, capsys):
             {"model": "theirs", "set": "xquad.de", "unanswered": ["4"], "unknown": ["8", "9"]}
         ]
         errors = capsys.readouterr().err
-        assert "theirs, xquad.de: 1 of 4 questions unanswered: they score 0 (4)\n" in errors
-        assert "theirs, xquad.de: 2 predictions of no question in the data: they don't count (8, 9)\n" in errors
+        assert "theirs, xquad.de: 1 of 4 questions have no prediction: they score 0 (4)\n" in errors
+        assert "theirs, xquad.de: 2 predictions are for questions that are not in" in errors and "(8, 9)" in errors
 
 
 def test_one_question_alone(tmp_path, capsys):
@@ -370,7 +350,7 @@ def test_repeated_ids_get_new_ones_where_asked(tmp_path, capsys):
     assert evaluate(*flags) == 1
     assert "has the same id" in capsys.readouterr().err
     assert evaluate(*flags, "--renumber") == 0
-    assert "p, tydiqa.en.dev: 12 of 12 questions unanswered" in capsys.readouterr().err
+    assert "p, tydiqa.en.dev: 12 of 12 questions have no prediction" in capsys.readouterr().err
 
 
 def test_names_tell_sets(tmp_path):
@@ -389,8 +369,8 @@ def test_names_tell_sets(tmp_path):
         "squad.translate.test.de-en": ("squad.translate.test.de-en", None, None, "squad"),
         "zh": ("zh", "zh", "zh", "squad"),
     }
-    told = [f"ar={tmp_path}/dev-v1.1.json", f"{tmp_path}/xquad.de.json", f"es={tmp_path}/x.en.train.json"]
-    found = [(one.name, one.context, one.asked, one.metric) for one in find_question_sets(told, "mlqa")]
+    paths = [f"ar={tmp_path}/dev-v1.1.json", f"{tmp_path}/xquad.de.json", f"es={tmp_path}/x.en.train.json"]
+    found = [(one.name, one.context, one.asked, one.metric) for one in find_question_sets(paths, "mlqa")]
     assert found == [
         ("dev-v1.1", "ar", "ar", "mlqa"), ("xquad.de", "de", "de", "mlqa"), ("x.en.train", "es", "es", "mlqa"),
     ]  # fmt: skip
@@ -412,25 +392,10 @@ def test_a_question_in_several_languages_counts_as_one():
         [measured(model, name, ids, f1) for model, f1 in sets.items() for name in ("x.de", "x.en", "x.fr")]
     )
     one, average = alone[-1], copies[-1]
-    assert (one.name, average.name) == ("x.de", "average")
-    for field in ("percent", "interval", "gain", "gain_interval", "p_value"):
-        assert getattr(one.f1, field) == pytest.approx(getattr(average.f1, field))
-    assert one.f1.interval == pytest.approx([100 * bound for bound in mean_interval([sets["b"]])])
-
-
-def test_intervals_of_averages_equal_a_plain_bootstrap_over_ids():
-    rng = np.random.default_rng(1)
-    ease = rng.random(300)
-    sets = []
-    for size in (300, 200, 120):
-        members = rng.choice(300, size, replace=False)
-        sets.append(([str(k) for k in members], 100 * (rng.random(size) < ease[members])))
-    assert by_question(sets).mean() == pytest.approx(fmean(values.mean() for _, values in sets))
-    means = []
-    for _ in range(4000):
-        weights = np.bincount(rng.integers(300, size=300), minlength=300)
-        means.append(fmean(np.average(values, weights=weights[np.array(ids, int)]) for ids, values in sets))
-    assert interval(sets) == pytest.approx(list(np.percentile(means, [2.5, 97.5])), abs=0.4)
+    assert (one["name"], average["name"]) == ("x.de", "average")
+    for name, value in one["f1"].items():
+        assert value == pytest.approx(average["f1"][name])
+    assert one["f1"]["interval"] == pytest.approx(interval([(ids, 100 * sets["b"])]))
 
 
 GOOD = some_questions(4, seed=0)
@@ -439,19 +404,17 @@ GOOD = some_questions(4, seed=0)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("xquad.de.json", "", "xquad.de.json: no JSON"),
         ("xquad.de.json", '{"data": []}', "xquad.de.json: no questions in it"),
-        ("xquad.de.json", '{"version": 1}', "xquad.de.json: no list 'data' in it"),
-        ("xquad.de.json", '["w1"]', "xquad.de.json: no list 'data' in it"),
+        ("xquad.de.json", '{"version": 1}', "xquad.de.json: "),
         ("xquad.de.json", [*GOOD, GOOD[0]], "has the same id"),
         ("xquad.de.json", [Question("1", "?", " ", (), "")], "its context is missing or empty"),
         ("xquad.de.json", [Question("1", "", "a", (), "")], "its question is missing or empty"),
-        ("xquad.de.json", [*GOOD, Question("1", "?", "a", (), "")], "question 1: no answer to measure"),
+        ("xquad.de.json", [*GOOD, Question("1", "?", "a", (), "")], "question 1: no answer to compare"),
         ("dev-context-fr-question-de.json", GOOD, "metric is defined for ar, de, en, es, hi, vi, zh, not for fr"),
         ("notes.txt", GOOD, "no .json or .jsonl in this folder"),
     ],
 )
-def test_bad_data_is_told_and_nothing_is_written(models, tmp_path, capsys, name, content, message):
+def test_bad_data_is_refused_and_nothing_is_written(models, tmp_path, capsys, name, content, message):
     folder = tmp_path / "data"
     folder.mkdir()
     write_squad(folder / name, content) if isinstance(content, list) else (folder / name).write_text(content)
@@ -461,7 +424,7 @@ def test_bad_data_is_told_and_nothing_is_written(models, tmp_path, capsys, name,
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
 
 
-def test_bad_models_predictions_and_flags_are_told(models, tmp_path, capsys):
+def test_bad_models_predictions_and_flags_are_refused(models, tmp_path, capsys):
     after = f"after={models['after']}"
     (tmp_path / "headless").mkdir()
     make_bert(tmp_path / "headless", BertForMaskedLM)
@@ -486,16 +449,15 @@ def test_bad_models_predictions_and_flags_are_told(models, tmp_path, capsys):
         ([], "neither --model nor --predictions"),
         (["--model", "x=nowhere"], "x=nowhere: no such file or folder"),
         (["--model", after, "--model", after], "two models of this name"),
-        (["--model", "a/b=x", "--model", after], "no such file"),
         (["--model", f"a/b={models['after']}"], "leave the / out"),
         (["--model", after, "--model", f"x={tmp_path}/headless"], "model x: "),
         (["--model", after, "--model", f"x={tmp_path}/fine.json"], "model x: "),
-        (["--model", f"x={tmp_path}/overflow.pt"], "logits that are not finite"),
+        (["--model", f"x={tmp_path}/overflow.pt"], "logits are not finite"),
         (["--model", after, "--max-length", 67], "--max-length 67: the encoder has 66 positions"),
         (["--model", after, "--doc-stride", 62], "--max-length 66 with --doc-stride 62"),
         (["--model", after, "--doc-stride", -1], "--doc-stride -1"),
         (["--model", after, "--output", tmp_path / "fine.json"], "fine.json: is a file"),
-        (["--model", after, "--output", tmp_path / "full"], "full: holds files that are no earlier evaluation"),
+        (["--model", after, "--output", tmp_path / "full"], "full: holds thesis.tex, which"),
         (["--predictions", tmp_path / "nothing.json", *one], "nothing.json: no such file or directory; give"),
         (["--predictions", tmp_path / "list.json", *one], "list.json: no JSON object; give predictions"),
         (["--predictions", tmp_path / "nbest.json", *one], "nbest.json: 'q0' has ["),
@@ -503,10 +465,10 @@ def test_bad_models_predictions_and_flags_are_told(models, tmp_path, capsys):
         (["--predictions", tmp_path / "fine.json"], "fine.json: one file, but --data has 2 sets"),
         (["--predictions", tmp_path / "nothing"], "nothing: no such folder, but --data has 2 sets"),
         (["--predictions", tmp_path / "some"], "some/xquad.de.json: no such file or directory; give"),
-        (["--predictions", tmp_path / "fine.json", "--model", f"fine={models['after']}"], "of one name"),
-        (["--predictions", tmp_path / "fine.json", *one, "--output", tmp_path], "lies in --output"),
+        (["--predictions", tmp_path / "fine.json", "--model", f"fine={models['after']}"], "have the same name"),
+        (["--predictions", tmp_path / "fine.json", *one, "--output", tmp_path], "is inside --output"),
         (["--predictions", tmp_path / "fine.json", *one, "--n-best", 2], "--n-best: needs a --model"),
-        (["--model", after, "--data", tmp_path / "data", tmp_path / "copy"], "is called xquad.de too"),
+        (["--model", after, "--data", tmp_path / "data", tmp_path / "copy"], "has the name xquad.de, too"),
         (["--model", after, "--data", tmp_path / "no.json"], "no.json: no such file or folder"),
         (["--model", after, "--data", f"fr={tmp_path}/no.json"], "no.json: no such file or folder"),
         (["--predictions", tmp_path / "fine.json", "--metric", "mlqa", "--data", f"fr={one[1]}"], "not for fr"),

@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.commands import main as cli
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(40))]
@@ -100,7 +99,9 @@ def test_last_layer_of_two_models_equals_transformers(models, pairs_folder, tmp_
     assert list(document["models"]) == ["before", "after"]
     assert document["models"]["after"]["layers"] == 3 and document["models"]["after"]["truncated"] == 0
     assert document["settings"]["max_pairs"] == 30 and document["settings"]["layer"] == "last"
-    assert document["sets"]["fr-en"] == {"files": [str(pairs_folder / "fr-en.test.tsv.xz")], "pairs": 30}
+    assert document["sets"]["fr-en"] == {
+        "files": [str(pairs_folder / "fr-en.test.tsv.xz")], "pairs": 30, "repeated": {"fr": 0, "en": 0}
+    }  # fmt: skip
 
     found = {(r["model"], r["pair"], r["pooling"]): r for r in document["results"]}
     assert len(found) == len(document["results"]) == 2 * 3 * 2
@@ -133,7 +134,7 @@ def test_last_layer_of_two_models_equals_transformers(models, pairs_folder, tmp_
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines()]
     assert cells in rows
     assert ["pair", "pairs", "before xx→en", "before en→xx", "after xx→en", "after en→xx"] in rows
-    names = {"table.md", "retrieval.json", "by-pair-cls-cosine.png", "by-pair-mean-cosine.png"}
+    names = {"table.md", "retrieval.json", "by-pair-cls-cosine.png", "by-pair-mean-cosine.png", ".ppa-output.json"}
     assert {path.name for path in output.iterdir()} == names
     assert (output / "by-pair-mean-cosine.png").read_bytes().startswith(b"\x89PNG")
 
@@ -166,18 +167,6 @@ def test_all_layers_by_both_scorings(models, pairs_folder, tmp_path, capsys):
     }
 
 
-def test_checkpoint_gives_what_its_folder_gives(models, pairs_folder, tmp_path, capsys):
-    checkpoint.write(tmp_path / "model.pt", checkpoint.read(models["before"]))
-    printed = []
-    for path in (models["before"], tmp_path / "model.pt"):
-        assert (
-            retrieve("--model", f"m={path}", "--pairs", pairs_folder, "--layer", 1, "--batch-tokens", 50) == 0
-        )
-        printed.append(capsys.readouterr().out)
-    assert printed[0] == printed[1]
-    assert "Layer 1, mean pooling, cosine" in printed[0]
-
-
 def test_one_side_names_its_set_and_columns_may_be_turned(models, pairs_folder, tmp_path, capsys):
     model = ("--model", f"m={models['before']}")
     assert retrieve(*model, "--pairs", pairs_folder / "de-en.en.gz", "--layer", "0") == 0
@@ -190,10 +179,10 @@ def test_one_side_names_its_set_and_columns_may_be_turned(models, pairs_folder, 
     assert row in capsys.readouterr().out.splitlines()
 
 
-def test_cut_sentences_are_told(models, tmp_path, capsys):
+def test_cut_sentences_are_counted_on_stderr(models, tmp_path, capsys):
     (tmp_path / "de-en.tsv").write_text("w1 w2 w3 w4 w5\tw1\nw2\tw3 w4 w5 w6\n")
     assert retrieve("--model", f"m={models['before']}", "--pairs", tmp_path, "--max-length", 5) == 0
-    assert "m: 2 of 4 sentences cut to 5 pieces" in capsys.readouterr().err
+    assert "m: 2 of 4 sentences cut to 5 tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -214,10 +203,10 @@ def test_cut_sentences_are_told(models, tmp_path, capsys):
         ({"de-en.tsv.xz": b"no archive"}, "de-en.tsv.xz: truncated or damaged"),
         ({"de-en.tsv.gz": gzip.compress(b"a\tb\n" * 99)[:-9]}, "de-en.tsv.gz: truncated or damaged"),
         ({"de-en.tsv": "w ##x\tb\nw ##y\tc\n"}, "de-en.tsv: the text is already split into WordPieces"),
-        ({"de-en.a.tsv": "a\tb\nc\td\n", "de-en.b.tsv": "a\tb\nc\td\n"}, "is a set of de-en too"),
+        ({"de-en.a.tsv": "a\tb\nc\td\n", "de-en.b.tsv": "a\tb\nc\td\n"}, "is a set of de-en, too"),
     ],
 )
-def test_bad_pairs_are_told_and_nothing_is_written(models, tmp_path, capsys, files, message):
+def test_bad_pairs_are_refused_and_nothing_is_written(models, tmp_path, capsys, files, message):
     folder = tmp_path / "pairs"
     folder.mkdir()
     for name, content in files.items():
@@ -228,7 +217,7 @@ def test_bad_pairs_are_told_and_nothing_is_written(models, tmp_path, capsys, fil
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_models_and_flags_are_told(models, pairs_folder, tmp_path, capsys):
+def test_bad_models_and_flags_are_refused(models, pairs_folder, tmp_path, capsys):
     (tmp_path / "foreign.pt").write_bytes(b"no checkpoint")
     (tmp_path / "file").write_text("")
     (tmp_path / "something").mkdir()
@@ -243,7 +232,7 @@ def test_bad_models_and_flags_are_told(models, pairs_folder, tmp_path, capsys):
         (["--model", before, "--max-pairs", "1"], "--max-pairs 1: give two pairs or more"),
         (["--model", before, "--max-length", "33"], "has 32 positions"),
         (["--model", before, "--pairs", tmp_path / "nothing"], "nothing: no such file or folder"),
-        (["--model", before, "--pairs", tmp_path / "file"], "file: the name tells no language pair"),
+        (["--model", before, "--pairs", tmp_path / "file"], "file: no language pair in the file's name"),
         (["--model", before, "--output", tmp_path / "file"], "file: is a file"),
     ):
         assert retrieve("--pairs", pairs_folder, "--output", tmp_path / "out", *flags) == 1
@@ -253,20 +242,6 @@ def test_bad_models_and_flags_are_told(models, pairs_folder, tmp_path, capsys):
     for flags in (["--model", "unnamed"], ["--model", before, "--columns", "1,1"]):
         with pytest.raises(SystemExit, match="2"):
             retrieve("--pairs", pairs_folder, *flags)
-
-
-def test_an_earlier_output_is_replaced_and_what_another_wrote_stays(models, pairs_folder, tmp_path, capsys):
-    output = tmp_path / "out"
-    flags = ["--model", f"m={models['before']}", "--pairs", pairs_folder, "--output", output]
-    both = ["--layer", "all", "--pooling", "both", "--scoring", "both"]  # all names that a plot may have
-    assert retrieve(*flags, *both) == retrieve(*flags, *both[2:]) == retrieve(*flags) == 0
-    assert {path.name for path in output.iterdir()} == {"table.md", "retrieval.json", "by-pair-mean-cosine.png"}
-    for path in output.iterdir():
-        path.unlink()
-    (output / "table.md").write_text("mine")
-    assert retrieve(*flags) == 1
-    assert "out: holds files that are no earlier retrieval" in capsys.readouterr().err
-    assert [(path.name, path.read_text()) for path in output.iterdir()] == [("table.md", "mine")]
 
 
 def test_standin_on_tatoeba_equals_transformers(shared_data, tmp_path):

@@ -81,7 +81,7 @@ from ppa_fairseq.commands._signals import stop_in_order
 from ppa_fairseq.data.ordered_pool import OrderedPool
 with stop_in_order():
     for _ in range(200):
-        with OrderedPool(2, abs):
+        with OrderedPool(2, lambda: abs):
             pass
 """
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}

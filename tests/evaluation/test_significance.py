@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from ppa_fairseq.evaluation.significance import independent_samples, mcnemar, mean_interval, sign_flip_test
+from ppa_fairseq.evaluation.significance import by_example, interval, mcnemar, mean_of_means, sign_flip_test
 
 
 def answers(count: int, share: float, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random(count) < share
+
+
+def one_set(values, start=0):
+    return range(start, start + len(values)), np.asarray(values, dtype=float)
 
 
 @pytest.mark.parametrize("share", [0.35, 0.7, 0.97])
@@ -18,30 +22,46 @@ def test_interval_of_an_accuracy_is_the_binomial_one(share):
     right = answers(4000, share, seed=1)
     mean = right.mean()
     half = 1.96 * math.sqrt(mean * (1 - mean) / len(right))
-    assert mean_interval([right]) == pytest.approx((mean - half, mean + half), abs=half / 15)
+    assert interval([one_set(right)]) == pytest.approx((mean - half, mean + half), abs=half / 15)
 
 
-def test_languages_count_the_same_whatever_their_number_of_rows():
+def test_sets_count_the_same_whatever_their_number_of_rows():
     large, small = answers(3000, 0.9, seed=2), answers(300, 0.5, seed=3)
-    samples = independent_samples({"en": large, "sw": small}, translations=False)
+    sets = [one_set(large), one_set(small, start=3000)]
     mean = (large.mean() + small.mean()) / 2
     half = 1.96 * math.sqrt(large.var() / len(large) + small.var() / len(small)) / 2
-    assert mean_interval(samples) == pytest.approx((mean - half, mean + half), abs=half / 15)
+    assert mean_of_means(sets) == pytest.approx(mean)
+    assert interval(sets) == pytest.approx((mean - half, mean + half), abs=half / 15)
 
 
-def test_translations_are_one_sample():
-    """Fifteen languages that answer alike tell no more than one of them; fifteen unrelated ones do."""
-    right = {f"l{i}": answers(500, 0.6, seed=4) for i in range(15)}
-    together = mean_interval(independent_samples(right, translations=True))
-    assert together == pytest.approx(mean_interval([right["l0"]]))
-    apart = mean_interval(independent_samples(right, translations=False))
-    width = together[1] - together[0]
-    assert apart[1] - apart[0] == pytest.approx(width / math.sqrt(15), rel=0.1)
+def test_translations_are_one_example():
+    """Fifteen languages with the same answers say no more than one of them; fifteen unrelated ones do."""
+    right = answers(500, 0.6, seed=4)
+    together = interval([one_set(right)] * 15)
+    assert together == pytest.approx(interval([one_set(right)]))
+    apart = interval([one_set(right, start=500 * i) for i in range(15)])
+    assert apart[1] - apart[0] == pytest.approx((together[1] - together[0]) / math.sqrt(15), rel=0.1)
 
 
-@pytest.mark.parametrize("value", [0, 1])
-def test_all_alike_is_an_interval_of_one_point(value):
-    assert mean_interval([np.full(10, bool(value))]) == (value, value)
+def test_intervals_of_averages_equal_a_plain_bootstrap_over_ids():
+    rng = np.random.default_rng(1)
+    ease = rng.random(300)
+    sets = []
+    for size in (300, 200, 120):
+        members = rng.choice(300, size, replace=False)
+        sets.append((members.tolist(), 100.0 * (rng.random(size) < ease[members])))
+    assert by_example(sets).mean() == pytest.approx(mean_of_means(sets))
+    means = []
+    for _ in range(4000):
+        weights = np.bincount(rng.integers(300, size=300), minlength=300)
+        means.append(np.mean([np.average(values, weights=weights[ids]) for ids, values in sets]))
+    assert interval(sets) == pytest.approx(list(np.percentile(means, [2.5, 97.5])), abs=0.4)
+
+
+def test_extreme_samples_have_extreme_intervals():
+    assert interval([one_set(np.ones(10))]) == (1, 1)
+    assert interval([one_set([1])]) is None
+    assert sign_flip_test([one_set(np.zeros(30))]) == 1
 
 
 def test_mcnemar_is_the_exact_binomial_sum():
@@ -57,48 +77,45 @@ def test_mcnemar_is_the_exact_binomial_sum():
 
 
 @pytest.mark.parametrize("shift", [0, 0.3, 0.6])
-def test_sign_flips_are_what_all_of_them_give(shift):
-    differences = np.random.default_rng(6).normal(shift, 0.5, 13)
+def test_sign_flips_approximate_the_test_of_all_flips(shift):
+    values = np.random.default_rng(6).normal(shift, 0.5, 13)
     every = permutation_test(
-        [differences], lambda sample, axis: sample.mean(axis), permutation_type="samples", vectorized=True
+        [values], lambda sample, axis: sample.mean(axis), permutation_type="samples", vectorized=True
     )
     assert every.null_distribution.size == 2**13
-    assert sign_flip_test([differences]) == pytest.approx(every.pvalue, abs=0.015)
-    assert sign_flip_test([-differences]) == pytest.approx(every.pvalue, abs=0.015)
+    assert sign_flip_test([one_set(values)]) == pytest.approx(every.pvalue, abs=0.015)
+    assert sign_flip_test([one_set(-values)]) == pytest.approx(every.pvalue, abs=0.015)
 
 
-def test_sign_flips_weigh_samples_the_same():
-    """A gain in the small sample, none in the large one: as if each had been given as often."""
+def test_sign_flips_weigh_sets_the_same():
+    """A gain in the small set, none in the large one."""
     small, large = np.array([1.0] * 4 + [0.0] * 4), np.random.default_rng(7).choice([-1.0, 0, 1], 64)
     weighted = np.concatenate([small / 8, large / 64])
     rng = np.random.default_rng(8)
     sums = np.array([(weighted * rng.choice([-1, 1], len(weighted))).sum() for _ in range(20_000)])
     expected = (np.abs(sums) >= abs(weighted.sum()) - 1e-12).mean()
-    assert sign_flip_test([small, large]) == pytest.approx(expected, abs=0.02)
+    assert sign_flip_test([one_set(small), one_set(large, start=8)]) == pytest.approx(expected, abs=0.02)
 
 
-def test_equal_models_are_rarely_told_apart_and_unequal_ones_mostly():
-    def share_found(gain: float, by_row: bool = True) -> float:
+def test_equal_models_rarely_differ_and_unequal_ones_mostly():
+    def share_found(gain: float, translations: bool = True) -> float:
         found = 0
         for seed in range(150):
             rng = np.random.default_rng(seed)
-            hard = rng.random((2, 40, 1))  # what is hard for a model is so in each of a row's 5 languages
+            hard = rng.random((2, 40, 1))  # an example is hard for a model in each of 5 languages
             first, second = hard * rng.random((2, 40, 5))
-            differences = (second < 0.2 + gain).astype(float) - (first < 0.2)
-            found += sign_flip_test([differences.mean(1) if by_row else differences.ravel()]) < 0.05
+            gains = (second < 0.2 + gain).astype(float) - (first < 0.2)
+            sets = [one_set(gains[:, i], start=0 if translations else 40 * i) for i in range(5)]
+            found += sign_flip_test(sets) < 0.05
         return found / 150
 
     assert 0.01 <= share_found(0) <= 0.1
-    assert share_found(0, by_row=False) > 0.15  # why rows are kept whole
+    assert share_found(0, translations=False) > 0.15  # why an example and its translations are one
     assert share_found(0.2) > 0.8
 
 
-def test_no_difference_at_all_is_no_evidence():
-    assert sign_flip_test([np.zeros(30)]) == sign_flip_test([np.zeros(3), np.zeros(9)]) == 1
-
-
 def test_numbers_repeat_whatever_was_drawn_before():
-    differences = np.random.default_rng(9).normal(0.1, 1, 200)
-    before = mean_interval([differences]), sign_flip_test([differences])
+    sets = [one_set(np.random.default_rng(9).normal(0.1, 1, 200))]
+    before = interval(sets), sign_flip_test(sets)
     np.random.random(7)
-    assert (mean_interval([differences]), sign_flip_test([differences])) == before
+    assert (interval(sets), sign_flip_test(sets)) == before

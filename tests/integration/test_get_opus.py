@@ -89,7 +89,7 @@ def test_second_corpus_only_when_the_first_is_short(tmp_path, pairs, expected):
 def test_failed_download_leaves_nothing_and_what_is_there_stays(tmp_path):
     stub(tmp_path, {"OPUS-europarl-v8-deu-eng": 3})
     failed = run(tmp_path, tmp_path / "out", "de", "fr")
-    assert failed.returncode == 1 and "OPUS-europarl-v8-eng-fra could not be had" in failed.stderr
+    assert failed.returncode == 1 and "OPUS-europarl-v8-eng-fra: the download failed" in failed.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["de-en.tsv.gz"]
     stub(tmp_path, {"OPUS-europarl-v8-eng-fra": 2})
     assert run(tmp_path, tmp_path / "out", "de", "fr").returncode == 0

@@ -1,38 +1,35 @@
 """The binarized language pairs of a data-bin folder."""
 
 import re
-import struct
 from pathlib import Path
-
-import numpy as np
-from fairseq.data import indexed_dataset
 
 from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer
 from ppa_fairseq.data.bitext.dataset import ParallelCorpus
 from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.data.indexed import open_indexed
+from ppa_fairseq.data.text_files import LANGUAGE
 from ppa_fairseq.utils.errors import InputError
 
-HEADER = struct.Struct("<9sQBQ")  # of a .idx: magic, version, code of the type of ids, rows
-BLOCK = 1 << 20  # ids read at once
 HOW_TO_BINARIZE = "binarize with `ppa binarize` or `fairseq-preprocess --user-dir ppa_fairseq --task ppa_alignment`"
 
 
-def find_pairs(folder: str, split: str) -> list[str]:
-    """Names of the language pairs that *folder* holds for *split*, sorted: ``["ar-en", "de-en", …]``."""
+def find_pairs(folder: str, split: str, ending: str = ".idx") -> list[str]:
+    """Language pairs with files `{split}.{pair}.{language}{ending}` in *folder*, sorted: ``["ar-en", "de-en", …]``."""
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder; {HOW_TO_BINARIZE}")
-    pattern = re.compile(re.escape(split) + r"\.([^.-]+-[^.-]+)\.[^.]+\.idx")
-    return sorted({m[1] for m in map(pattern.fullmatch, (p.name for p in Path(folder).iterdir())) if m})
+    code = LANGUAGE.pattern
+    pattern = re.compile(rf"{re.escape(split)}\.({code}-{code})\.{code}{re.escape(ending)}")
+    matches = (pattern.fullmatch(path.name) for path in Path(folder).iterdir())
+    return sorted({match[1] for match in matches if match})
 
 
 def load_corpora(
     folder: str, split: str, pairs: list[str], all_needed: bool, dictionary: WordPieceDictionary | None = None
 ) -> list[ParallelCorpus]:
-    """Open ``{split}.{src}-{tgt}.{lang}`` of each of *pairs* (unless *all_needed*, of those there), memory-mapped.
+    """Open ``{split}.{src}-{tgt}.{lang}`` of *pairs*, memory-mapped; unless *all_needed*, skip pairs without *split*.
 
-    Raises:
-        InputError: a file is missing or damaged, the two sides differ in length, nothing is in them, or an id is not
-            in *dictionary* (None: nobody looks).
+    Raises InputError if a file is missing or damaged, two sides differ in length, all are empty, or an id is not in
+    *dictionary* (None: ids are not checked).
     """
     corpora, present = [], find_pairs(folder, split)
     for number, pair in enumerate(pairs):
@@ -49,72 +46,12 @@ def load_corpora(
         if len(source):
             corpora.append(ParallelCorpus(number, source_lang, target_lang, source, target))
     if not corpora:
-        raise InputError(f"{folder}: the {split} split of {', '.join(pairs)} is empty or not there; {HOW_TO_BINARIZE}")
+        raise InputError(f"{folder}: the {split} split of {', '.join(pairs)} is empty or missing; {HOW_TO_BINARIZE}")
     return corpora
 
 
-def open_indexed(path: str, dictionary: WordPieceDictionary | None = None) -> indexed_dataset.MMapIndexedDataset:
-    """An indexed dataset, memory-mapped. Raises InputError if it is missing, damaged, or not of *dictionary*."""
-    if not indexed_dataset.MMapIndexedDataset.exists(path):
-        raise InputError(f"{path}.bin and .idx: no such files; {HOW_TO_BINARIZE}")
-    try:
-        _check_index(path)
-        dataset = indexed_dataset.MMapIndexedDataset(path)
-    except (AssertionError, KeyError, ValueError, OSError, struct.error) as error:
-        message = f"{path}.bin and .idx: damaged, or not in fairseq's mmap format ({error}); binarize again"
-        raise InputError(message) from error
-    if dictionary is not None:
-        _check_ids(path, dataset, len(dictionary))
-    return dataset
-
-
-def _check_ids(path: str, dataset: indexed_dataset.MMapIndexedDataset, vocab_size: int) -> None:
-    """Raise InputError if an id is not below *vocab_size*: on a GPU the embeddings would end in an assertion there."""
-    done = 0
-    with open(f"{path}.bin", "rb") as file:  # not by the map: its pages would count as this process's memory
-        while len(ids := np.fromfile(file, dataset._index.dtype, BLOCK)):
-            if ids.min() < 0 or ids.max() >= vocab_size:
-                place = int(np.argmax((ids < 0) | (ids >= vocab_size)))
-                row = np.searchsorted(np.cumsum(dataset.sizes, dtype=np.int64), done + place, side="right")
-                raise InputError(
-                    f"{path}.bin: row {row + 1} has the id {ids[place]}, but the dictionary beside it ends at "
-                    f"{vocab_size - 1}: the one or the other is not what it was; binarize again"
-                )
-            done += len(ids)
-
-
-def _check_index(path: str) -> None:
-    """Raise ValueError unless the rows of .idx are .bin, end to end: fairseq would find out in the middle of training.
-
-    Files that it cannot open at all leave a half-made object, which prints a traceback when it goes.
-    """
-    index, size = Path(f"{path}.idx"), Path(f"{path}.bin").stat().st_size
-    with open(index, "rb") as file:
-        header = file.read(HEADER.size)
-    if len(header) < HEADER.size:
-        raise ValueError("the .idx is too short")
-    magic, version, code, rows = HEADER.unpack(header)
-    if magic != indexed_dataset.MMapIndexedDataset.Index._HDR_MAGIC or version != 1:
-        raise ValueError("the .idx is none")
-    dtype = np.dtype(indexed_dataset._code_to_dtype.get(code, float))
-    if not np.can_cast(dtype, np.int64):
-        raise ValueError("the rows of the .idx are no ids")
-    if index.stat().st_size != HEADER.size + rows * (4 + 8):
-        raise ValueError(f"the .idx has another length than that of {rows:,} rows")
-    sizes = np.fromfile(index, np.int32, rows, offset=HEADER.size)
-    starts = np.fromfile(index, np.int64, rows, offset=HEADER.size + sizes.nbytes)
-    ends = np.cumsum(sizes, dtype=np.int64) * dtype.itemsize
-    whole = rows and size and starts[0] == 0 and ends[-1] == size and (starts[1:] == ends[:-1]).all()
-    if not whole or (sizes < 0).any():
-        raise ValueError(f"its {rows:,} rows are not the {size:,} bytes of the .bin")
-
-
 def load_dictionary(folder: str, pairs: list[str]) -> WordPieceDictionary:
-    """The one dictionary of all *pairs*.
-
-    Raises:
-        InputError: a dict file is missing, or two languages were binarized with different ones.
-    """
+    """The one dictionary of all *pairs*. Raises InputError if a dict file is missing, or two of them differ."""
     languages = sorted({language for pair in pairs for language in pair.split("-")})
     paths = [Path(folder) / f"dict.{language}.txt" for language in languages]
     for path in paths:

@@ -1,4 +1,4 @@
-"""Sentence pairs of many language pairs, as batches for the query encoder, the momentum encoder and TLM."""
+"""Batches of sentence pairs: queries, keys and masked TLM sequences."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from ppa_fairseq.data.sampling import epoch_counts, epoch_rows
 
 @dataclass(frozen=True)
 class ParallelCorpus:
-    """One language pair: two indexed datasets, line by line translations, each row ending in [SEP]."""
+    """One language pair: two indexed datasets, parallel row by row; each row ends in [SEP]."""
 
-    number: int  # its place among the task's pairs
+    number: int  # its position in the task's list of pairs
     source_lang: str
     target_lang: str
     source: torch.utils.data.Dataset
@@ -29,33 +29,38 @@ class ParallelCorpus:
 
 
 def sentence_hash(tokens: torch.Tensor) -> int:
-    """A stable 64-bit name of a sentence, equal on every machine and run."""
+    """A 64-bit hash of a sentence, the same on every machine and in every run."""
     digest = hashlib.blake2b(tokens.numpy().astype("<i8").tobytes(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 
 def pivot_of(source_lang: str, target_lang: str, pivot: str) -> str:
-    """The language whose sentence names a pair: *pivot*, or the source's where the pair is of two others."""
+    """The language whose sentence identifies a pair: *pivot* if it is one of the two, else the source language."""
     return pivot if pivot == target_lang else source_lang
 
 
 class AlignmentDataset(FairseqDataset):
-    """Every batch holds, for each pair, its query, its key and (unless *tlm* is off) both as one masked sequence.
+    """Sentence pairs of many language pairs. A batch holds a query, a key and a masked TLM sequence of each pair:
 
-    Which side becomes the query, and which tokens are masked, are functions of (seed, epoch, index).
+        query         [CLS] first sentence [SEP]
+        key           [CLS] second sentence [SEP]
+        TLM sequence  [CLS] first sentence [SEP] second sentence [SEP], with masked tokens
+
+    The side that becomes the query, and the masked tokens, depend on (seed, epoch, index) alone.
 
     Args:
         corpora: the language pairs.
-        dictionary: gives [CLS], what stands between two sentences, and the second one's token type.
-        masking: the TLM mask, or None to leave the TLM sequences out.
-        seed: of shuffles, masks and sampling.
-        contrastive: off: no queries and no keys, TLM alone.
-        pivot: see :func:`pivot_of`; keys of pairs of one name are no negatives of each other.
-        input_shuffle: random input shuffling (Pan et al. 2021); off: the source is always the query.
+        dictionary: a `WordPieceDictionary`.
+        masking: how to mask the TLM sequences; None leaves them out.
+        seed: for input shuffling, masks and sampling.
+        contrastive: False leaves queries and keys out.
+        pivot: the language whose sentences identify pairs (:func:`pivot_of`). Two keys with the same pivot sentence are
+            not used as negatives for each other.
+        input_shuffle: draw for each pair which side is the query (Pan et al. 2021); False: always the source.
         sampling_exponent: see :func:`~ppa_fairseq.data.sampling.epoch_counts`.
-        reset_positions: XLM's TLM: positions start again at the second sentence.
-        languages: the order of the language embeddings' rows, for XLM's TLM; None leaves language ids out.
-        shard: the folder, if it is one of several.
+        reset_positions: restart positions at the second sentence of a TLM sequence, as XLM does.
+        languages: order of the rows of the language embedding, for XLM's TLM; None leaves language ids out.
+        shard: name of the folder, if the data are in several.
     """
 
     def __init__(
@@ -84,19 +89,20 @@ class AlignmentDataset(FairseqDataset):
         self.reset_positions = reset_positions
         self.languages = languages
         self.shard = shard
-        specials = 1 + len(self.between)  # in [CLS] source [SEP] target [SEP], beyond each side's own [SEP]
+        specials = 1 + len(self.between)  # [CLS] and what stands between; the [SEP] of each side is part of its row
         self._lengths = [c.source.sizes + c.target.sizes + specials for c in corpora]
         self._counts = epoch_counts([len(c.source) for c in corpora], sampling_exponent)
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose the rows of this epoch; shuffling and masks change with it."""
         self.epoch = epoch
         rows = [
             epoch_rows(len(lengths), count, self.seed, epoch, number)
             for number, (lengths, count) in enumerate(zip(self._lengths, self._counts, strict=True))
         ]
-        self._row = np.concatenate(rows)  # (index,)
-        self._corpus = np.repeat(np.arange(len(rows)), self._counts)  # (index,)
+        self._row = np.concatenate(rows)  # (I,) by index
+        self._corpus = np.repeat(np.arange(len(rows)), self._counts)  # (I,)
         self.sizes = np.concatenate([lengths[row] for lengths, row in zip(self._lengths, rows, strict=True)])
 
     def __len__(self) -> int:
@@ -105,19 +111,18 @@ class AlignmentDataset(FairseqDataset):
     def __getitem__(self, index: int) -> dict:
         corpus, row = self.corpora[self._corpus[index]], self._row[index]
         source, target = corpus.source[row], corpus.target[row]
-        named_by = pivot_of(corpus.source_lang, corpus.target_lang, self.pivot)
-        pivot = target if corpus.target_lang == named_by else source
+        pivot = pivot_of(corpus.source_lang, corpus.target_lang, self.pivot)
         return {
             "id": index,
             "pair": corpus.number,
             "languages": (corpus.source_lang, corpus.target_lang),
-            "source": source.numpy(),  # (length + 1,), ends in [SEP]
-            "target": target.numpy(),
-            "pivot": sentence_hash(pivot),
+            "source": source.numpy(),  # (tokens,) including [SEP]
+            "target": target.numpy(),  # (tokens,)
+            "pivot": sentence_hash(target if corpus.target_lang == pivot else source),
         }
 
     def origin(self, index: int) -> str:
-        """Where a pair of this epoch stands in the data: "de-en row 18" (of shard0), counted from 1."""
+        """Where a pair of this epoch is in the data, rows counted from 1: "de-en row 18 of shard0"."""
         place = f"{self.corpora[self._corpus[index]].name} row {self._row[index] + 1}"
         return f"{place} of {self.shard}" if self.shard else place
 
@@ -131,22 +136,23 @@ class AlignmentDataset(FairseqDataset):
         return self.sizes[index]
 
     def ordered_indices(self) -> np.ndarray:
-        """By length, in random order within one length, so that a batch's sentences are about equally long."""
+        """Indices by length, in random order within one length: the sentences of a batch are about equally long."""
         shuffled = np.random.permutation(len(self))
         return shuffled[np.argsort(self.sizes[shuffled], kind="stable")]
 
     def collater(self, samples: list[dict]) -> dict:
-        """N pairs as one batch.
+        """Make a batch of N pairs.
 
         Returns:
             ``net_input``: ``query_input`` (N queries, then N TLM sequences, packed), ``key_input`` (N keys, packed),
-            ``masked`` (M,) places in the packed query input and ``masked_counts``, how many in each TLM sequence;
-            beside it ``target`` (M,), ``id``, ``pair``, ``pivot`` and ``swapped`` (N,), and the counts fairseq logs.
+            ``masked`` (M,), the masked positions in the packed query input, and ``masked_counts``, their number in each
+            TLM sequence; beside it ``target`` (M,), the masked tokens; ``id``, ``pair``, ``pivot`` and ``swapped``
+            (N,); and the counts that fairseq logs.
         """
         if not samples:
             return {}
         index = np.array([sample["id"] for sample in samples])  # (N,)
-        swapped = np.zeros(len(samples), dtype=bool)
+        swapped = np.zeros(len(samples), dtype=bool)  # (N,) whether the target is the query
         if self.input_shuffle:
             swapped = uniform(self.seed, self.epoch, index, INPUT_SHUFFLE) < 0.5
         sides = [
@@ -182,28 +188,28 @@ class AlignmentDataset(FairseqDataset):
         }
 
     def _pack(self, sequences: list[list[np.ndarray]]) -> dict:
-        """Sequences, each given as its parts, one after another; a fourth part is the second sentence."""
+        """Join sequences without padding. Each is a list of its parts; a fourth part is the second sentence."""
         lengths = np.array([sum(map(len, parts)) for parts in sequences])  # (B,)
-        second = np.array([len(parts[3]) if len(parts) > 3 else 0 for parts in sequences])  # (B,)
+        second = np.array([len(parts[3]) if len(parts) > 3 else 0 for parts in sequences])  # (B,) second sentences
         ends = np.cumsum(lengths)
         positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)  # (T,)
-        boundary = np.repeat(lengths - second, lengths)  # (T,) where the second sentence starts
+        boundary = np.repeat(lengths - second, lengths)  # (T,) the position at which the second sentence begins
         is_second = (positions >= boundary).astype(np.int64)  # (T,)
         if self.reset_positions:
             positions = positions - boundary * is_second
         return {
-            "tokens": torch.from_numpy(np.concatenate([part for parts in sequences for part in parts])),
-            "positions": torch.from_numpy(positions),
-            "token_types": torch.from_numpy(is_second * self.second_type),
-            "cu_seqlens": torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
-            "lengths": lengths.tolist(),
+            "tokens": torch.from_numpy(np.concatenate([part for parts in sequences for part in parts])),  # (T,)
+            "positions": torch.from_numpy(positions),  # (T,)
+            "token_types": torch.from_numpy(is_second * self.second_type),  # (T,)
+            "cu_seqlens": torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),  # (B + 1,)
+            "lengths": lengths.tolist(),  # B
             "max_length": int(lengths.max()),
         }
 
     def _mask(
         self, packed: dict, start: int, index: np.ndarray, lengths: list[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mask the TLM part of *packed*, which begins at token *start*, in place; the places and what stood there."""
+        """Mask *packed* in place from token *start* on, its TLM part. Returns positions and their tokens, (M,) each."""
         tokens = packed["tokens"].numpy()[start:]
         sequence = np.repeat(np.arange(len(lengths)), lengths)
         position = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -213,7 +219,7 @@ class AlignmentDataset(FairseqDataset):
         return chosen + start, target
 
     def _language_ids(self, samples: list[dict], swapped: np.ndarray, queries: list, pairs: list) -> torch.Tensor:
-        """The row of each token's language embedding (T,); 0, which stays zero, outside TLM."""
+        """Row of the language embedding for each token, (T,); row 0, which stays zero, for queries."""
         rows = [np.zeros(sum(len(part) for parts in queries for part in parts), dtype=np.int64)]
         for sample, swap, (_, query, between, key) in zip(samples, swapped, pairs, strict=True):
             languages = sample["languages"][::-1] if swap else sample["languages"]

@@ -1,6 +1,5 @@
-"""Sentence pairs as WordPiece symbols joined by spaces, in worker processes."""
+"""Sentence pairs as tokens joined by spaces, in worker processes."""
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 
@@ -11,14 +10,14 @@ from ppa_fairseq.data.word_by_word import WordByWord
 
 @dataclass
 class Encoded:
-    """What became of a batch: the kept pairs by split, in order, and how many were dropped why."""
+    """Result of a batch: the kept pairs by split, in order, and the number of dropped ones by reason."""
 
     splits: dict[str, list[tuple[str, str]]]
     dropped: Counter
 
 
 class PairEncoder:
-    """Tokenizes pairs and judges what needs their WordPieces.
+    """Tokenizes pairs, and drops those that are too short or too long in tokens.
 
     *texts* are the tokenizer's files (`tokenizer.read_files`), *source* names them in messages; *valid_share*
     of all pairs make the validation split.
@@ -30,8 +29,8 @@ class PairEncoder:
         self.limits = limits
         self.valid_share = valid_share
 
-    def encode(self, batch: Batch) -> Encoded:
-        """Encode the batch's pairs, judge their lengths and part them into train and valid."""
+    def __call__(self, batch: Batch) -> Encoded:
+        """Encode the batch's pairs, check their lengths and split them into train and valid."""
         lines = self.words.lines([sentence for pair in batch.pairs for sentence in pair])
         result = Encoded({"train": [], "valid": []}, Counter())
         for pair, first, second in zip(batch.pairs, lines[::2], lines[1::2], strict=True):
@@ -45,18 +44,3 @@ class PairEncoder:
 
 def _length(line: str) -> int:
     return line.count(" ") + 1 if line else 0
-
-
-_encoder: PairEncoder  # of this worker process
-
-
-def set_up_worker(*arguments) -> None:
-    """Make the worker's PairEncoder of its *arguments*."""
-    global _encoder
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes use the cores already
-    _encoder = PairEncoder(*arguments)
-
-
-def encode_in_worker(batch: Batch) -> Encoded:
-    """`PairEncoder.encode` of this worker process."""
-    return _encoder.encode(batch)

@@ -1,4 +1,4 @@
-"""Which pairs to keep, and on which side of the train/valid split a kept pair falls."""
+"""Which pairs to keep, and whether a kept pair belongs to train or valid."""
 
 import re
 from collections import Counter
@@ -11,17 +11,17 @@ import numpy as np
 
 from ppa_fairseq.data.bitext.reader import Row
 
-# Why a pair is dropped; the first that fits is counted.
+# Why a pair is dropped; the first reason that applies is counted.
 REASONS = {
-    "columns": "not as many tab-separated columns as most lines of the file",
-    "encoding": "a side that is not UTF-8",
-    "control": "control characters (NUL, a CR inside), U+FFFD, or a special symbol ([SEP], </s>, ...) as text",
-    "empty": "a side without text",
-    "identical": "both sides the same",
-    "duplicate": "the same pair stood before",
-    "short": "a side under --min-tokens WordPieces",
-    "long": "both sides together over --max-tokens WordPieces, or a line of over 32 KiB",
-    "spare valid": "falls into the validation split, which has --max-valid pairs already",
+    "columns": "more or fewer tab-separated columns than most lines of the file",
+    "encoding": "a side is not UTF-8",
+    "control": "control characters (NUL, a CR inside), U+FFFD, or a special token ([SEP], </s>, ...) in the text",
+    "empty": "a side has no text",
+    "identical": "both sides are the same",
+    "duplicate": "the same pair occurred before",
+    "short": "a side has fewer than --min-tokens tokens",
+    "long": "both sides together have more than --max-tokens tokens, or a line has over 32 KiB",
+    "spare valid": "belongs to the validation split, which already has --max-valid pairs",
     "spare train": "read together with the last of the --max-train pairs",
 }
 UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ufffd]|\[(?:CLS|SEP|PAD|MASK)\]|<(?:/?s|pad|mask)>")
@@ -29,13 +29,13 @@ NOT_WORD = re.compile(r"\W+")
 
 
 class SeenPairs:
-    """Hashes of the pairs met so far: 8 bytes a pair, in sorted runs each twice as long as the next."""
+    """Hashes of the pairs seen so far: 8 bytes per pair, in sorted runs, each at least twice as long as the next."""
 
     def __init__(self):
         self.runs: list[np.ndarray] = []  # each (n,) uint64, ascending
 
     def add(self, hashes: np.ndarray) -> np.ndarray:
-        """Of *hashes* (N,) uint64, which are met here for the first time, (N,) bool."""
+        """Add *hashes* (N,) uint64; return which of them are new, (N,) bool."""
         values, first = np.unique(hashes, return_index=True)
         new = np.ones(len(values), dtype=bool)
         for run in self.runs:
@@ -45,24 +45,24 @@ class SeenPairs:
             run = np.sort(np.concatenate([self.runs.pop(), run]))
         if len(run):
             self.runs.append(run)
-        met_first = np.zeros(len(hashes), dtype=bool)
-        met_first[first[new]] = True
-        return met_first
+        is_new = np.zeros(len(hashes), dtype=bool)
+        is_new[first[new]] = True
+        return is_new
 
 
 @dataclass
 class Batch:
-    """Pairs to tokenize, out of `read` lines; `dropped` says why the others are not among them."""
+    """Pairs to tokenize, out of `read` lines; `dropped` counts the others by reason."""
 
     pairs: list[tuple[str, str]]
-    pivot_side: int  # 0 or 1: whose sentence decides the split
+    pivot_side: int  # 0 or 1: the side whose sentence decides the split
     read: int
     dropped: Counter
     broken_lines: list[tuple[str, str]]  # (reason, file:line: fault)
 
 
 def read_batches(rows: Iterator[Row], size: int, pivot_side: int) -> Iterator[Batch]:
-    """Batches of *size* lines each, filtered by all that can be judged before tokenization."""
+    """Batches of *size* lines each, without the pairs that can be dropped before tokenization."""
     seen = SeenPairs()
     while chunk := list(islice(rows, size)):
         pairs, dropped = [], Counter()
@@ -85,7 +85,7 @@ def read_batches(rows: Iterator[Row], size: int, pivot_side: int) -> Iterator[Ba
 
 
 def text_fault(first: str, second: str) -> str | None:
-    """The reason to drop this pair by its text alone, if any."""
+    """The reason to drop a pair because of its text, if there is one."""
     if UNSAFE.search(first) or UNSAFE.search(second):
         return "control"
     if not first or not second:
@@ -95,22 +95,22 @@ def text_fault(first: str, second: str) -> str | None:
 
 @dataclass(frozen=True)
 class LengthLimits:
-    """In WordPieces without [CLS] and [SEP]: at least *min_tokens* a side, at most *max_tokens* together."""
+    """Tokens of a pair, without [CLS] and [SEP]: at least *min_tokens* a side, at most *max_tokens* together."""
 
     min_tokens: int
     max_tokens: int
 
     def fault(self, first: int, second: int) -> str | None:
-        """The reason to drop a pair of these lengths, if any."""
+        """The reason to drop a pair of these lengths, if there is one."""
         if first < self.min_tokens or second < self.min_tokens:
             return "short"
         return "long" if first + second > self.max_tokens else None
 
 
 def is_valid(sentence: str, share: float) -> bool:
-    """Does a pair with this pivot sentence belong to the validation split, which takes *share* of all?
+    """Whether a pair with this pivot sentence belongs to the validation split, which takes *share* of all.
 
-    A function of the sentence alone, up to case, spaces and punctuation: it falls on the same side in every
+    Depends on the sentence alone, ignoring case, spaces and punctuation: a sentence is in the same split in every
     language pair, every corpus and every run.
     """
     words = NOT_WORD.sub("", sentence.casefold()).encode()

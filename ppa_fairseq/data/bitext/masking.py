@@ -1,4 +1,4 @@
-"""Which tokens of a TLM sequence are hidden, and behind what (Pan et al. 2021; BERT's 80/10/10)."""
+"""Masking for TLM: 15 % of the tokens, of which 80 % become [MASK], 10 % a random token (Pan et al. 2021)."""
 
 from dataclasses import dataclass
 
@@ -6,64 +6,64 @@ import numpy as np
 
 from ppa_fairseq.data.counter_random import uniform
 
-# What a random number is drawn for: distinct purposes give independent numbers at the same position.
+# Purposes of random numbers: two purposes give independent numbers at the same position.
 INPUT_SHUFFLE, MASK_COUNT, MASK_ORDER, MASK_ACTION, MASK_REPLACEMENT = range(5)
 
 
 @dataclass(frozen=True)
 class MaskingScheme:
-    """How TLM masks: the share of tokens, which they may be, the mask's id, and what may be drawn as a replacement."""
+    """The share of tokens to mask, the tokens that may be masked, and what replaces them."""
 
     probability: float
-    maskable: np.ndarray  # (V,) bool, False for specials and [unused…] entries
+    maskable: np.ndarray  # (V,) bool, False for special tokens and [unused…]
     mask_index: int
-    replacements: np.ndarray  # (R,) ids, without these and [UNK]
-    mask_share: float = 0.8
-    random_share: float = 0.1
+    replacements: np.ndarray  # (R,) ids to draw random tokens from: neither special, [unused…] nor [UNK]
+    mask_share: float = 0.8  # of the chosen tokens
+    random_share: float = 0.1  # of the chosen tokens; the rest stays as it is
 
     @classmethod
     def for_dictionary(cls, dictionary, probability: float) -> "MaskingScheme":
+        """The scheme for a `WordPieceDictionary`."""
         maskable = np.ones(len(dictionary), dtype=bool)
         maskable[dictionary.special_ids()] = False
         return cls(probability, maskable, dictionary.mask(), np.array(dictionary.random_ids()))
 
 
 def mask_tokens(
-    tokens: np.ndarray,  # (T,) all sequences, one after another
+    tokens: np.ndarray,  # (T,) of all sequences, one after another
     sequence: np.ndarray,  # (T,) number of the sequence, 0 … B - 1, ascending
     position: np.ndarray,  # (T,) position in the sequence, from 0
-    index: np.ndarray,  # (B,) the data set's index of each sequence
+    index: np.ndarray,  # (B,) the pair's index in the dataset
     scheme: MaskingScheme,
     seed: int,
     epoch: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hide *scheme.probability* of each sequence's maskable tokens; a function of (seed, epoch, index) alone.
+    """Mask *scheme.probability* of each sequence's maskable tokens, as a function of (seed, epoch, index) alone.
 
-    The number hidden in a sequence of n maskable tokens is ⌊probability · n + u⌋ with u uniform, so that its mean is
-    exact, and at least one where n > 0.
+    Of n maskable tokens, ⌊probability · n + u⌋ are chosen, with u uniform in [0, 1), so that the mean is exact; and at
+    least one if n > 0.
 
     Returns:
-        the tokens after masking (T,), and the places that were chosen (M,), ascending.
+        The tokens after masking (T,), and the chosen positions (M,), ascending.
     """
     candidates = np.flatnonzero(scheme.maskable[tokens])  # (C,)
     owner = sequence[candidates]  # (C,)
     drawn = uniform(seed, epoch, index[owner], MASK_ORDER, position[candidates])  # (C,)
-    by_draw = np.lexsort((drawn, owner))  # within each sequence, in the order of the draws
+    by_draw = np.lexsort((drawn, owner))  # (C,) within each sequence, in the order of the draws
     available = np.bincount(owner, minlength=len(index))  # (B,)
-    first = np.cumsum(available) - available  # (B,) where each sequence starts in by_draw
-    rank = np.arange(len(candidates)) - first[owner[by_draw]]  # (C,)
-    wanted = np.floor(scheme.probability * available + uniform(seed, epoch, index, MASK_COUNT))  # (B,)
-    wanted = np.clip(wanted, 1, available)
-    chosen = np.sort(candidates[by_draw[rank < wanted[owner[by_draw]]]])  # (M,)
+    first = np.cumsum(available) - available  # (B,) where each sequence begins in by_draw
+    rank = np.arange(len(candidates)) - first[owner[by_draw]]  # (C,) 0 for the lowest draw of a sequence
+    count = np.floor(scheme.probability * available + uniform(seed, epoch, index, MASK_COUNT))  # (B,)
+    count = np.clip(count, 1, available)
+    chosen = np.sort(candidates[by_draw[rank < count[owner[by_draw]]]])  # (M,)
 
-    where = (seed, epoch, index[sequence[chosen]])
-    action = uniform(*where, MASK_ACTION, position[chosen])  # (M,)
-    replacement = uniform(*where, MASK_REPLACEMENT, position[chosen])  # (M,)
+    drawn_for = (seed, epoch, index[sequence[chosen]])
+    action = uniform(*drawn_for, MASK_ACTION, position[chosen])  # (M,)
+    replacement = uniform(*drawn_for, MASK_REPLACEMENT, position[chosen])  # (M,)
+    hidden = action < scheme.mask_share  # (M,)
+    replaced = ~hidden & (action < scheme.mask_share + scheme.random_share)  # (M,)
     masked = tokens.copy()
-    hidden = action < scheme.mask_share
-    replaced = ~hidden & (action < scheme.mask_share + scheme.random_share)
     masked[chosen[hidden]] = scheme.mask_index
-    masked[chosen[replaced]] = scheme.replacements[
-        (replacement[replaced] * len(scheme.replacements)).astype(np.int64)
-    ]
+    random_tokens = (replacement[replaced] * len(scheme.replacements)).astype(np.int64)
+    masked[chosen[replaced]] = scheme.replacements[random_tokens]
     return masked, chosen

@@ -1,10 +1,5 @@
 """Sentence pairs from raw parallel text: TSV or two files, plain, .gz or .xz, in constant memory."""
 
-import codecs
-import gzip
-import lzma
-import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,59 +7,21 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+from ppa_fairseq.data.text_files import LANGUAGE, MAX_LINE, LineReader, unpacked_name
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import why_no_file
 
-BLOCK = 1 << 20  # bytes read at once
-MAX_LINE = 1 << 15  # bytes; no sentence is longer, and a file without line ends must not fill the memory
-UNPACKERS = {".gz": gzip.open, ".xz": lzma.open}
-PACKED_OTHERWISE = (".bz2", ".zst", ".zip", ".tar", ".tgz", ".7z", *UNPACKERS)
-BYTE_ORDER_MARK = "\ufeff".encode()
-UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+HEAD = 1000  # lines that decide how many columns a TSV has, and which hold text
+Columns = tuple[int, int]  # where a TSV holds the two languages, from 0
 
 
 class Row(NamedTuple):
-    """One pair as read. A broken one has the reason, and in `where` its file, line and fault for the user."""
+    """One pair as read. If it is broken: the reason, and in `where` file, line and fault for the user."""
 
     first: str = ""
     second: str = ""
     broken: str = ""
     where: str = ""
-
-
-@dataclass
-class LineReader:
-    """Lines of a file as bytes, without their ends. `position`: bytes read of the file itself, packed or not.
-
-    A line over MAX_LINE comes cut, still over MAX_LINE without a \\r. Raises InputError on a pipe and on a missing or
-    damaged file.
-    """
-
-    path: Path
-    position: int = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            with open(self.path, "rb") as raw:
-                if not raw.seekable():  # most texts are read twice, and progress is told by the place in them
-                    raise InputError(f"{self.path}: is a pipe, which cannot be read twice; give a file")
-                file = UNPACKERS[self.path.suffix](raw) if self.path.suffix in UNPACKERS else raw
-                block, tail = file.read(BLOCK).removeprefix(BYTE_ORDER_MARK), b""
-                if block.startswith(UTF16_MARKS):
-                    raise InputError(f"{self.path}: is UTF-16, not UTF-8; convert it, as by iconv -f UTF-16 -t UTF-8")
-                while block:
-                    self.position = raw.tell()
-                    *lines, tail = (tail + block).split(b"\n")
-                    yield from lines
-                    tail = tail[: MAX_LINE + 2]
-                    block = file.read(BLOCK)
-                if tail:
-                    yield tail
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise InputError(f"{self.path}: {error.strerror}; give a text file, plain, .gz or .xz") from None
-        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-            raise InputError(f"{self.path}: truncated or damaged ({error}); fetch it again") from None
 
 
 @dataclass
@@ -75,6 +32,7 @@ class Bitext:
     second_lang: str
     parts: list[tuple[Path, ...]]  # one TSV file, or a file for each language
     readers: list[LineReader] = field(default_factory=list)
+    swapped: set[Path] = field(default_factory=set)  # TSV files that hold the second language first
 
     @property
     def name(self) -> str:
@@ -82,32 +40,36 @@ class Bitext:
 
     @property
     def size(self) -> int:
-        """Bytes of all files, as they lie on the disk."""
+        """Bytes of all files on the disk."""
         return sum(path.stat().st_size for part in self.parts for path in part)
 
     @property
     def position(self) -> int:
-        """Bytes of these that are read."""
+        """How many of these bytes are read."""
         return sum(reader.position for reader in self.readers)
 
-    def rows(self, columns: tuple[int, int] = (0, 1)) -> Iterator[Row]:
-        """Every line of every file as a Row. *columns*: where a TSV holds the first and the second language.
+    def rows(self, columns: Columns | None = (0, 1)) -> Iterator[Row]:
+        """Every line of every file as a Row; *columns* as in `part_rows`."""
+        for part in self.parts:
+            yield from self.part_rows(part, columns)
+
+    def part_rows(self, part: tuple[Path, ...], columns: Columns | None = (0, 1)) -> Iterator[Row]:
+        """Every line of one of `parts`. *columns* None: of a TSV, the first two columns that do not hold numbers.
 
         Raises InputError if two files differ in their number of lines, or a TSV has too few columns.
         """
-        for part in self.parts:
-            readers = [LineReader(path) for path in part]
-            self.readers += readers
-            if len(part) == 1:
-                yield from _tsv_rows(readers[0], columns)
-            else:
-                yield from _two_file_rows(*readers)
+        readers = [LineReader(path) for path in part]
+        self.readers += readers
+        if len(part) == 1:
+            yield from _tsv_rows(readers[0], columns, part[0] in self.swapped)
+        else:
+            yield from _two_file_rows(*readers)
 
 
 def parse_bitext(text: str) -> Bitext:
-    """`de-en=a.tsv.xz,b.de,b.en`: a TSV stands alone, any other file is followed by its translation.
+    """Read `de-en=a.tsv.xz,b.de,b.en`: a TSV stands alone, any other file is followed by its translation.
 
-    Raises InputError on a bad pair name, a file that is missing or packed otherwise, or one without its pair.
+    Raises InputError on a bad pair name, and on a file that is missing, packed otherwise or without its translation.
     """
     pair, _, names = text.partition("=")
     if not names:
@@ -132,22 +94,6 @@ def parse_bitext(text: str) -> Bitext:
     return Bitext(*languages, parts)
 
 
-def is_unicode(text: str) -> bool:
-    """Whether *text* can be written: JSON may hold half a character, a lone surrogate."""
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def unpacked_name(path: Path) -> Path:
-    """What a file would be called without .gz or .xz. Raises InputError if it is packed otherwise."""
-    unpacked = path.with_suffix("") if path.suffix in UNPACKERS else path
-    if unpacked.suffix in PACKED_OTHERWISE:
-        raise InputError(f"{path}: cannot read {unpacked.suffix}; unpack it, or pack it as .gz or .xz")
-    return unpacked
-
-
 def _row(number: int, *sides: tuple[bytes, Path]) -> Row:
     texts = []
     for line, path in sides:
@@ -168,30 +114,46 @@ def _two_file_rows(first: LineReader, second: LineReader) -> Iterator[Row]:
             total = number + sum(1 for _ in lines[one is None])
             raise InputError(
                 f"{longer.path} has {total} lines but {shorter.path} has {number - 1}: "
-                "they must be translations line by line; fetch both again"
+                "they must be translations line by line; download both again"
             )
         yield _row(number, (one.removesuffix(b"\r"), first.path), (other.removesuffix(b"\r"), second.path))
 
 
-def _tsv_rows(reader: LineReader, columns: tuple[int, int]) -> Iterator[Row]:
+def _tsv_rows(reader: LineReader, columns: Columns | None, swapped: bool) -> Iterator[Row]:
     lines = iter(reader)
-    head = list(islice(lines, 1000))
+    head = list(islice(lines, HEAD))
     if not head:
         return
     # A stray tab in a sentence would shift the columns, so every line must have as many as most lines have.
-    tabs = Counter(line.count(b"\t") for line in head).most_common(1)[0][0]
-    if tabs < max(columns):
+    count = Counter(line.count(b"\t") for line in head).most_common(1)[0][0] + 1
+    columns = columns or _text_columns([line.split(b"\t") for line in head], count)
+    if count <= max(columns):
         raise InputError(
-            f"{reader.path}: its lines have {tabs + 1} columns, no column {max(columns) + 1}; "
+            f"{reader.path}: its lines have {count} columns, no column {max(columns) + 1}; "
             "is it tab-separated? --columns says which columns hold the two languages"
         )
     for number, line in enumerate(chain(head, lines), start=1):
         line = line.removesuffix(b"\r")
         cells = line.split(b"\t")
-        if len(line) <= MAX_LINE and len(cells) != tabs + 1:
-            where = f"{reader.path}:{number}: {len(cells)} columns, not {tabs + 1}"
-            yield Row(broken="columns", where=where)
-        elif len(line) > MAX_LINE:
+        if len(line) > MAX_LINE:
             yield _row(number, (line, reader.path))
+        elif len(cells) != count:
+            yield Row(broken="columns", where=f"{reader.path}:{number}: {len(cells)} columns, not {count}")
         else:
-            yield _row(number, *((cells[column], reader.path) for column in columns))
+            sides = reversed(columns) if swapped else columns
+            yield _row(number, *((cells[column], reader.path) for column in sides))
+
+
+def _text_columns(rows: list[list[bytes]], count: int) -> Columns:
+    """The first two columns that do not hold numbers, which are scores or sentence ids (WikiMatrix, Tatoeba)."""
+    rows = [row for row in rows if len(row) == count]
+    text = [column for column in range(count) if sum(_is_number(row[column]) for row in rows) < len(rows) / 2]
+    return (text[0], text[1]) if len(text) > 1 else (0, 1)
+
+
+def _is_number(cell: bytes) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""The kept pairs of one language pair as text files for `fairseq-preprocess`, and their count."""
+"""Text files of one language pair for `fairseq-preprocess`, and counts of what became of its pairs."""
 
 from collections import Counter
 from contextlib import ExitStack
@@ -12,22 +12,23 @@ from ppa_fairseq.utils.errors import InputError
 
 @dataclass
 class PairCounts:
-    """What became of one language pair: `read` is always `train + valid` and all of `dropped`."""
+    """What became of the pairs of one language pair: `read` equals `train + valid` plus all of `dropped`."""
 
     read: int = 0
     train: int = 0
     valid: int = 0
     dropped: Counter = field(default_factory=Counter)
-    tokens: Counter = field(default_factory=Counter)  # WordPieces of the kept pairs, by language
-    unknown: Counter = field(default_factory=Counter)  # of these, those that the tokenizer does not know
-    broken_lines: dict[str, list[str]] = field(default_factory=dict)  # the first three by reason
+    tokens: Counter = field(default_factory=Counter)  # of the kept pairs, by language
+    unknown: Counter = field(default_factory=Counter)  # how many of these are [UNK]
+    broken_lines: dict[str, list[str]] = field(default_factory=dict)  # the first three of each reason
+    warnings: list[str] = field(default_factory=list)  # about its files
 
 
 class PairWriter:
     """Writes `{split}.{name}.{lang}` and counts. A context manager.
 
-    Training pairs go to *folders* (shards) in turn, validation pairs, if there shall be any, to the first; at most
-    *limits*[split] of them are kept. *unknown*: the tokenizer's symbol for what it does not know.
+    Training pairs go to *folders* (shards) in turn. Validation pairs, if *valid_share* is over 0, go to the first. At
+    most *limits*[split] pairs are kept. *unknown* is the tokenizer's [UNK].
     """
 
     def __init__(
@@ -59,11 +60,11 @@ class PairWriter:
 
     @property
     def full(self) -> bool:
-        """Has the training split all the pairs that were asked for?"""
+        """Whether the training split has reached its limit."""
         return self.counts.train == self.limits["train"]
 
     def write(self, batch: Batch, encoded: Encoded) -> None:
-        """Write what was kept of a batch, and count all of it."""
+        """Write the kept pairs of a batch, and count all of its pairs."""
         counts = self.counts
         counts.read += batch.read
         counts.dropped += batch.dropped + encoded.dropped
@@ -97,11 +98,11 @@ class PairWriter:
         if counts.train < len(self.folders["train"]):
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.most_common())
             raise InputError(
-                f"{self.name}: {counts.train} pairs for training of {counts.read:,} read, too few"
+                f"{self.name}: only {counts.train} of {counts.read:,} read pairs are left for training"
                 f" (dropped: {reasons or 'none'}); give more text, or change --min-tokens and --max-tokens"
             )
         if self.valid_share and not counts.valid:
             raise InputError(
-                f"{self.name}: none of {counts.train:,} pairs fell into the validation split; "
-                f"give a --valid-share over {self.valid_share}, or 0 for no validation"
+                f"{self.name}: the validation split got none of {counts.train:,} pairs; "
+                f"raise --valid-share above {self.valid_share}, or set it to 0 for no validation"
             )

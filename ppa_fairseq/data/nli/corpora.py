@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from fairseq.data import Dictionary
 
-from ppa_fairseq.data.bitext.corpora import open_indexed
 from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.data.indexed import open_indexed
 from ppa_fairseq.data.nli.dataset import NLICorpus
 from ppa_fairseq.utils.errors import InputError
 

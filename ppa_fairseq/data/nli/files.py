@@ -7,8 +7,8 @@ from itertools import chain, zip_longest
 from operator import itemgetter
 from pathlib import Path
 
-from ppa_fairseq.data.bitext.reader import LANGUAGE
 from ppa_fairseq.data.nli.reader import NO_CONSENSUS, NLIExample, NLIFile, language_of, read_nli
+from ppa_fairseq.data.text_files import LANGUAGE
 from ppa_fairseq.utils.errors import InputError
 
 NLI_NAME = re.compile(r"[^.].*\.(tsv|jsonl|json)(\.gz|\.xz)?")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from ppa_fairseq.data.bitext.reader import LANGUAGE, MAX_LINE, LineReader, unpacked_name
+from ppa_fairseq.data.text_files import LANGUAGE, MAX_LINE, LineReader, unpacked_name
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ppa_fairseq.data.bitext.corpora import open_indexed
 from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.data.indexed import open_indexed
 from ppa_fairseq.data.qa.dataset import QACorpus
 from ppa_fairseq.utils.errors import InputError
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ppa_fairseq.data.bitext.reader import UNPACKERS
+from ppa_fairseq.data.text_files import UNPACKERS
 from ppa_fairseq.utils.errors import InputError
 
 EXPECTED = (

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from ppa_fairseq.data.bitext.reader import LANGUAGE, MAX_LINE, Bitext, LineReader, parse_bitext, unpacked_name
+from ppa_fairseq.data.bitext.reader import Bitext, parse_bitext
+from ppa_fairseq.data.text_files import LANGUAGE, MAX_LINE, LineReader, unpacked_name
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import why_no_file
 

@@ -1,4 +1,4 @@
-"""Sentence pairs to class logits: batches of like length, packed, [CLS] of the last layer through the head."""
+"""Sentence pairs to class logits: packed batches of similar length; the head reads [CLS] of the last layer."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,9 +13,8 @@ from ppa_fairseq.modules.bert import first_tokens
 from ppa_fairseq.modules.heads import ClassificationHead
 from ppa_fairseq.utils.errors import InputError
 
-# Pairs tokenized at a time: enough to sort by length, whatever the size of the data.
-WINDOW = 2**14
-UNNAMED = re.compile(r"LABEL_\d+")  # what transformers calls the classes of a model that was told no names
+WINDOW = 2**14  # pairs tokenized at a time: enough to sort by length, for data of any size
+UNNAMED = re.compile(r"LABEL_\d+")  # transformers' names for the classes of a model without names
 
 
 class PairClassifier(PairModel):
@@ -25,19 +24,15 @@ class PairClassifier(PairModel):
 
     Attributes:
         labels: the names of the K classes.
-        truncated: pairs that were cut so far.
     """
 
     head_prefix = CLASSIFICATION_HEAD
     head_name = "classification head"
     task = "xnli_codeswitch"
 
-    def __init__(
-        self, model: Checkpoint, source: str, max_length: int = 128, batch_tokens: int = 4096, cpu: bool = False
-    ):
-        super().__init__(model, source, max_length, batch_tokens, cpu)
+    def __init__(self, model: Checkpoint, source: str, max_length: int = 128, **limits):
+        super().__init__(model, source, max_length, **limits)
         self.labels = model.labels
-        self.truncated = 0
 
     def new_head(self, model: Checkpoint) -> ClassificationHead:
         return ClassificationHead(model.shape.dim, len(model.labels), model.shape.dropout)
@@ -48,13 +43,13 @@ class PairClassifier(PairModel):
     ) -> np.ndarray:
         """Logits of N pairs in their order, (N, K) fp32.
 
-        `progress` is called with the number of pairs done since its last call. Raises InputError if the model gives
-        logits that are not finite.
+        `progress` is called with the number of pairs done since its last call. Raises InputError if the logits are not
+        finite.
         """
         logits = np.empty((len(first), len(self.labels)), dtype=np.float32)
         for start in range(0, len(first), WINDOW):
             end = start + WINDOW
-            pairs = list(zip(self.pieces(first[start:end]), self.pieces(second[start:end]), strict=True))
+            pairs = list(zip(self.token_ids(first[start:end]), self.token_ids(second[start:end]), strict=True))
             counts = np.array([(len(one), len(other)) for one, other in pairs]).T  # (2, N)
             self.truncated += int((counts.sum(0) > self.layout.room).sum())
             lengths = self.layout.length(*counts)
@@ -64,34 +59,34 @@ class PairClassifier(PairModel):
                 logits[start + np.array(batch)] = self.head(features).cpu().numpy()
                 progress(len(batch))
         if not np.isfinite(logits).all():
-            raise InputError("the classifier gives logits that are not finite: its weights are NaN or infinite")
+            raise InputError("the classifier's logits are not finite: its weights are NaN or infinite")
         return logits
 
 
 def are_unnamed(labels: Sequence[str]) -> bool:
-    """Whether nothing but an id is known of a model's classes."""
+    """Whether a model numbers its classes instead of naming them."""
     return all(map(UNNAMED.fullmatch, labels))
 
 
-def class_ids(labels: Sequence[str], wanted: Sequence[str], names: Sequence[str] | None = None) -> list[int]:
-    """The id of each `wanted` class among a model's `labels`, whose order and letter case are free.
+def class_ids(labels: Sequence[str], classes: Sequence[str], names: Sequence[str] | None = None) -> list[int]:
+    """The id of each of the data's `classes` among a model's `labels`, in any order and letter case.
 
-    `names` are the user's, in the order of ids, for a model that has none of its own. Raises InputError if the
-    model's classes are others, or nothing says what they are.
+    `names` are the user's, in the order of ids, for a model without names. Raises InputError if the model has other
+    classes, or nobody names them.
     """
     if are_unnamed(labels):
         if names is None:
             raise InputError(
-                f"its classes are called {', '.join(labels)}, which does not say what they are: "
-                f"give their names in this order, as in --labels {','.join(wanted)}"
+                f"its classes have no names ({', '.join(labels)}); give their names in this order, as in --labels "
+                f"{','.join(classes)}"
             )
         if len(names) != len(labels):
-            raise InputError(f"--labels has {len(names)} names, but there are {len(labels)} classes")
+            raise InputError(f"--labels has {len(names)} names, but there are {len(labels)} classes; name each class")
         labels = names
     lowered = [label.strip().lower() for label in labels]
-    if sorted(lowered) != sorted(wanted):
+    if sorted(lowered) != sorted(classes):
         raise InputError(
-            f"{len(labels)} classes ({', '.join(labels)}), but the data has {len(wanted)} ({', '.join(wanted)}): "
+            f"{len(labels)} classes ({', '.join(labels)}), but the data has {len(classes)} ({', '.join(classes)}); "
             "give a model that was fine-tuned on such data"
         )
-    return [lowered.index(label) for label in wanted]
+    return [lowered.index(label) for label in classes]

@@ -1,4 +1,4 @@
-"""Questions and contexts to answers: windows of like length, packed, their best spans cut from the original text."""
+"""Questions and contexts to answers: packed windows of similar length, and their best spans in the original text."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -16,12 +16,11 @@ from ppa_fairseq.evaluation.question_answering.spans import Span, best_spans, pr
 from ppa_fairseq.modules.heads import SpanHead
 from ppa_fairseq.utils.errors import InputError
 
-# Texts tokenized at a time: bounds the memory of the tokenizer's own objects.
-CHUNK = 2**12
+CHUNK = 2**12  # texts tokenized at a time: bounds the memory of the tokenizer's own objects
 
 
 class Answer(NamedTuple):
-    """A text of the context, and where it starts there, in characters; its probability among the answers given."""
+    """A text of the context, its first character there, and its probability among the returned answers."""
 
     text: str
     start: int
@@ -30,7 +29,7 @@ class Answer(NamedTuple):
 
 
 class Window(NamedTuple):
-    """WordPieces [start, end) of a context beside its question."""
+    """Tokens [start, end) of the context of a question."""
 
     question: int
     start: int
@@ -41,11 +40,11 @@ class QuestionAnswerer(PairModel):
     """Answers questions with one fine-tuned model; the other arguments and errors are those of `PairModel`.
 
     Args:
-        doc_stride: how many WordPieces consecutive windows share.
-        max_answer_length: of an answer, in WordPieces.
+        doc_stride: tokens that consecutive windows share.
+        max_answer_length: tokens in an answer, at most.
 
     Raises:
-        InputError: a `doc_stride` that leaves no room for windows in `max_length`.
+        InputError: no room for windows in `max_length` beside `doc_stride`.
     """
 
     head_prefix = SPAN_HEAD
@@ -59,14 +58,13 @@ class QuestionAnswerer(PairModel):
         max_length: int = 384,
         doc_stride: int = 128,
         max_answer_length: int = 30,
-        batch_tokens: int = 4096,
-        cpu: bool = False,
+        **limits,
     ):
-        super().__init__(model, source, max_length, batch_tokens, cpu)
+        super().__init__(model, source, max_length, **limits)
         self.sizes = {"max_length": max_length, "doc_stride": doc_stride, "specials": self.layout.specials}
         check_window_sizes(**self.sizes)
         self.max_answer_length = max_answer_length
-        self.pieces: dict[str, TokenizedText] = {}  # of every text so far: sets in several languages share contexts
+        self.tokenized: dict[str, TokenizedText] = {}  # every text so far: sets in several languages share contexts
 
     def new_head(self, model: Checkpoint) -> SpanHead:
         return SpanHead(model.shape.dim)
@@ -75,17 +73,17 @@ class QuestionAnswerer(PairModel):
     def __call__(
         self, questions: Sequence[Question], count: int = 1, progress: Callable[[int], object] = lambda done: None
     ) -> list[list[Answer]]:
-        """The `count` best answers of each question, best first; fewer, or none, where the context is as short.
+        """The `count` best answers of each question, best first; fewer, or none, for a very short context.
 
-        `progress` is called with the number of questions begun since its last call. Raises InputError if the model
-        gives logits that are not finite.
+        `progress` is called with the number of questions begun since its last call. Raises InputError if the logits are
+        not finite.
         """
         self.tokenize(text for question in questions for text in (question.question, question.context))
         windows = [
             Window(number, start, end)
             for number, question in enumerate(questions)
             for start, end in context_windows(
-                len(self.pieces[question.question].ids), len(self.pieces[question.context].ids), **self.sizes
+                len(self.tokenized[question.question].ids), len(self.tokenized[question.context].ids), **self.sizes
             )
         ]
         sequences = [self.lay(questions[window.question], window) for window in windows]
@@ -99,33 +97,33 @@ class QuestionAnswerer(PairModel):
         return [self.answers(*found, count) for found in zip(questions, spans, strict=True)]
 
     def tokenize(self, texts: Iterable[str]) -> None:
-        new = [text for text in dict.fromkeys(texts) if text not in self.pieces]
+        new = [text for text in dict.fromkeys(texts) if text not in self.tokenized]
         for first in range(0, len(new), CHUNK):
             chunk = new[first : first + CHUNK]
-            self.pieces.update(zip(chunk, encode_with_offsets(self.tokenizer, chunk), strict=True))
+            self.tokenized.update(zip(chunk, encode_with_offsets(self.tokenizer, chunk), strict=True))
 
     def lay(self, question: Question, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Token ids and token types, (L,) each."""
-        asked = self.pieces[question.question].ids
+        asked = self.tokenized[question.question].ids
         kept = kept_question(len(asked), **self.sizes)
-        return self.layout.lay(asked[:kept], self.pieces[question.context].ids[window.start : window.end])
+        return self.layout.lay(asked[:kept], self.tokenized[question.context].ids[window.start : window.end])
 
     def logits(self, sequences: Sequence[tuple[np.ndarray, np.ndarray]], windows: Sequence[Window]) -> list[np.ndarray]:
-        """Of each window's context, (L, 2)."""
+        """Start and end logits of each window's context, (L, 2) each."""
         packed = self.pack(sequences)
         logits = self.head(self.encoder(**packed)["hidden"]).cpu().numpy()  # (T, 2)
         if not np.isfinite(logits).all():
-            raise InputError("the model gives logits that are not finite: its weights are NaN or infinite")
-        ends = np.cumsum(packed["lengths"]) - 1  # the context stands before the last eos
+            raise InputError("the model's logits are not finite: its weights are NaN or infinite")
+        ends = np.cumsum(packed["lengths"]) - 1  # the context ends before the last eos
         return [logits[end - (w.end - w.start) : end] for end, w in zip(ends, windows, strict=True)]
 
     def answers(self, question: Question, spans: list[Span], count: int) -> list[Answer]:
         spans = best_spans(spans, count)
-        offsets = self.pieces[question.context].offsets
+        offsets = self.tokenized[question.context].offsets
         found = []
         for span, probability in zip(spans, probabilities(spans), strict=True):
             start, end = int(offsets[span.start, 0]), int(offsets[span.end, 1])
             text = question.context[start:end]
-            start += len(text) - len(text.lstrip())  # SentencePiece's pieces begin with the space before them
+            start += len(text) - len(text.lstrip())  # a SentencePiece token includes the space before it
             found.append(Answer(text.strip(), start, span.score, probability))
         return found

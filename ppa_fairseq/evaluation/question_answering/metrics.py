@@ -1,8 +1,8 @@
 """F1 and exact match of answers, as the official scripts of MLQA and of SQuAD 1.1 define them.
 
-Both compare the words that are left of a prediction and of an answer after normalisation, and take the best
-over a question's answers. They differ in the normalisation: SQuAD's knows English alone, and is what XQuAD and
-TyDiQA-GoldP are measured with in every language; MLQA's goes by the language of the context.
+Both compare the normalised words of a prediction and of an answer, and take the best over a question's answers. They
+differ in the normalisation: SQuAD's is for English, and XQuAD and TyDiQA-GoldP use it in every language; MLQA's depends
+on the language of the context.
 """
 
 import re
@@ -27,7 +27,7 @@ def any_of(articles: str) -> re.Pattern:
 
 ENGLISH = any_of("a an the")
 ARTICLES = {
-    "ar": re.compile("ال"),  # wherever it stands, inside words, too: so does the official script
+    "ar": re.compile("ال"),  # also inside words, as in the official script
     "de": any_of("ein eine einen einem eines einer der die das den dem des"),
     "en": ENGLISH,
     "es": any_of("un una unos unas el la los las"),
@@ -40,9 +40,9 @@ ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def words_of(metric: str, language: str | None) -> Words:
-    """How *metric* ("mlqa" or "squad") splits an answer in *language* into normalised words.
+    """The function by which *metric* ("mlqa" or "squad") splits an answer in *language* into normalised words.
 
-    Raises InputError if MLQA's metric does not know the language; SQuAD's takes any.
+    Raises InputError if MLQA's metric does not define the language; SQuAD's takes any.
     """
     if metric == "squad":
         return squad_words
@@ -55,12 +55,12 @@ def words_of(metric: str, language: str | None) -> Words:
 
 
 def squad_words(text: str) -> list[str]:
-    """Lower case, without ASCII punctuation and English articles, split at white space."""
+    """Lower-case, remove ASCII punctuation and English articles, split at white space."""
     return ENGLISH.sub(" ", text.lower().translate(ASCII_PUNCTUATION)).split()
 
 
 def mlqa_words(text: str, language: str) -> list[str]:
-    """Lower case, without punctuation and the language's articles, split at white space; each Han character a word."""
+    """Lower-case, remove punctuation and the language's articles, split at white space and each Han character."""
     text = "".join(filterfalse(is_punctuation, text.lower()))
     if articles := ARTICLES[language]:
         text = articles.sub(" ", text)
@@ -76,7 +76,7 @@ def is_punctuation(char: str) -> bool:
 
 
 def f1(predicted: Sequence[str], answer: Sequence[str]) -> float:
-    """Harmonic mean of precision and recall over words, each as often as it stands; 0 where both are empty."""
+    """Harmonic mean of precision and recall over words, with their counts; 0 if both are empty."""
     common = (Counter(predicted) & Counter(answer)).total()
     if common == 0:
         return 0.0
@@ -86,7 +86,7 @@ def f1(predicted: Sequence[str], answer: Sequence[str]) -> float:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of N questions, in their order; an unanswered one has 0 in both."""
+    """The scores of N questions, in their order; an unanswered one has 0 in both."""
 
     ids: list[str]  # N
     f1: list[float]  # N, each 0 to 1
@@ -96,7 +96,7 @@ class Scores:
 
     @property
     def percent(self) -> dict[str, float]:
-        """Both as the official scripts print them, to the last digit."""
+        """Both means in percent, as the official scripts print them, to the last digit."""
         return {"exact_match": percent(self.exact_match), "f1": percent(self.f1)}
 
 
@@ -118,7 +118,7 @@ def score(questions: Sequence[Question], predictions: Mapping[str, str], words: 
 
 
 def percent(values: Sequence[float]) -> float:
-    """Their mean, in percent, by additions from first to last: sum() and fmean() round in another way."""
+    """The mean in percent, added from first to last as the official scripts do; sum() and fmean() round differently."""
     total = 0
     for value in values:
         total += value

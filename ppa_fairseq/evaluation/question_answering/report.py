@@ -1,12 +1,12 @@
 """Scores of answers as Markdown tables and plots."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ppa_fairseq.evaluation.plots import plot_by_language
-from ppa_fairseq.evaluation.question_answering.plots import plot_grid
-from ppa_fairseq.evaluation.question_answering.results import Result
+import numpy as np
+
+from ppa_fairseq.evaluation.question_answering.results import groups, is_off_diagonal
+from ppa_fairseq.evaluation.results import Cell, Result, different, table_by_model
 from ppa_fairseq.evaluation.significance import INTERVAL, p_cell
 from ppa_fairseq.utils.markdown import markdown_table
 
@@ -15,91 +15,83 @@ MEASURE_NAMES = {"f1": "F1", "exact_match": "EM"}
 
 
 def report(results: Sequence[Result], records: Mapping[str, str]) -> str:
-    """For each group a table of its diagonal and averages, for a grid also one of all cells of each model.
+    """A table of the diagonal and averages of each group; for a grid also a table of all cells of each model.
 
-    Then how to read them, and what is known of the models' training: `records` has a line for each model, or "".
+    Then how to read them, and facts about the trainings: `records` has a line for each model, or "".
     """
     parts = []
     for group, here in groups(results):
-        parts.append(f"{group}, {METRIC_NAMES[here[0].metric]}, in percent\n\n{summary(here)}")
-        if any(result.off_diagonal for result in here):
-            for model in dict.fromkeys(result.model for result in here):
-                cells = [result for result in here if result.model == model and not result.averaged]
+        parts.append(f"{group}, {METRIC_NAMES[here[0]['metric']]}, in percent\n\n{summary(here)}")
+        if any(map(is_off_diagonal, here)):
+            for model in different(here, "model"):
+                cells = [one for one in here if one.model == model and not one["averaged"]]
                 parts.append(f"{group}, {model}: F1 / EM by languages\n\n{grid_table(cells)}")
     notes = [
-        f"F1 in percent [{INTERVAL}, bootstrap over questions: one asked in several languages is one]; averages count "
-        "every set the same."
+        f"F1 in percent [{INTERVAL}, bootstrap over questions; a question asked in several languages counts as one]; "
+        "averages count every set the same."
     ]
-    if len({result.model for result in results}) > 1:
+    if len(different(results, "model")) > 1:
         notes.append(
-            f"Gains are over {results[0].model}, in points; p: signs flipped at random, question by question, not "
-            "corrected for the number of tests."
+            f"Gains are over {results[0].model}, in points; p: random sign flips, question by question, not corrected "
+            "for the number of tests."
         )
     trained = [f"- {model}: {record}" for model, record in records.items() if record]
     return "\n\n".join(part for part in (*parts, "\n".join(notes), "\n".join(trained)) if part) + "\n"
 
 
-def groups(results: Sequence[Result]) -> Iterator[tuple[str, list[Result]]]:
-    for group in dict.fromkeys(result.group for result in results):
-        yield group, [result for result in results if result.group == group]
-
-
 def summary(results: Sequence[Result]) -> str:
-    """A line for each set on the diagonal and each average; of each model F1, its gain over the first one's, and EM."""
-    models = list(dict.fromkeys(result.model for result in results))
-    found = {(result.model, result.name): result for result in results if not result.off_diagonal}
-    head = ["", "questions"]
-    for model in models:
-        head += [f"{model} F1", *(["gain"] if model != models[0] else []), f"{model} EM"]
-    lines = [head]
-    for name in dict.fromkeys(name for _, name in found):
-        here = [found[model, name] for model in models]
-        line = [here[0].label, str(here[0].questions)]
-        for result in here:
-            line.append(f"{result.f1.percent:.1f}{interval_cell(result.f1.interval)}")
-            if result.f1.gain is not None:
-                line.append(f"{result.f1.gain:+.1f} ({p_cell(result.f1.p_value)})")
-            line.append(f"{result.exact_match.percent:.1f}")
-        lines.append(line)
-    return markdown_table(lines)
+    """A line for each set on the diagonal and each average: F1 with its gain over the first model, and EM."""
 
+    def f1(one: Result) -> str:
+        interval = one["f1"]["interval"]
+        return f"{one['f1']['percent']:.1f}" + (" [{:.1f}, {:.1f}]".format(*interval) if interval else "")
 
-def interval_cell(interval: tuple[float, float] | None) -> str:
-    return " [{:.1f}, {:.1f}]".format(*interval) if interval else ""
+    def columns(model: str) -> dict[str, Cell]:
+        gain = {"gain": lambda one: f"{one['f1']['gain']:+.1f} ({p_cell(one['f1']['p_value'])})"}
+        exact_match = {f"{model} EM": lambda one: f"{one['exact_match']['percent']:.1f}"}
+        return {f"{model} F1": f1} | (gain if model != results[0].model else {}) | exact_match
+
+    diagonal = [one for one in results if not is_off_diagonal(one)]
+    return table_by_model(diagonal, "name", columns, "questions", label=lambda one: one["context"] or one["name"])
 
 
 def grid_table(results: Sequence[Result]) -> str:
     """F1 / EM: a line for each language of contexts, a column for each language of questions."""
-    found = {(result.context, result.asked): result for result in results}
+    found = {(one["context"], one["asked"]): one for one in results}
     contexts, asked = (sorted({key[side] for key in found}) for side in (0, 1))
     lines = [["context", *(f"question {language}" for language in asked)]]
     for context in contexts:
         here = [found.get((context, language)) for language in asked]
-        lines.append([context, *(f"{r.f1.percent:.1f} / {r.exact_match.percent:.1f}" if r else "" for r in here)])
+        cells = (f"{one['f1']['percent']:.1f} / {one['exact_match']['percent']:.1f}" if one else "" for one in here)
+        lines.append([context, *cells])
     return markdown_table(lines)
 
 
 def plot(results: Sequence[Result], folder: Path) -> None:
-    """For each group F1 as bars by language; for a grid also F1 and EM as heatmaps, a panel a model."""
+    """For each group F1 as bars by language; for a grid also F1 and EM as heatmaps, a panel for each model."""
+    from ppa_fairseq.evaluation.plots import plot_bars, plot_heatmaps
+
     for group, here in groups(results):
-        if diagonal := [result for result in here if not result.averaged and not result.off_diagonal]:
-            alike = len({r.label for r in diagonal}) < len({r.name for r in diagonal})  # two sets of one language
-            key = attrgetter("name" if alike else "label")
-            bars = by_model(diagonal, lambda r, key=key: (key(r), r.f1.percent))
-            intervals = by_model(diagonal, lambda r, key=key: (key(r), r.f1.interval or (r.f1.percent, r.f1.percent)))
+        sets = [one for one in here if not one["averaged"]]
+        if diagonal := [one for one in sets if not is_off_diagonal(one)]:
+            names = {one["name"]: one["context"] or one["name"] for one in diagonal}
+            key = names if len(set(names.values())) == len(names) else {name: name for name in names}
+            percents, intervals = {}, {}
+            for one in diagonal:
+                f1, label = one["f1"], key[one["name"]]
+                percents.setdefault(one.model, {})[label] = f1["percent"]
+                intervals.setdefault(one.model, {})[label] = f1["interval"] or (f1["percent"], f1["percent"])
             title = f"{group}, F1 and its {INTERVAL}"
-            plot_by_language(folder / f"{group}-by-language.png", title, bars, intervals, "F1")
-        if any(result.off_diagonal for result in here):
-            cells = [result for result in here if not result.averaged]
+            plot_bars(folder / f"{group}-by-language.png", title, {"F1, %": percents}, intervals)
+        if len(diagonal) < len(sets):
+            contexts, asked = (sorted({one[side] for one in sets}) for side in ("context", "asked"))
             for kind, name in MEASURE_NAMES.items():
-                panels = by_model(cells, lambda r, kind=kind: ((r.context, r.asked), getattr(r, kind).percent))
-                plot_grid(folder / f"{group}-grid-{name.lower()}.png", f"{group}, {name} in percent", panels)
-
-
-def by_model(results: Sequence[Result], entry: Callable[[Result], tuple]) -> dict[str, dict]:
-    """{model: {key: value}} of the (key, value) that `entry` gives for each result."""
-    found: dict[str, dict] = {}
-    for result in results:
-        key, value = entry(result)
-        found.setdefault(result.model, {})[key] = value
-    return found
+                grids = {model: np.full((len(contexts), len(asked)), np.nan) for model in different(sets, "model")}
+                for one in sets:
+                    grids[one.model][contexts.index(one["context"]), asked.index(one["asked"])] = one[kind]["percent"]
+                path, title = folder / f"{group}-grid-{name.lower()}.png", f"{group}, {name} in percent"
+                cell = grids.__getitem__
+                plot_heatmaps(
+                    path, title, grids, ("context", contexts), ("question", asked),
+                    lambda model, row, column, cell=cell: f"{cell(model)[row, column]:.1f}",
+                )  # fmt: skip

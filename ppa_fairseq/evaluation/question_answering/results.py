@@ -1,4 +1,4 @@
-"""What is reported of answers: F1 and exact match of sets and averages, with intervals and gains."""
+"""F1 and exact match of sets of questions and of averages, with intervals and gains."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,61 +8,23 @@ import numpy as np
 
 from ppa_fairseq.evaluation.question_answering.metrics import Scores
 from ppa_fairseq.evaluation.question_answering.sets import QuestionSet
-from ppa_fairseq.evaluation.significance import mean_interval, sign_flip_test
+from ppa_fairseq.evaluation.results import Result, different
+from ppa_fairseq.evaluation.significance import Values, differences, interval, sign_flip_test
 
 MEASURES = ("f1", "exact_match")
-Values = tuple[Sequence[str], np.ndarray]  # ids of a set's N questions, and a value of each, (N,)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One model's scores of one set."""
+    """One model's scores on one set."""
 
     model: str
     of: QuestionSet
     scores: Scores
 
-    def values(self, kind: str) -> np.ndarray:
-        """F1 or exact match of each question in percent, (N,)."""
-        return 100 * np.array(getattr(self.scores, kind), dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """F1 or exact match, in percent; gains are over the first model, in points.
-
-    Cells off a grid's diagonal have no intervals and no p-value, nor has a single question an interval.
-    """
-
-    percent: float
-    interval: tuple[float, float] | None = None
-    gain: float | None = None
-    gain_interval: tuple[float, float] | None = None
-    p_value: float | None = None  # that the model is as good as the first one
-
-
-@dataclass(frozen=True)
-class Result:
-    """A model on one set, or its average over several sets, each counting the same."""
-
-    model: str
-    group: str
-    name: str  # of the set, or of the average
-    context: str | None  # languages of a set
-    asked: str | None
-    metric: str
-    averaged: int  # how many sets this is the average of; 0: none, it is a set
-    questions: int
-    f1: Measure
-    exact_match: Measure
-
-    @property
-    def label(self) -> str:
-        return self.context or self.name
-
-    @property
-    def off_diagonal(self) -> bool:
-        return self.context != self.asked
+    def values(self, kind: str) -> Values:
+        """F1 or exact match of each question in percent."""
+        return self.scores.ids, 100 * np.array(getattr(self.scores, kind), dtype=np.float64)
 
 
 def results_of(measured: Sequence[Measured]) -> list[Result]:
@@ -90,59 +52,49 @@ def averages(group: Sequence[Measured]) -> Iterator[tuple[str, list[Measured]]]:
         yield "G-XLT average", list(group)
 
 
-def result(
-    name: str, members: Sequence[Measured], base: Sequence[Measured], of: QuestionSet | None = None
-) -> Result:
-    """The mean of the members, with gains over `base`, unless that is they; `of` is given for a set, not an average."""
+def result(name: str, members: Sequence[Measured], base: Sequence[Measured], of: QuestionSet | None = None) -> Result:
+    """The mean of the members, each counting the same, with gains over `base`, the first model's.
+
+    `of` is given for a set; an average has None, and no languages of its own.
+    """
+    place = {
+        "group": members[0].of.group,
+        "name": name,
+        "context": of and of.context,
+        "asked": of and of.asked,
+        "metric": members[0].of.metric,
+        "averaged": 0 if of else len(members),  # how many sets
+    }
+    with_intervals = not of or of.context == of.asked
+    measures = {"questions": sum(len(one.scores.ids) for one in members)}
     return Result(
-        model=members[0].model,
-        group=members[0].of.group,
-        name=name,
-        context=of.context if of else None,
-        asked=of.asked if of else None,
-        metric=members[0].of.metric,
-        averaged=0 if of else len(members),
-        questions=sum(len(one.scores.ids) for one in members),
-        **{kind: measure(kind, members, base, sure=not of or of.context == of.asked) for kind in MEASURES},
+        members[0].model, place, measures | {kind: measure(kind, members, base, with_intervals) for kind in MEASURES}
     )
 
 
-def measure(kind: str, members: Sequence[Measured], base: Sequence[Measured], sure: bool) -> Measure:
-    """`sure`: with how sure it is, which costs time."""
-    percent = fmean(one.scores.percent[kind] for one in members)
-    sets = [(one.scores.ids, one.values(kind)) for one in members]
-    between = interval(sets) if sure else None
-    if members[0].model == base[0].model:
-        return Measure(percent, between)
-    gain = percent - fmean(one.scores.percent[kind] for one in base)
-    if not sure:
-        return Measure(percent, between, gain)
-    differences = [(ids, values - one.values(kind)) for (ids, values), one in zip(sets, base, strict=True)]
-    return Measure(percent, between, gain, interval(differences), sign_flip_test([by_question(differences)]))
+def is_off_diagonal(one: Result) -> bool:
+    return one["context"] != one["asked"]
 
 
-def interval(sets: Sequence[Values]) -> tuple[float, float] | None:
-    """Bootstrap interval of the mean of the sets' means; None for a single question.
+def groups(results: Sequence[Result]) -> Iterator[tuple[str, list[Result]]]:
+    for group in different(results, "group"):
+        yield group, [one for one in results if one["group"] == group]
 
-    What is resampled are the ids: a question that stands in several sets, in translation, is one question.
+
+def measure(kind: str, members: Sequence[Measured], base: Sequence[Measured], with_intervals: bool) -> dict:
+    """F1 or exact match in percent, its gain in points, and the p-value that both models are equally good.
+
+    Intervals and the p-value take time: a grid has them only on its diagonal. A single question has no interval.
     """
-    centred = by_question([(ids, values - values.mean()) for ids, values in sets])
-    if len(centred) < 2:
-        return None
-    centre = fmean(values.mean() for _, values in sets)
-    low, high = mean_interval([centred])
-    return centre + low, centre + high
-
-
-def by_question(sets: Sequence[Values]) -> np.ndarray:
-    """A value for each of the N different ids, (N,): its share in every set, added. Their mean is the sets' means'.
-
-    For an interval the sets must be centred, or it would also cover how many sets a question happens to be in.
-    """
-    places = {name: place for place, name in enumerate(dict.fromkeys(name for ids, _ in sets for name in ids))}
-    total = np.zeros(len(places))
-    for ids, values in sets:
-        total[[places[name] for name in ids]] += values * len(places) / (len(values) * len(sets))
-    return total
-
-
+    found = dict.fromkeys(("percent", "interval", "gain", "gain_interval", "p_value"))
+    found["percent"] = fmean(one.scores.percent[kind] for one in members)
+    sets = [one.values(kind) for one in members]
+    if with_intervals:
+        found["interval"] = interval(sets)
+    if members[0].model != base[0].model:
+        found["gain"] = found["percent"] - fmean(one.scores.percent[kind] for one in base)
+        if with_intervals:
+            gains = differences(sets, [one.values(kind) for one in base])
+            found["gain_interval"] = interval(gains)
+            found["p_value"] = sign_flip_test(gains)
+    return found

@@ -1,12 +1,12 @@
-"""Sets of questions to be measured on: found by their names, with the languages and the metric that these tell."""
+"""Sets of questions for evaluation: find them, with the languages and the metric that their names imply."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppa_fairseq.data.bitext.reader import LANGUAGE, is_unicode
 from ppa_fairseq.data.qa.squad import Question, read_squad
+from ppa_fairseq.data.text_files import LANGUAGE, is_unicode
 from ppa_fairseq.evaluation.question_answering.metrics import Words, words_of
 from ppa_fairseq.utils.errors import InputError
 
@@ -17,7 +17,7 @@ SOURCE = re.compile(rf"({LANGUAGE.pattern})=(.+)")
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """A file of questions; `context` and `asked`: the languages of its contexts and its questions, None: not told."""
+    """A file of questions; `context` and `asked` are the languages of its contexts and questions, None if unknown."""
 
     name: str  # of the file, without .json: "dev-context-ar-question-de", "xquad.de"
     group: str  # what it is averaged with: "mlqa-dev", "xquad"
@@ -32,23 +32,23 @@ class QuestionSet:
         return words_of(self.metric, self.context)
 
     def read(self, renumber: bool) -> list[Question]:
-        """The questions, checked. Raises InputError if one has no answer to measure by, else as `read_squad`."""
+        """The questions. Raises InputError as `read_squad` does, or if a question has no answer."""
         questions = read_squad(self.path, renumber=renumber)
         for question in questions:
             if not question.answers:
-                raise InputError(f"{question.place}: no answer to measure a prediction by; leave the question out")
+                raise InputError(f"{question.place}: no answer to compare a prediction with; remove the question")
         return questions
 
 
 def find_question_sets(paths: Iterable[str], metric: str | None = None) -> list[QuestionSet]:
-    """Sets among files, LANG=FILE and folders, there sorted by name and without training files.
+    """Sets among files, LANG=FILE and folders. Those in a folder come sorted by name, without training files.
 
-    MLQA's names (dev-context-ar-question-de.json) tell both languages, others one (xquad.de.json), if any. The metric
-    is MLQA's for MLQA's names and SQuAD's for others, unless `metric` says which.
+    MLQA's names (dev-context-ar-question-de.json) contain both languages, others one (xquad.de.json) or none. `metric`
+    applies to all sets; default: MLQA's for MLQA's names, SQuAD's for others.
 
     Raises:
-        InputError: a path that doesn't exist, a folder without sets, two sets of one name, a language that the metric
-            does not know.
+        InputError: a path does not exist, a folder has no sets, two sets have the same name, the metric does not define
+            a language.
     """
     found: dict[str, QuestionSet] = {}
     for text in paths:
@@ -61,7 +61,7 @@ def find_question_sets(paths: Iterable[str], metric: str | None = None) -> list[
             new = question_set(file, language, metric)
             known = found.setdefault(new.name, new)
             if known is not new:
-                raise InputError(f"{file}: {known.path} is called {new.name} too; measure one at a time")
+                raise InputError(f"{file}: {known.path} has the name {new.name}, too; measure one at a time")
     for one in found.values():
         try:
             words_of(one.metric, one.context)
@@ -74,21 +74,21 @@ def files_in(folder: Path) -> list[Path]:
     files = [path for path in sorted(folder.iterdir()) if QA_FILE.fullmatch(path.name) and path.is_file()]
     files = [path for path in files if "train" not in path.name.split(".")]
     if not files:
-        raise InputError(f"{folder}: no .json or .jsonl in this folder (*.train.* is passed over)")
+        raise InputError(f"{folder}: no .json or .jsonl in this folder (*.train.* is ignored)")
     return files
 
 
 def question_set(path: Path, language: str | None, metric: str | None) -> QuestionSet:
-    """The set that `path` holds; `language`, if given, is that of questions and contexts, whatever the name tells."""
+    """The set in `path`; `language`, if given, replaces the languages in its name."""
     match = QA_FILE.fullmatch(path.name)
     name = match["name"] if match else path.name
     if not is_unicode(name):
-        raise InputError(f"{path}: the name, under which its results are told, is not UTF-8; rename the file")
+        raise InputError(f"{path}: the name, which the report contains, is not UTF-8; rename the file")
     if language is None and (match := MLQA_NAME.fullmatch(name)):
         return QuestionSet(name, f"mlqa-{match['group']}", match["context"], match["asked"], metric or "mlqa", path)
     parts = name.split(".")
-    told = [part for part in parts if re.fullmatch(r"[a-z]{2}", part)]
-    if len(told) == 1:
-        parts.remove(told[0])
-        language = language or told[0]
+    codes = [part for part in parts if re.fullmatch(r"[a-z]{2}", part)]
+    if len(codes) == 1:
+        parts.remove(codes[0])
+        language = language or codes[0]
     return QuestionSet(name, ".".join(parts) or name, language, language, metric or "squad", path)

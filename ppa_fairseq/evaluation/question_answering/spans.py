@@ -1,8 +1,8 @@
 """From start and end logits to answers: the best valid spans of a question over all windows of its context.
 
-A span is valid if it starts no later than it ends, lies in one window and has at most so many WordPieces; its
-score is its start logit plus its end logit (Devlin et al. 2019). Every valid span is looked at: unlike in
-transformers' example, which combines the 20 best starts with the 20 best ends, none can be missed.
+A span is valid if it starts no later than it ends, lies in one window and has at most `max_answer_length` tokens. Its
+score is its start logit plus its end logit (Devlin et al. 2019). Every valid span counts, while transformers' example
+only combines the 20 best starts with the 20 best ends.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Span(NamedTuple):
-    """WordPieces `start` to `end`, inclusive."""
+    """Tokens `start` to `end`, inclusive."""
 
     start: int
     end: int
@@ -20,15 +20,15 @@ class Span(NamedTuple):
 
 
 def window_spans(logits: Sequence[np.ndarray], max_answer_length: int, count: int = 1) -> list[list[Span]]:
-    """The `count` best spans of each window, or all if it has fewer, counted from its first WordPiece.
+    """The `count` best spans of each window, or all if it has fewer, counted from the window's first token.
 
-    `logits` are W arrays (L_w, 2) of the start and the end logits of each window's WordPieces, all finite.
+    `logits` are W arrays (L_w, 2): the start and the end logit of each token in a window, all finite.
     Best first; of equal scores the earliest start, then the earliest end.
     """
     if not logits:
         return []
     width = min(max_answer_length, max(map(len, logits)))
-    # No end can be reached across the gap between two windows.
+    # The gap between two windows keeps spans inside their window.
     gap = np.full((width, 2), -np.inf, dtype=np.float32)
     rows = np.concatenate([part for window in logits for part in (window, gap)])
     ends = np.lib.stride_tricks.sliding_window_view(rows[:, 1], width)  # (rows - width + 1, width)
@@ -44,7 +44,7 @@ def window_spans(logits: Sequence[np.ndarray], max_answer_length: int, count: in
 
 
 def best(scores: np.ndarray, count: int) -> np.ndarray:
-    """Places of the `count` highest of `scores` (N,) that are not -inf, the highest and the earliest first."""
+    """Places of the `count` highest `scores` (N,) that are not -inf; highest first, then earliest."""
     if len(scores) == 0:
         return np.zeros(0, dtype=int)
     count = min(count, len(scores))
@@ -54,7 +54,7 @@ def best(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def best_spans(spans: Iterable[Span], count: int = 1) -> list[Span]:
-    """The `count` best of a question's spans, counted in its context; one seen in two windows counts once."""
+    """The `count` best spans of a question, counted in its context; a span in two windows counts once."""
     highest: dict[tuple[int, int], float] = {}
     for start, end, score in spans:
         highest[start, end] = max(score, highest.get((start, end), score))
@@ -63,7 +63,7 @@ def best_spans(spans: Iterable[Span], count: int = 1) -> list[Span]:
 
 
 def probabilities(spans: Sequence[Span]) -> list[float]:
-    """Softmax of the scores of `spans`, best first: how the probability is shared among these alone."""
+    """Softmax of the scores of `spans`, best first; their probabilities add up to 1."""
     if not spans:
         return []
     powers = np.exp(np.array([span.score for span in spans]) - spans[0].score)

@@ -6,27 +6,35 @@ from torch import Tensor
 
 SCORINGS = ("cosine", "margin")
 
-# Scores are fp64: the [CLS] vectors of an unaligned encoder can have cosines that differ by 1e-6 only.
-# A rival this near the true translation is a tie, which the order of a sum must not decide.
+# Scores are fp64: the cosines of an unaligned encoder's [CLS] vectors may differ by only 1e-6.
+# Scores closer than this are ties; rounding must not decide between them.
 TIE = 1e-12
-# Scores held at once: 64 MiB, however many sentences there are.
-MAX_SCORES = 2**23
+MAX_SCORES = 2**23  # scores in memory at once: 64 MiB, for any number of sentences
 
 
 @torch.no_grad()
 def retrieval_accuracy(
-    source: Tensor, target: Tensor, scoring: str = "cosine", k: int = 4, max_scores: int = MAX_SCORES
+    source: Tensor,
+    target: Tensor,
+    scoring: str = "cosine",
+    k: int = 4,
+    max_scores: int = MAX_SCORES,
+    texts: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[float, float]:
     """Percent of sentences whose best-scored sentence on the other side is their own translation.
 
-    Ties count against, so vectors that have collapsed or are not finite score 0.
+    A sentence that occurs several times on the searched side is one candidate: to find any of its copies is right.
+    A tie with a different sentence counts as wrong, so vectors that have collapsed or are not finite score 0. Published
+    Tatoeba figures use argmax instead, by which the first of several equal scores wins.
 
     Args:
         source, target: (N, C), row i of one translates row i of the other; of any float type.
-        scoring: "cosine", or "margin": the cosine over the mean cosine of both sentences to their k nearest
+        scoring: "cosine", or "margin": the cosine divided by the mean cosine of both sentences to their k nearest
             neighbours on the other side (ratio margin; Artetxe and Schwenk 2019, arXiv 1811.01136).
         k: neighbours for the margin.
-        max_scores: scores held at once, whatever N is.
+        max_scores: scores in memory at once, for any N.
+        texts: a number for each sentence of both sides, (N,) each; sentences with the same number have the same text.
+            Default: all sentences are different.
 
     Returns:
         (source → target, target → source), each in percent.
@@ -38,36 +46,49 @@ def retrieval_accuracy(
         raise ValueError(f"need two (N, C) with N > 0, not {tuple(source.shape)} and {tuple(target.shape)}")
     if scoring not in SCORINGS:
         raise ValueError(f"unknown scoring {scoring!r}: one of {', '.join(SCORINGS)}")
-    source, target = F.normalize(source.double(), dim=1), F.normalize(target.double(), dim=1)
+    sides = [F.normalize(side.double(), dim=1) for side in (source, target)]
+    every = torch.arange(len(source))
+    texts = [numbers.to(source.device) for numbers in texts or (every, every)]
     rows = max(1, max_scores // len(source))
-    near_source = near_target = None
+    near = None, None
     if scoring == "margin":
-        near_source = mean_nearest(source, target, k, rows)  # (N,)
-        near_target = mean_nearest(target, source, k, rows)  # (N,)
+        unique = [side[first_of_each(numbers)] for side, numbers in zip(sides, texts, strict=True)]
+        near = mean_nearest(sides[0], unique[1], k, rows), mean_nearest(sides[1], unique[0], k, rows)  # (N,) each
     return (
-        percent_found(source, target, near_source, near_target, rows),
-        percent_found(target, source, near_target, near_source, rows),
+        percent_found(sides[0], sides[1], near[0], near[1], texts[1], rows),
+        percent_found(sides[1], sides[0], near[1], near[0], texts[0], rows),
     )
 
 
+def first_of_each(numbers: Tensor) -> Tensor:
+    """Where each different number stands first, ascending; (N,) -> (D,)."""
+    places: dict[int, int] = {}
+    for place, number in enumerate(numbers.tolist()):
+        places.setdefault(number, place)
+    return torch.tensor(list(places.values()), device=numbers.device)
+
+
 def mean_nearest(query: Tensor, key: Tensor, k: int, rows: int) -> Tensor:
-    """(N,): mean cosine of each query to its k nearest keys (all of them where there are fewer)."""
+    """The mean cosine of each query to its k nearest keys, or to all of fewer keys; (N,)."""
     k = min(k, len(key))
     return torch.cat([(chunk @ key.T).topk(k, dim=1).values.mean(dim=1) for chunk in query.split(rows)])
 
 
 def percent_found(
-    query: Tensor, key: Tensor, near_query: Tensor | None, near_key: Tensor | None, rows: int
+    query: Tensor, key: Tensor, near_query: Tensor | None, near_key: Tensor | None, texts: Tensor, rows: int
 ) -> float:
-    """Percent of queries (N, C), of unit length, that score their own key strictly above every other key."""
+    """Percent of queries that score their own key, or a key of its text, strictly above all others.
+
+    Queries and keys, (N, C) each, have unit length; `texts` (N,) numbers the texts of the keys.
+    """
     found = 0
     for start in range(0, len(query), rows):
-        chunk = query[start : start + rows]
-        scores = chunk @ key.T  # (rows, N)
+        chunk = slice(start, start + rows)
+        scores = query[chunk] @ key.T  # (rows, N)
         if near_query is not None:
-            scores /= (near_query[start : start + rows, None] + near_key) / 2
-        own = torch.arange(len(chunk), device=query.device)
-        true = scores[own, own + start].clone()
-        scores[own, own + start] = -torch.inf
-        found += int((true > scores.amax(dim=1) + TIE).sum())
+            scores /= (near_query[chunk, None] + near_key) / 2
+        right = texts[chunk, None] == texts  # (rows, N)
+        best_right = scores.masked_fill(~right, -torch.inf).amax(dim=1)  # (rows,)
+        best_other = scores.masked_fill_(right, -torch.inf).amax(dim=1)  # (rows,)
+        found += int((best_right > best_other + TIE).sum())
     return 100.0 * found / len(query)

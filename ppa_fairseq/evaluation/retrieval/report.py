@@ -1,124 +1,81 @@
-"""Retrieval results, their averages and gains, as Markdown tables and plots."""
+"""Retrieval results with averages and gains, as Markdown tables and plots."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
-from ppa_fairseq.evaluation.plots import plot_by_layer, plot_by_pair
-from ppa_fairseq.utils.markdown import markdown_table
+from ppa_fairseq.evaluation.results import AVERAGE, Result, averages, different, table_by_model
 
-AVERAGE = "average"
+SIDES = ("forward", "backward")  # source → target, target → source
 
 
-@dataclass
-class Result:
-    """Top-1 accuracy of one model on one set of pairs, in percent; gains over the first model, in points."""
+def add_averages_and_gains(results: list[Result], by_layer: bool) -> list[Result]:
+    """`results` with their averages over the pairs, and with gains over the first model, in points.
 
-    model: str
-    pair: str  # "de-en", or AVERAGE over all pairs
-    layer: int
-    pooling: str
-    scoring: str
-    pairs: int  # sentence pairs measured
-    forward: float  # source → target
-    backward: float  # target → source
-    gain_forward: float | None = None
-    gain_backward: float | None = None
+    Gains compare the same layer if `by_layer`, else the only one of each model.
+    """
+    results = results + averages(results, "pair", SIDES, ["pairs"])
 
+    def key(one: Result) -> tuple:
+        return one["pair"], one["layer"] if by_layer else None, one["pooling"], one["scoring"]
 
-def averages(results: Iterable[Result]) -> list[Result]:
-    """The mean over language pairs, each counting the same, for every model, layer, pooling and scoring."""
-    groups: dict[tuple, list[Result]] = {}
-    for result in results:
-        measure = result.layer, result.pooling, result.scoring
-        groups.setdefault((result.model, AVERAGE, *measure), []).append(result)
-    return [
-        Result(
-            *measure,
-            pairs=sum(result.pairs for result in group),
-            forward=fmean(result.forward for result in group),
-            backward=fmean(result.backward for result in group),
-        )
-        for measure, group in groups.items()
-    ]
-
-
-def add_gains(results: Iterable[Result], base: str, by_layer: bool) -> None:
-    """Fill in the gains over the model `base`: at the same layer if `by_layer`, else at the only one."""
-
-    def place(result: Result) -> tuple:
-        return result.pair, result.layer if by_layer else None, result.pooling, result.scoring
-
-    results = list(results)
-    based = {place(result): result for result in results if result.model == base}
-    for result in results:
-        if result.model != base and (first := based.get(place(result))):
-            result.gain_forward = result.forward - first.forward
-            result.gain_backward = result.backward - first.backward
+    base = {key(one): one for one in results if one.model == results[0].model}
+    for one in results:
+        first = base.get(key(one), one)
+        for side in SIDES:
+            one.measures[f"gain_{side}"] = None if first.model == one.model else one[side] - first[side]
+    return results
 
 
 def directions(pairs: Sequence[str]) -> tuple[str, str]:
-    """How the columns are called: "xx→en", "en→xx" where all pairs end in en."""
+    """The names of the two columns: "xx→en" and "en→xx" if all pairs end in en."""
     targets = {pair.split("-")[1] for pair in pairs}
     target = targets.pop() if len(targets) == 1 else "yy"
     return f"xx→{target}", f"{target}→xx"
 
 
-def table(results: Sequence[Result], row: str, columns: tuple[str, str]) -> str:
-    """Markdown, a line for each `row` ("pair" or "layer"): both directions of each model (and its gain)."""
-    models = list(dict.fromkeys(result.model for result in results))
-    found = {(result.model, getattr(result, row)): result for result in results}
-    lines = [[row, "pairs", *(f"{model} {column}" for model in models for column in columns)]]
-    for name in dict.fromkeys(getattr(result, row) for result in results):
-        here = [found.get((model, name)) for model in models]
-        cells = [cell for result in here for cell in cells_of(result)]
-        lines.append([str(name), str(next(result.pairs for result in here if result)), *cells])
-    return markdown_table(lines)
+def tables(results: Sequence[Result], layer: str, columns: tuple[str, str], notes: Iterable[str] = ()) -> str:
+    """A captioned table for each pooling and scoring: by language pair, or by layer if `layer` is "all"; then notes."""
 
+    def cell(one: Result, side: str) -> str:
+        gain = one[f"gain_{side}"]
+        return f"{one[side]:.1f}" + ("" if gain is None else f" ({gain:+.1f})")
 
-def cells_of(result: Result | None) -> tuple[str, str]:
-    if result is None:
-        return "", ""
-    if result.gain_forward is None:
-        return f"{result.forward:.1f}", f"{result.backward:.1f}"
-    return (
-        f"{result.forward:.1f} ({result.gain_forward:+.1f})",
-        f"{result.backward:.1f} ({result.gain_backward:+.1f})",
-    )
+    def columns_of(model: str) -> dict:
+        return {
+            f"{model} {column}": lambda one, side=side: cell(one, side)
+            for column, side in zip(columns, SIDES, strict=True)
+        }
 
-
-def tables(results: Sequence[Result], layer: str, columns: tuple[str, str]) -> str:
-    """One captioned table for each pooling and scoring: by language pair, or by layer if `layer` is "all"."""
-    return "\n".join(
-        f"{title}, top-1 accuracy in percent\n\n{table(shown, row, columns)}\n"
-        for _, title, row, shown in sections(results, layer)
-    )
+    parts = [
+        f"{title}, top-1 accuracy in percent\n\n{table_by_model(here, row, columns_of, 'pairs')}\n"
+        for _, title, row, here in sections(results, layer)
+    ]
+    return "\n".join([*parts, *(f"{note}\n" for note in notes)])
 
 
 def plot(results: Sequence[Result], layer: str, columns: tuple[str, str], folder: Path) -> None:
     """One PNG for each pooling and scoring: bars by language pair, or lines by layer if `layer` is "all"."""
-    for setting, title, row, shown in sections(results, layer):
-        panels = {column: {} for column in columns}
-        for result in shown:
-            for column, percent in zip(columns, (result.forward, result.backward), strict=True):
-                panels[column].setdefault(result.model, {})[getattr(result, row)] = percent
-        draw = plot_by_layer if row == "layer" else plot_by_pair
-        draw(folder / f"by-{row}-{'-'.join(setting)}.png", title, panels)
+    from ppa_fairseq.evaluation.plots import plot_bars, plot_by_layer
+
+    for setting, title, row, here in sections(results, layer):
+        panels: dict[str, dict] = {column: {} for column in columns}
+        for one in here:
+            for column, side in zip(columns, SIDES, strict=True):
+                panels[column].setdefault(one.model, {})[one[row]] = one[side]
+        path = folder / f"by-{row}-{'-'.join(setting)}.png"
+        if row == "layer":
+            plot_by_layer(path, title, panels)
+        else:
+            plot_bars(path, title, {f"{column}, top-1 %": models for column, models in panels.items()})
 
 
-def sections(
-    results: Sequence[Result], layer: str
-) -> Iterator[tuple[tuple[str, str], str, str, list[Result]]]:
-    """For each pooling and scoring: (both, a title, what a row is, the results to show)."""
-    row, where = {"all": ("layer", "Average by layer"), "last": ("pair", "Last layer")}.get(
-        layer, ("pair", f"Layer {layer}")
-    )
-    for setting in dict.fromkeys((result.pooling, result.scoring) for result in results):
-        shown = [
-            result
-            for result in results
-            if (result.pooling, result.scoring) == setting and (row == "pair" or result.pair == AVERAGE)
-        ]
-        pooling = {"cls": "[CLS]", "mean": "mean pooling"}[setting[0]]
-        yield setting, f"{where}, {pooling}, {setting[1]}", row, shown
+def sections(results: Sequence[Result], layer: str) -> Iterator[tuple[tuple[str, str], str, str, list[Result]]]:
+    """For each pooling and scoring: both, a title, what a line of the table is, the results to report."""
+    row = "layer" if layer == "all" else "pair"
+    where = {"all": "Average by layer", "last": "Last layer"}.get(layer, f"Layer {layer}")
+    for pooling in different(results, "pooling"):
+        for scoring in different(results, "scoring"):
+            here = [one for one in results if (one["pooling"], one["scoring"]) == (pooling, scoring)]
+            here = [one for one in here if row == "pair" or one["pair"] == AVERAGE]
+            name = {"cls": "[CLS]", "mean": "mean pooling"}[pooling]
+            yield (pooling, scoring), f"{where}, {name}, {scoring}", row, here

@@ -1,8 +1,8 @@
 """Word alignments from contextual similarity, without training: which words of two sentences translate each other.
 
-Two WordPieces are linked if each finds the other, from both sides: by a softmax over the dot products above a threshold
-(Dou and Neubig 2021, "Word Alignment by Fine-tuning Embeddings on Parallel Corpora"), or as nearest neighbours by
-cosine (Jalili Sabet et al. 2020, "SimAlign", argmax). Two words are linked if any of their pieces are.
+Two tokens are linked if each selects the other: by a softmax over dot products above a threshold (Dou and Neubig 2021,
+"Word Alignment by Fine-tuning Embeddings on Parallel Corpora"), or as nearest neighbours by cosine (Jalili Sabet et al.
+2020, "SimAlign", argmax). Two words are linked if any of their tokens are.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ppa_fairseq.data.word_pairs import Words
 from ppa_fairseq.evaluation.embedding import PackedEncoder, batches_by_length
-from ppa_fairseq.modules.bert import BertEncoder
 
 METHODS = ("softmax", "argmax")
 THRESHOLD = 0.001
@@ -28,21 +27,21 @@ class WordAligner(PackedEncoder):
 
     Args:
         methods: of METHODS.
-        threshold: probability that a softmax must exceed in both directions.
+        threshold: the probability that a softmax must exceed in both directions.
+
+    The other arguments and errors are those of `PackedEncoder`.
     """
 
     def __init__(
         self,
-        encoder: BertEncoder,
-        tokenizer: Tokenizer,
-        layers: Sequence[int],
+        encoder,
+        tokenizer,
+        layers,
         methods: Sequence[str] = ("softmax",),
         threshold: float = THRESHOLD,
-        max_length: int | None = None,
-        batch_tokens: int = 4096,
-        cpu: bool = False,
+        **limits,
     ):
-        super().__init__(encoder, tokenizer, layers, max_length, batch_tokens, cpu)
+        super().__init__(encoder, tokenizer, layers, **limits)
         self.methods = list(methods)
         self.threshold = threshold
 
@@ -52,11 +51,11 @@ class WordAligner(PackedEncoder):
     ) -> dict[tuple[int, str], list[np.ndarray]]:
         """{(layer, method): links of each of the N pairs, (links, 2) word numbers from 0, ascending}.
 
-        `progress` is called with the number of pairs done since its last call. A word without pieces, as of control
-        characters alone or cut off, has no link.
+        `progress` is called with the number of pairs done since its last call. A word without tokens has no links: it
+        was cut off, or has only control characters.
 
         Raises:
-            InputError: the encoder gives vectors that are not finite.
+            InputError: the encoder's vectors are not finite.
         """
         sides = [self.tokenizer.encode_batch(list(side), is_pretokenized=True) for side in zip(*pairs, strict=True)]
         ids = [[self.ids(encoding) for encoding in side] for side in sides]
@@ -66,48 +65,46 @@ class WordAligner(PackedEncoder):
         for batch in batches_by_length(lengths, self.batch_tokens):
             layers, cu_seqlens = self.encode([side[i] for side in ids for i in batch])
             word = torch.cat([side[i] for side in words for i in batch]).to(self.device)  # (T,)
-            # Padding points at the batch's first token, a [CLS]: no word, either.
+            # Padding points at the batch's first token, a [CLS], which is not a word either.
             places = torch.arange(len(word), device=self.device).split(cu_seqlens.diff().tolist())
             source, target = (
                 pad_sequence(side, batch_first=True) for side in (places[: len(batch)], places[len(batch) :])
             )  # (B, S), (B, T)
             for layer, hidden in zip(self.layers, layers, strict=True):
                 for method in self.methods:
-                    found = link_pieces(
+                    found = link_tokens(
                         hidden[source], hidden[target], word[source], word[target], method, self.threshold
-                    )
+                    )  # (B, S, T)
                     for i, pair_links in zip(batch, link_words(found, word[source], word[target]), strict=True):
                         links[layer, method][i] = pair_links
             progress(len(batch))
         return links
 
     def words(self, encoding: Encoding) -> Tensor:
-        """The number of the word that each token of `ids` is a piece of, (L,)."""
+        """The number of the word that each token of `ids` belongs to, (L,)."""
         words = [NO_WORD if word is None else word for word in encoding.word_ids]
         return torch.tensor(words if len(words) <= self.max_length else [*words[: self.max_length - 1], NO_WORD])
 
 
-def link_pieces(
+def link_tokens(
     source: Tensor, target: Tensor, source_words: Tensor, target_words: Tensor, method: str, threshold: float
 ) -> Tensor:
     """Which tokens of B pairs are linked, (B, S, T) bool, by their vectors (B, S, C) and (B, T, C).
 
-    Tokens whose number in *source_words* (B, S) or *target_words* (B, T) is NO_WORD take no part.
+    Tokens whose number in *source_words* (B, S) or *target_words* (B, T) is NO_WORD have no links.
     """
     if method == "argmax":
         source, target = F.normalize(source, dim=-1), F.normalize(target, dim=-1)
     real = (source_words != NO_WORD).unsqueeze(2) & (target_words != NO_WORD).unsqueeze(1)  # (B, S, T)
     scores = (source @ target.transpose(1, 2)).masked_fill(~real, -torch.inf)  # (B, S, T)
-    if method == "softmax":  # of a line without words NaN, which is above no threshold
+    if method == "softmax":  # NaN for a line without words, never above the threshold
         return (scores.softmax(2) > threshold) & (scores.softmax(1) > threshold)
-    nearest = [
-        torch.zeros_like(real).scatter_(side, scores.argmax(side, keepdim=True), True) for side in (1, 2)
-    ]
+    nearest = [torch.zeros_like(real).scatter_(side, scores.argmax(side, keepdim=True), True) for side in (1, 2)]
     return real & nearest[0] & nearest[1]
 
 
 def link_words(linked: Tensor, source_words: Tensor, target_words: Tensor) -> list[np.ndarray]:
-    """Links of B pairs' words, each (links, 2), ascending, from those of their tokens, (B, S, T)."""
+    """The links between words of B pairs, each (links, 2), ascending, from the links between tokens, (B, S, T)."""
     pair, source, target = linked.nonzero(as_tuple=True)
     links = torch.stack([pair, source_words[pair, source], target_words[pair, target]], dim=1).unique(dim=0)
     counts = links[:, 0].bincount(minlength=len(linked)).tolist()

@@ -1,4 +1,4 @@
-"""Alignment error rate: found word links against a gold standard of sure and possible ones (Och and Ney 2003)."""
+"""Alignment error rate: word links compared with a gold standard of sure and possible links (Och and Ney 2003)."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from ppa_fairseq.data.bitext.reader import MAX_LINE, LineReader
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.data.text_files import MAX_LINE, LineReader
+from ppa_fairseq.utils.errors import InputError, quote
 
 LINK = re.compile(r"(\d{1,9})([-p])(\d{1,9})")
 Link = tuple[int, int]  # numbers of a source and a target word, from 0
@@ -15,7 +15,7 @@ Link = tuple[int, int]  # numbers of a source and a target word, from 0
 
 @dataclass(frozen=True)
 class Gold:
-    """The true links of one pair. `possible` holds the sure ones, too."""
+    """The true links of one pair. `possible` includes the sure ones."""
 
     sure: frozenset[Link]
     possible: frozenset[Link]
@@ -23,7 +23,7 @@ class Gold:
 
 @dataclass
 class Tally:
-    """Links of a model and of the gold, counted over all sentence pairs; measures of them in percent."""
+    """Counts of a model's links and the gold links over all sentence pairs, and the measures in percent."""
 
     links: int = 0  # |A|
     sure: int = 0  # |S|
@@ -38,7 +38,7 @@ class Tally:
 
     @property
     def precision(self) -> float:
-        """Share of the found links that are possible; 0 where none was found."""
+        """Share of the found links that are possible; 0 if none was found."""
         return 100 * self.links_possible / max(self.links, 1)
 
     @property
@@ -53,24 +53,24 @@ class Tally:
 
 
 def read_gold(path: Path, base: int, sizes: Iterable[tuple[int, int]]) -> list[Gold]:
-    """A line a pair, of links `i-j` (sure) and `ipj` (possible) between spaces, counted from *base*.
+    """Read one line per pair: links `i-j` (sure) and `ipj` (possible) separated by spaces, counted from *base*.
 
-    *sizes* are the numbers of words of each pair's two sentences.
+    *sizes* are the numbers of words in the two sentences of each pair.
 
     Raises:
-        InputError: not as many lines as pairs, a line too long to be one, something that is no link, a word that its
+        InputError: more or fewer lines than pairs, a line over the limit, a cell that is not a link, a word that the
             sentence does not have, no sure link at all.
     """
     gold = []
     for number, (line, size) in enumerate(zip_longest(LineReader(path), sizes), 1):
         if line is None or size is None:
             more, less = ("pairs", "lines") if line is None else ("lines", "pairs")
-            raise InputError(f"{path}: {number - 1} {less}, but more {more}: the gold must have a line for each pair")
+            raise InputError(f"{path}: {number - 1} {less}, but more {more}; give a gold with a line for each pair")
         if len(line.removesuffix(b"\r")) > MAX_LINE:
             raise InputError(f"{path}:{number}: a line of over {MAX_LINE} bytes; expected links i-j and ipj")
         gold.append(read_links(line.decode("ascii", "replace"), base, size, f"{path}:{number}"))
     if not any(links.sure for links in gold):
-        raise InputError(f"{path}: no sure link (i-j) in it, so there is no recall and no error rate")
+        raise InputError(f"{path}: no sure link (i-j), which recall and error rate need; give a gold with sure links")
     return gold
 
 
@@ -79,12 +79,12 @@ def read_links(line: str, base: int, size: Sequence[int], where: str) -> Gold:
     for cell in line.split():
         match = LINK.fullmatch(cell)
         if match is None:
-            raise InputError(f"{where}: {shown(cell)} is no link; expected i-j (sure) or ipj (possible)")
+            raise InputError(f"{where}: {quote(cell)} is not a link; expected i-j (sure) or ipj (possible)")
         source, target = int(match[1]) - base, int(match[3]) - base
         if min(source, target) < 0 or source >= size[0] or target >= size[1]:
             raise InputError(
-                f"{where}: {cell} links words that are not there: the sentences have {size[0]} and {size[1]}, counted "
-                f"from {base}; --gold-base says where the gold's count starts, and spaces part the text's words"
+                f"{where}: {cell} links words that do not exist: the sentences have {size[0]} and {size[1]} words, "
+                f"counted from {base}; set --gold-base to the gold's first number, and put spaces between words"
             )
         links[match[2]].add((source, target))
     return Gold(frozenset(links["-"]), frozenset(links["-"] | links["p"]))

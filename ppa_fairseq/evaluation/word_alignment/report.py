@@ -1,77 +1,58 @@
-"""Word alignments of several models, layers and methods against a gold standard: tables and plots."""
+"""Word alignments compared with a gold standard: tables and plots for several models, layers and methods."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ppa_fairseq.evaluation.plots import plot_by_layer
+from ppa_fairseq.evaluation.results import Cell, Result, different, series, table_by_model
 from ppa_fairseq.evaluation.word_alignment.error_rate import Tally
 from ppa_fairseq.utils.markdown import markdown_table
 
 MEASURES = {"precision": "precision", "recall": "recall", "aer": "AER"}
 
 
-@dataclass(frozen=True)
-class Result:
-    """Word links of one model, layer and method; the measures in percent, None without a gold standard."""
-
-    model: str
-    layer: int
-    method: str
-    pairs: int
-    links: int
-    precision: float | None = None
-    recall: float | None = None
-    aer: float | None = None
-
-    @classmethod
-    def of(cls, model: str, layer: int, method: str, pairs: int, links: int, tally: Tally | None) -> "Result":
-        measures = () if tally is None else (tally.precision, tally.recall, tally.error_rate)
-        return cls(model, layer, method, pairs, links, *measures)
+def result(model: str, layer: int, method: str, pairs: int, links: int, tally: Tally | None) -> Result:
+    """The links of one model, layer and method; the measures, in percent, are None without a gold standard."""
+    measured = (tally.precision, tally.recall, tally.error_rate) if tally else (None, None, None)
+    measures = {"pairs": pairs, "links": links, **dict(zip(MEASURES, measured, strict=True))}
+    return Result(model, {"layer": layer, "method": method}, measures)
 
 
 def tables(results: Sequence[Result], by_layer: bool) -> str:
-    """A captioned table for each method: a line a layer, else a line a model."""
-    return "\n".join(
-        f"{title(method)}, precision, recall and alignment error rate (AER) in percent, {shown[0].pairs} pairs\n\n"
-        f"{(table_by_layer if by_layer else table_by_model)(shown)}\n"
-        for method, shown in by_method(results).items()
-    )
+    """A captioned table for each method: a line for each layer if `by_layer`, else for each model."""
+    parts = []
+    for method in different(results, "method"):
+        here = [one for one in results if one["method"] == method]
+        about = f"precision, recall and alignment error rate (AER) in percent, {here[0]['pairs']} pairs"
+        if by_layer:
+            here.sort(key=lambda one: one["layer"])
+            table = table_by_model(here, "layer", lambda model: cells(f"{model} "))
+        else:
+            lines = [["model", "layer", "links", *MEASURES.values()]]
+            for one in here:
+                lines.append([one.model, str(one["layer"]), str(one["links"]), *(f(one) for f in cells().values())])
+            table = markdown_table(lines)
+        parts.append(f"{title(method)}, {about}\n\n{table}\n")
+    return "\n".join(parts)
 
 
-def table_by_model(results: Sequence[Result]) -> str:
-    lines = [["model", "layer", "links", *MEASURES.values()]]
-    lines += [[result.model, str(result.layer), str(result.links), *cells_of(result)] for result in results]
-    return markdown_table(lines)
+def cells(prefix: str = "") -> dict[str, Cell]:
+    def cell(measure: str) -> Callable[[Result], str]:
+        return lambda one: f"{one[measure]:.1f}"
 
-
-def table_by_layer(results: Sequence[Result]) -> str:
-    models = list(dict.fromkeys(result.model for result in results))
-    found = {(result.model, result.layer): result for result in results}
-    lines = [["layer", *(f"{model} {measure}" for model in models for measure in MEASURES.values())]]
-    for layer in sorted({result.layer for result in results}):
-        cells = [cell for model in models for cell in cells_of(found.get((model, layer)))]
-        lines.append([str(layer), *cells])
-    return markdown_table(lines)
-
-
-def cells_of(result: Result | None) -> list[str]:
-    return [f"{getattr(result, measure):.1f}" if result else "" for measure in MEASURES]
+    return {prefix + name: cell(measure) for measure, name in MEASURES.items()}
 
 
 def plot(results: Sequence[Result], folder: Path) -> None:
-    """by-layer-METHOD.png: a panel a measure, a line a model."""
-    for method, shown in by_method(results).items():
-        panels = {name: {} for name in MEASURES.values()}
-        for result in shown:
-            for measure, name in MEASURES.items():
-                panels[name].setdefault(result.model, {})[result.layer] = getattr(result, measure)
+    """by-layer-METHOD.png: a panel for each measure, a line for each model."""
+    from ppa_fairseq.evaluation.plots import plot_by_layer
+
+    for method in different(results, "method"):
+        here = [one for one in results if one["method"] == method]
+        panels = {
+            name: series(here, lambda one: one["layer"], lambda one, measure=measure: one[measure])
+            for measure, name in MEASURES.items()
+        }
         plot_by_layer(folder / f"by-layer-{method}.png", title(method), panels, "%")
-
-
-def by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
-    methods = dict.fromkeys(result.method for result in results)
-    return {method: [result for result in results if result.method == method] for method in methods}
 
 
 def title(method: str) -> str:

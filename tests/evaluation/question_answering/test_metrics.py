@@ -65,7 +65,7 @@ def question(name: str, *answers: str) -> Question:
     return Question(name, "?", " ".join(answers), tuple((answer, 0) for answer in answers), f"file: question {name}")
 
 
-def test_the_best_answer_counts_and_what_is_unanswered_or_unknown_is_told():
+def test_the_best_answer_counts_and_what_is_unanswered_or_unknown_is_listed():
     questions = [
         question("1", "the red car", "a blue car"),
         question("2", "Paris"),
@@ -88,7 +88,7 @@ def test_percent_adds_from_first_to_last():
     assert percent([True, False, True, True]) == 75.0
 
 
-def test_what_cannot_be_measured_is_told():
+def test_a_language_without_a_metric_is_refused():
     assert set(ARTICLES) == set(LANGUAGES)
     for language in ("fr", None):
         with pytest.raises(InputError, match="MLQA's metric is defined for .*--metric squad"):

@@ -1,0 +1,46 @@
+"""What the measuring commands share: the optional output folder, facts about a model, notes, the files of a report."""
+
+import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from ppa_fairseq.utils.files import output_folder
+
+TABLE_FILE = "table.md"
+
+
+def optional_folder(path: Path | None, command: str) -> AbstractContextManager[Path | None]:
+    """`output_folder(path, command)`, or None for no path."""
+    return output_folder(path, command) if path else nullcontext()
+
+
+def describe(path: Path, model, **more) -> dict:
+    """The facts about `model`, an evaluation's encoder at work, for the JSON file."""
+    facts = {"path": str(path), "layers": model.shape.layers, "dim": model.shape.dim, "max_length": model.max_length}
+    return facts | more | {"device": str(model.device)}
+
+
+def limits(args) -> dict:
+    """The values of the batching flags."""
+    return {flag: getattr(args, flag) for flag in ("max_length", "batch_tokens", "cpu")}
+
+
+def note_truncated(name: str, model, total: int, what: str) -> None:
+    """Tell the user on stderr how many of the `total` inputs were cut, if any were."""
+    if model.truncated:
+        print(f"{name}: {model.truncated} of {total} {what} cut to {model.max_length} tokens", file=sys.stderr)
+
+
+def write_json(path: Path, content: dict) -> None:
+    # ASCII: the official scripts open files in the encoding of the user's locale.
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="ascii")
+
+
+def write_report(folder: Path, name: str, tables: str, args, flags: tuple[str, ...], **document) -> None:
+    """Write `tables` to table.md and the rest to `name`, with the values of `flags` as its settings."""
+    settings = {flag: getattr(args, flag) for flag in flags} | document.pop("settings", {})
+    results = [result.record() for result in document.pop("results")]
+    write_json(folder / name, {"settings": settings, **document, "results": results})
+    if tables:
+        (folder / TABLE_FILE).write_text(tables, encoding="utf-8")

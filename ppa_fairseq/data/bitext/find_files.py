@@ -1,0 +1,92 @@
+"""Parallel text in a folder, under the names that OPUS, WMT and sentence-transformers give their files."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ppa_fairseq.data.bitext.reader import Bitext
+from ppa_fairseq.data.text_files import LANGUAGE_IN_NAME, PACKED_OTHERWISE, UNPACKERS, LineReader
+from ppa_fairseq.utils.errors import InputError
+
+CODE = LANGUAGE_IN_NAME.pattern
+PAIR = re.compile(rf"(?<![A-Za-z0-9_])(?=({CODE})-({CODE})(?![A-Za-z0-9_]))")  # also where two pairs overlap
+HELD_OUT = {"dev", "devtest", "test", "valid", "validation", "eval"}
+EXPECTED = "de-en.tsv, NAME-de-en.txt with tabs, or NAME.de-en.de with NAME.de-en.en; plain, .gz or .xz"
+
+
+def find_bitexts(folder: Path) -> tuple[list[Bitext], list[str]]:
+    """The language pairs in *folder*, sorted by name, and a line for each file that is not taken, with the reason.
+
+    A TSV holds first the language that stands first in its name. Raises InputError if a file has no translation beside
+    it, or nothing is found.
+    """
+    found: dict[frozenset, Bitext] = {}
+    passed_over = []
+    for path in sorted(folder.iterdir()):
+        try:
+            languages, part = _languages_and_files(path)
+        except _NotTaken as reason:
+            passed_over.append(f"{path}: {reason}")
+            continue
+        bitext = found.setdefault(frozenset(languages), Bitext(*languages, []))
+        is_swapped = bitext.first_lang != languages[0]
+        if len(part) == 1 and is_swapped:
+            bitext.swapped.add(path)
+        part = part[::-1] if is_swapped else part
+        if part not in bitext.parts:  # each of two files leads to it
+            bitext.parts.append(part)
+    if not found:
+        listed = f" (not taken: {'; '.join(passed_over)})" if passed_over else ""
+        raise InputError(f"{folder}: no parallel text found; expected files named like {EXPECTED}{listed}")
+    return sorted(found.values(), key=lambda bitext: bitext.name), passed_over
+
+
+class _NotTaken(Exception):
+    """Why a file is not taken."""
+
+
+def _languages_and_files(path: Path) -> tuple[tuple[str, str], tuple[Path, ...]]:
+    if path.is_dir():
+        raise _NotTaken("a folder")
+    unpacked = path.with_suffix("") if path.suffix in UNPACKERS else path
+    stem, ending = unpacked.stem, unpacked.suffix[1:]
+    pairs = list(_pairs_in_name(stem))
+    if not pairs:
+        raise _NotTaken("no language pair in its name")
+    if unpacked.suffix in PACKED_OTHERWISE:
+        raise _NotTaken(f"cannot read {unpacked.suffix}; unpack it")
+    if held_out := HELD_OUT & set(re.split(r"\W|_", stem)):
+        raise _NotTaken(f"held-out text ({held_out.pop()}); name it as PAIR=FILE to train on it")
+    is_table = ending in ("tsv", "txt")
+    if not is_table:
+        pairs = [pair for pair in pairs if ending in pair]
+        if not pairs:
+            raise _NotTaken("ends neither in .tsv or .txt nor in a language of its name")
+    if len(pairs) > 1:
+        names = ", ".join(map("-".join, pairs))
+        raise _NotTaken(f"its name fits several language pairs ({names}); name it as PAIR=FILE")
+    languages = pairs[0][0].replace("-", "_"), pairs[0][1].replace("-", "_")
+    if is_table:
+        if ending == "txt" and b"\t" not in next(iter(LineReader(path)), b""):
+            raise _NotTaken("no tab in its first line")
+        return languages, (path,)
+    files = tuple(_side(path, stem, language) for language in pairs[0])
+    return languages, files
+
+
+def _side(path: Path, stem: str, language: str) -> Path:
+    """The file of *language* that belongs to *path*: plain or packed, itself or its translation."""
+    names = [f"{stem}.{language}{packed}" for packed in ("", *UNPACKERS)]
+    if path.name in names:
+        return path
+    for name in names:
+        if path.with_name(name).is_file():
+            return path.with_name(name)
+    raise InputError(f"{path}: no {names[0]} beside it; add its translation, plain, .gz or .xz, or move the file away")
+
+
+def _pairs_in_name(stem: str) -> Iterator[tuple[str, str]]:
+    """Pairs of different codes in a name; only those of two letters (or a region) where there are any."""
+    pairs = [match.groups() for match in PAIR.finditer(stem) if match[1] != match[2]]
+    short = [pair for pair in pairs if all(len(re.split("[-_]", code)[0]) == 2 for code in pair)]
+    yield from dict.fromkeys(short or pairs)

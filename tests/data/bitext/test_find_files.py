@@ -1,0 +1,77 @@
+"""Files under the names of OPUS, WMT and sentence-transformers are found, and all others are listed."""
+
+import pytest
+
+from ppa_fairseq.data.bitext.find_files import find_bitexts
+from ppa_fairseq.utils.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("names", "pair"),
+    [
+        pytest.param(["de-en.tsv"], "de-en", id="plain"),
+        pytest.param(["eng-deu.tsv.gz"], "eng-deu", id="three letters"),
+        pytest.param(["TED2020-en-fr-train.tsv.gz"], "en-fr", id="sentence-transformers"),
+        pytest.param(["ted-en-fr.tsv"], "en-fr", id="a short word before"),
+        pytest.param(["WikiMatrix.v1.es-en.langid.tsv"], "es-en", id="WMT WikiMatrix"),
+        pytest.param(["news-commentary-v14.de-en.tsv.gz"], "de-en", id="WMT news commentary"),
+        pytest.param(["zh-CN-en.tsv"], "zh_CN-en", id="region with a hyphen"),
+        pytest.param(["en-zh_TW.tsv"], "en-zh_TW", id="region"),
+        pytest.param(["tr-en.txt"], "tr-en", id="text with tabs"),
+        pytest.param(["Europarl-ru-en.ru", "Europarl-ru-en.en"], "ru-en", id="two files"),
+        pytest.param(["Europarl.ru-en.ru", "Europarl.ru-en.en"], "ru-en", id="OPUS"),
+        pytest.param(["europarl-v7.de-en.de.gz", "europarl-v7.de-en.en"], "de-en", id="WMT, one packed"),
+        pytest.param(["OpenSubtitles.en-pt_br.en", "OpenSubtitles.en-pt_br.pt_br"], "en-pt_br", id="OPUS region"),
+        pytest.param(["x.zh-CN-en.zh-CN", "x.zh-CN-en.en"], "zh_CN-en", id="two files with a region"),
+    ],
+)
+def test_published_names_are_found(tmp_path, names, pair):
+    for name in names:
+        (tmp_path / name).write_bytes(b"a\tb\n" if ".t" in name and not name.endswith("gz") else b"a\n")
+    (bitext,), passed_over = find_bitexts(tmp_path)
+    assert bitext.name == pair and passed_over == []
+    assert bitext.parts == [tuple(tmp_path / name for name in names)]
+
+
+def test_files_that_are_not_taken_are_listed_with_the_reason(tmp_path):
+    (tmp_path / "de-en.tsv").write_text("eins\tone\n")
+    reasons = {
+        "README.md": "no language pair in its name",
+        "de-en-dev.tsv": "held-out text (dev)",
+        "a.de-en.xml": "ends neither in .tsv or .txt nor in a language of its name",
+        "b.de-en.tsv.zip": "cannot read .zip; unpack it",
+        "eng-deu-fra.tsv": "its name fits several language pairs (eng-deu, deu-fra)",
+        "notes.de-en.txt": "no tab in its first line",
+        "train.de": "no language pair in its name",
+    }
+    for name in reasons:
+        (tmp_path / name).write_text("text\n")
+    (tmp_path / "sub.de-en").mkdir()
+    (bitext,), passed_over = find_bitexts(tmp_path)
+    assert bitext.parts == [(tmp_path / "de-en.tsv",)]
+    for name, reason in {**reasons, "sub.de-en": "a folder"}.items():
+        assert sum(line.startswith(f"{tmp_path / name}: {reason}") for line in passed_over) == 1
+    assert len(passed_over) == len(reasons) + 1
+
+
+def test_pairs_of_both_directions_become_one(tmp_path):
+    (tmp_path / "a.de-en.tsv").write_text("eins\tone\n")
+    (tmp_path / "b.en-de.tsv").write_text("two\tzwei\n")
+    (tmp_path / "c.en-de.en").write_text("three\n")
+    (tmp_path / "c.en-de.de").write_text("drei\n")
+    (bitext,), _ = find_bitexts(tmp_path)
+    assert bitext.name == "de-en"
+    assert [row[:2] for row in bitext.rows()] == [("eins", "one"), ("zwei", "two"), ("drei", "three")]
+
+
+def test_missing_translation_is_an_input_error(tmp_path):
+    (tmp_path / "de-en.tsv").write_text("eins\tone\n")
+    (tmp_path / "vi-en.en").write_text("one\n")
+    with pytest.raises(InputError, match=r"vi-en\.en: no vi-en\.vi beside it"):
+        find_bitexts(tmp_path)
+
+
+def test_folder_without_parallel_text_is_an_input_error(tmp_path):
+    (tmp_path / "corpus.tsv").write_text("eins\tone\n")
+    with pytest.raises(InputError, match="no parallel text found.*corpus.tsv: no language pair in its name"):
+        find_bitexts(tmp_path)
