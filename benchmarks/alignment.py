@@ -38,7 +38,7 @@ from finetuning import SHAPES
 from tqdm import tqdm
 
 from ppa_fairseq.checkpoints import huggingface
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, read_files
 from ppa_fairseq.checkpoints.weights import Checkpoint
 from ppa_fairseq.criterions.ppa import PPACriterion, PPACriterionConfig
 from ppa_fairseq.data.bitext.dataset import AlignmentDataset, ParallelCorpus
@@ -59,9 +59,9 @@ MAX_LENGTH = 128  # of both sentences together, as in preparation
 
 def sample_dataset(folder: Path, pairs_a_language: int) -> AlignmentDataset:
     """The first pairs of every language of the bundled sample, tokenized with the tokenizer in *folder*."""
-    texts = tokenizer.read_files(folder)
-    encode = tokenizer.build_tokenizer(texts, str(folder)).encode_batch_fast
-    dictionary = WordPieceDictionary(tokenizer.symbols(texts, str(folder)))
+    tokenizer = ModelTokenizer(read_files(folder), str(folder))
+    encode = tokenizer.backend.encode_batch_fast
+    dictionary = WordPieceDictionary.of(tokenizer)
     corpora = []
     for number, path in enumerate(sorted(SAMPLE.glob("*.train.tsv.xz"))):
         with lzma.open(path, "rt", encoding="utf-8") as file:

@@ -1,6 +1,6 @@
-"""Checkpoints of this plugin: complete in themselves, with weights, sizes and the tokenizer's files.
+"""The checkpoint file of this plugin: weights, sizes and the tokenizer's files; all that a command needs.
 
-What `ppa import-hf` writes and what `fairseq-train` writes have the same places, so every reader takes both.
+`ppa import-hf` and `fairseq-train` write the same format, so every reader takes both.
 """
 
 import argparse
@@ -10,20 +10,10 @@ import torch
 from tokenizers import Tokenizer
 
 from ppa_fairseq.checkpoints import huggingface
-from ppa_fairseq.checkpoints.tokenizer_files import build_tokenizer, symbols
-from ppa_fairseq.checkpoints.weights import (
-    PARTS,
-    Checkpoint,
-    check_state,
-    check_stored,
-    load_pickle,
-    load_training,
-    no_values,
-    part,
-)
+from ppa_fairseq.checkpoints.weights import PARTS, Checkpoint, check_state, load_pickle, no_values, part
 from ppa_fairseq.modules.bert import BertEncoder, BertShape
 from ppa_fairseq.utils.errors import InputError
-from ppa_fairseq.utils.files import LARGEST_TEXT, atomic_path
+from ppa_fairseq.utils.files import atomic_path
 
 MODEL_FILE = "model.pt"
 
@@ -45,9 +35,8 @@ SIZE_NAMES = {
 def read(path: str | Path) -> Checkpoint:
     """Read a fairseq checkpoint, a folder of `ppa import-hf` or a Hugging Face folder.
 
-    Of a training checkpoint only the (query) encoder, the heads and their labels are read. Raises InputError if it is
-    missing, truncated, foreign or holds code, if a tensor is missing or has the wrong shape, or if its tokenizer is of
-    another model.
+    From a training checkpoint, read the (query) encoder, the heads and their labels only. Raises InputError if it is
+    missing, truncated, foreign or holds code, or if a tensor is missing or has the wrong shape.
     """
     path = Path(path)
     if (path / MODEL_FILE).is_file():
@@ -58,7 +47,8 @@ def read(path: str | Path) -> Checkpoint:
         raise InputError(f"{path}: no such checkpoint; give a checkpoint file or a folder of `ppa import-hf`")
     content = load_pickle(path)
     try:
-        weights, cfg = content["model"], content["cfg"]
+        weights, task_state = content["model"], content["task_state"]
+        cfg = content["cfg"]
         model_cfg, task_cfg = scalars(cfg["model"]), scalars(cfg.get("task"))
         training = {"task": task_cfg, "checkpoint": scalars(cfg.get("checkpoint"))}
         training["extra_state"] = scalars(content.get("extra_state"))
@@ -66,50 +56,37 @@ def read(path: str | Path) -> Checkpoint:
             vocab_size=len(weights["encoder.embed_tokens.weight"]),
             **{size: model_cfg[name] for size, name in SIZE_NAMES.items()},
         )
-        wanted = {name: tensor for name, tensor in weights.items() if name.startswith(PARTS)}
-        check_stored(wanted.items(), str(path), path.stat().st_size)
         # Copied, so that the file may be overwritten while the weights are in use.
-        state = {name: tensor.clone() for name, tensor in wanted.items()}
+        state = {name: tensor.clone() for name, tensor in weights.items() if name.startswith(PARTS)}
         left = sorted({name.split(".")[0] for name in weights if not name.startswith(PARTS)})
-        task_state = dict(content["task_state"])
-        labels = task_state.get("labels")
-        labels = None if labels is None else list(labels)
-        texts = dict(task_state.get("tokenizer", {}))
-        if not all(isinstance(text, str) for text in (*(labels or ()), *texts, *texts.values())):
-            raise TypeError("labels or tokenizer are no text")
-        if sum(map(len, texts.values())) > LARGEST_TEXT:
-            raise ValueError(f"its tokenizer is larger than {LARGEST_TEXT:,} bytes")
+        labels = None if task_state.get("labels") is None else list(task_state["labels"])
+        check_state(state, shape, str(path), labels)
+        texts = task_state.get("tokenizer")
+        xlm_tlm = any(task_cfg.get(name) for name in ("tlm_reset_positions", "tlm_language_embeddings"))
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
         raise InputError(
-            f"{path}: no checkpoint of this plugin ({type(error).__name__}: {error}); "
+            f"{path}: not a checkpoint of this plugin ({type(error).__name__}: {error}); "
             "give one that `ppa import-hf` or `fairseq-train --task ppa_alignment` wrote"
         ) from error
-    check_state(state, shape, str(path), labels)
-    if "tokenizer" not in task_state:
-        raise InputError(f"{path}: has no tokenizer, as it was trained without --pretrained; give it one from there")
-    if texts:
-        symbols(texts, str(path), shape.vocab_size)  # or a text would have ids without an embedding
-    xlm_tlm = any(task_cfg.get(name) for name in ("tlm_reset_positions", "tlm_language_embeddings"))
-    return Checkpoint(shape, state, texts, model_cfg.get("pooling"), labels, xlm_tlm, training, left_behind=left)
+    if texts is None:
+        raise InputError(f"{path}: has no tokenizer, because it was trained without --pretrained; train it with one")
+    return Checkpoint(shape, state, dict(texts), model_cfg.get("pooling"), labels, xlm_tlm, training, left_behind=left)
 
 
 def read_cfg(path: str | Path) -> dict[str, dict]:
-    """What the checkpoint that a training goes on from says of its flags, group by group.
-
-    Raises InputError if it is no checkpoint, or as `load_training`.
-    """
-    content = load_training(Path(path))
+    """Read the flags in the checkpoint that a training resumes from, group by group. Raises InputError."""
+    content = load_pickle(Path(path))
     try:
         cfg = as_dict(content.get("cfg") if isinstance(content, dict) else None)
         return {group: scalars(cfg.get(group)) for group in ("model", "task")}
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: no checkpoint of fairseq ({error}); delete it, or give another") from error
+        raise InputError(f"{path}: not a checkpoint of fairseq ({error}); delete it, or give another") from error
 
 
 def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:
-    """The encoder, in fp32 and eval mode, and its tokenizer; `path` as for `read`. Raises InputError."""
+    """Load the encoder, in fp32 and eval mode, and its tokenizer; `path` as for `read`. Raises InputError."""
     checkpoint = read(path)
-    tokenizer = build_tokenizer(checkpoint.tokenizer, str(path))
+    tokenizer = checkpoint.build_tokenizer(str(path)).backend
     with no_values():
         encoder = BertEncoder(checkpoint.shape)
     encoder.load_state_dict(part(checkpoint.state, "encoder."), assign=True)
@@ -121,7 +98,7 @@ def write(path: str | Path, checkpoint: Checkpoint) -> None:
     content = {
         "args": None,
         "cfg": {
-            "model": {"_name": "ppa_bert", **sizes_in_cfg(checkpoint.shape)},
+            "model": {"_name": "ppa_bert", "pooling": checkpoint.pooling, **sizes_in_cfg(checkpoint.shape)},
             "task": {"_name": "ppa_alignment", "tlm_reset_positions": checkpoint.xlm_tlm},
         },
         "model": checkpoint.state,
@@ -129,7 +106,7 @@ def write(path: str | Path, checkpoint: Checkpoint) -> None:
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "task_state": {"tokenizer": checkpoint.tokenizer, "labels": checkpoint.labels},
     }
-    with atomic_path(path) as beside, beside.open("wb") as file:  # of a path, torch would not say why it cannot write
+    with atomic_path(path) as beside, beside.open("wb") as file:  # given a path, torch hides why it cannot write
         torch.save(content, file)
 
 
@@ -139,10 +116,10 @@ def sizes_in_cfg(shape: BertShape) -> dict:
 
 
 def as_dict(cfg) -> dict:
-    """fairseq keeps a part of its configuration as a dict, a Namespace or None."""
+    """Turn a part of fairseq's configuration, a dict, a Namespace or None, into a dict."""
     return vars(cfg) if isinstance(cfg, argparse.Namespace) else dict(cfg or {})
 
 
 def scalars(cfg) -> dict[str, str | int | float | bool | None]:
-    """`as_dict` without values that hold others: from a hostile file, one of those can be endless when it is shown."""
+    """`as_dict` without values that hold others."""
     return {name: value for name, value in as_dict(cfg).items() if isinstance(value, (str, int, float, type(None)))}

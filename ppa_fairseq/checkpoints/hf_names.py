@@ -1,11 +1,10 @@
-"""What Hugging Face calls the parts of each family's models, and where its config.json says their sizes."""
+"""Hugging Face's names for the parts of BERT and XLM-RoBERTa, and for their sizes in config.json."""
 
 from dataclasses import dataclass
 
-from ppa_fairseq.checkpoints.families import BERT, XLM_ROBERTA, Family
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, LM_HEAD, SPAN_HEAD
 
-# Size in BertShape -> key of config.json, and what transformers takes where the key is absent.
+# Size in BertShape -> key of config.json, and transformers' default for it.
 SIZES = {
     "vocab_size": ("vocab_size", None),
     "layers": ("num_hidden_layers", None),
@@ -18,14 +17,14 @@ SIZES = {
     "dropout": ("hidden_dropout_prob", 0.1),
     "attention_dropout": ("attention_probs_dropout_prob", 0.1),
 }
-# Another value of these keys would be another network; where one is absent, transformers takes this value.
+# Keys of config.json that would change the network: their only value here, which is also transformers' default.
 REQUIRED = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "add_cross_attention": False,
 }
-# How the name of a model's class ends -> the head it has; the first that a checkpoint has is its class.
+# Ending of a class name -> the head of such a model; a checkpoint is exported as the first class whose head it has.
 CLASSES = {
     "ForSequenceClassification": CLASSIFICATION_HEAD,
     "ForQuestionAnswering": SPAN_HEAD,
@@ -48,21 +47,16 @@ LAYER = {
 
 @dataclass(frozen=True)
 class Layout:
-    """A family in Hugging Face's names. `heads` has for each of our heads {our module: theirs}."""
+    """A kind of model in Hugging Face's names. `heads` has {our module: theirs} for each of our heads."""
 
-    family: Family
+    name: str
     model_type: str
     class_prefix: str
     prefix: str  # of the encoder's tensors
     mlm_prefix: str
     heads: dict[str, dict[str, str]]
     required: dict  # keys of config.json, as REQUIRED
-
-    @property
-    def fixed_ids(self) -> dict[int, str]:
-        """Special symbols by their ids, of those that are the same in all models of the family."""
-        ids = {name: self.required.get(f"{name}_token_id") for name in ("bos", "pad", "eos")}
-        return {index: getattr(self.family, name) for name, index in ids.items() if index is not None}
+    position_offset: int = 0  # row of the position table that a sequence's first token takes
 
     @property
     def words(self) -> str:
@@ -70,18 +64,18 @@ class Layout:
 
     @property
     def copies(self) -> set[str]:
-        """Modules without weights of their own: index buffers of old releases; the decoder, the words once more."""
+        """Modules without weights of their own: index buffers of old releases, and the decoder, tied to the words."""
         buffers = {f"{self.prefix}embeddings.{name}" for name in ("position_ids", "token_type_ids")}
         return buffers | {self.mlm_prefix + "decoder"}
 
     def current_name(self, name: str) -> str:
-        """The name that today's transformers gives to a tensor of any of the family's models and releases."""
+        """Translate the tensor's name in any model class and release into today's name."""
         if name.startswith(("embeddings.", "encoder.", "pooler.")):
             name = self.prefix + name
         return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
     def name_table(self, layers: int, heads: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-        """Our name of a tensor -> Hugging Face's names of the tensors that it holds, stacked in this order."""
+        """Map our name of a tensor to Hugging Face's names of the tensors stacked in it, in their order."""
         inside = f"{self.prefix}embeddings."
         table = {f"encoder.{ours}.weight": (f"{inside}{theirs}.weight",) for ours, theirs in EMBEDDINGS.items()}
         modules = {"encoder.layernorm_embedding.": (inside + "LayerNorm",)}
@@ -101,7 +95,7 @@ class Layout:
 
 LAYOUTS = (
     Layout(
-        family=BERT,
+        name="BERT",
         model_type="bert",
         class_prefix="Bert",
         prefix="bert.",
@@ -117,7 +111,7 @@ LAYOUTS = (
         required=REQUIRED,
     ),
     Layout(
-        family=XLM_ROBERTA,
+        name="XLM-RoBERTa",
         model_type="xlm-roberta",
         class_prefix="XLMRoberta",
         prefix="roberta.",
@@ -127,7 +121,7 @@ LAYOUTS = (
             CLASSIFICATION_HEAD: {"dense.": "classifier.dense", "out_proj.": "classifier.out_proj"},
             SPAN_HEAD: {"": "qa_outputs"},
         },
-        # Positions start behind the padding id; the others are the family's, too.
         required=REQUIRED | {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2},
+        position_offset=2,  # behind the row of the padding id
     ),
 )

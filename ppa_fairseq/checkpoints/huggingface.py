@@ -5,52 +5,59 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ppa_fairseq.checkpoints.families import family_of
+from ppa_fairseq.checkpoints import sentence_encoder
 from ppa_fairseq.checkpoints.hf_names import CLASSES, LAYOUTS, SIZES, Layout
-from ppa_fairseq.checkpoints.tokenizer_files import complete, read_files, symbols
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, read_files
 from ppa_fairseq.checkpoints.weights import (
     CLASSIFICATION_HEAD,
     LM_HEAD,
     SPAN_HEAD,
     Checkpoint,
-    check_sizes,
     check_state,
-    check_stored,
     load_pickle,
     load_safetensors,
 )
 from ppa_fairseq.modules.bert import BertShape
-from ppa_fairseq.utils.errors import InputError, shown
-from ppa_fairseq.utils.strict_json import read_object
+from ppa_fairseq.utils.errors import InputError, quote
+from ppa_fairseq.utils.json_files import read_object
 
 HEAD_SEED = 0  # draws the MLM head that a folder does not have
+WORDS = "embeddings.word_embeddings.weight"  # how the name of the word embeddings ends
+MOST_PADDING = 1024  # word embeddings beyond the tokenizer's; mDeBERTa-v3 has 898
 
 
 def read(folder: str | Path) -> Checkpoint:
     """Read config.json, the weights and the tokenizer of a Hugging Face BERT or XLM-RoBERTa folder.
 
-    A sequence classifier's head comes with its labels, a question answerer's with its span head. Where there is no
-    head at all an MLM head is initialised as BERT's was (dense N(0, 0.02) from a fixed seed, zero biases). The
-    result's `notes` say so, and what was left out. Raises InputError for whatever is neither.
+    A sequence classifier keeps its head and its labels, a question answerer its span head, a folder of
+    sentence-transformers its pooling and its length. If there is no head at all, initialise an MLM head as BERT's was
+    (dense N(0, 0.02) from a fixed seed, zero biases). The result's `notes` say what was added and what left out.
+    Raises InputError for anything else.
     """
     folder = Path(folder)
-    config = read_object(folder / "config.json", "give a Hugging Face folder of a BERT or XLM-RoBERTa")
-    layout, shape = read_shape(config, folder / "config.json")
+    sentence = sentence_encoder.read(folder)
+    folder = sentence.folder
+    config_file = folder / "config.json"
+    config = read_object(config_file, "give a Hugging Face folder of a BERT or XLM-RoBERTa")
+    layout, shape = read_shape(config, config_file)
     tensors, source = read_tensors(folder)
-    check_sizes(shape, len(tensors), str(folder / "config.json"))
-    tensors = {layout.current_name(name): tensor for name, tensor in tensors.items()}
-    heads = _heads(config, tensors, layout)
+    tensors = _without_wrapper(tensors, layout, source)
+    if shape.layers > len(tensors):
+        raise InputError(f"{source}: too few tensors for {shape.layers:,} layers; config.json belongs to another model")
+    heads, notes = _heads(config, tensors, layout), list(sentence.notes)
     if LM_HEAD in heads:
         _untie(tensors, source, layout)
-    table, notes = layout.name_table(shape.layers, heads), []
+    table = layout.name_table(shape.layers, heads)
     used = [name for theirs in table.values() for name in theirs]
     if missing := next((name for name in used if name not in tensors), None):
-        raise InputError(f"{source}: no tensor {missing}: not whole, or config.json is another model's")
+        raise InputError(
+            f"{source}: tensor {missing} is missing; the file is not complete, or config.json belongs to another model"
+        )
     state = {
         ours: torch.cat([tensors[name] for name in theirs]) if len(theirs) > 1 else tensors[theirs[0]]
         for ours, theirs in table.items()
     }
-    labels = _labels(config, folder / "config.json") if CLASSIFICATION_HEAD in heads else None
+    labels = _labels(config, config_file) if CLASSIFICATION_HEAD in heads else None
     check_state(state, shape, str(source), labels)
     if not heads:
         state |= initial_head(shape, state["encoder.embed_tokens.weight"].dtype)
@@ -59,41 +66,49 @@ def read(folder: str | Path) -> Checkpoint:
             "decoder tied to the word embeddings; --freeze-encoder can fit it before TLM moves the encoder: see README"
         )
     if labels:
-        notes.append(f"its classification head comes along: {len(labels)} classes, {labels[0]} to {labels[-1]}")
+        notes.append(f"with its classification head: {len(labels)} classes, {labels[0]} to {labels[-1]}")
     if SPAN_HEAD in heads:
-        notes.append("its question-answering head comes along")
+        notes.append("with its question-answering head")
     modules = {name.removesuffix(".weight").removesuffix(".bias") for name in tensors.keys() - set(used)}
     if left_out := sorted(modules - layout.copies):
-        notes.append(f"left out, having no part in alignment: {', '.join(left_out)}")
-    return Checkpoint(shape, state, _read_tokenizer(folder, shape, layout), labels=labels, notes=notes)
+        notes.append(f"left out, as alignment does not use it: {', '.join(left_out)}")
+    texts = read_files(folder, min(shape.max_positions - shape.position_offset, sentence.max_length or 1 << 30))
+    tokens = _check_tokenizer(ModelTokenizer(texts, str(folder)), shape, layout, folder)
+    if unused := shape.vocab_size - tokens:
+        notes.append(f"left out: the last {unused} word embeddings, which belong to no token of the tokenizer")
+        shape.vocab_size = tokens
+        for name in {"encoder.embed_tokens.weight", LM_HEAD + "bias"} & state.keys():
+            state[name] = state[name][:tokens].clone()
+    return Checkpoint(shape, state, texts, sentence.pooling, labels, notes=notes)
 
 
 def read_shape(config: dict, path: Path) -> tuple[Layout, BertShape]:
-    """The family and the sizes in a config.json. Raises InputError if it is no BERT's and no XLM-RoBERTa's."""
+    """Find the kind of model and its sizes in a config.json. Raises InputError if it is neither of the two kinds."""
     model_type = config.get("model_type", "bert")
     layout = next((layout for layout in LAYOUTS if layout.model_type == model_type), None)
     if layout is None:
         known = " and ".join(repr(layout.model_type) for layout in LAYOUTS)
-        raise InputError(f"{path}: model_type is {shown(model_type)}; only {known} can be taken")
-    for key, wanted in layout.required.items():
-        if config.get(key, wanted) != wanted:
-            name = layout.family.name
-            raise InputError(f"{path}: {key} is {shown(config[key])}; of {name} only {wanted!r} can be taken")
+        raise InputError(f"{path}: model_type is {quote(model_type)}; only {known} can be imported")
+    for key, value in layout.required.items():
+        if config.get(key, value) != value:
+            raise InputError(
+                f"{path}: {key} is {quote(config[key])}; {layout.name} can be imported with {value!r} only"
+            )
     sizes = {}
     for size, (key, default) in SIZES.items():
         value = config.get(key, default)
         kind = type(getattr(BertShape, size))
-        if type(value) not in (int, kind) or value < (1 if kind is int else 0):
-            raise InputError(f"{path}: {key} is {shown(value)}, which is no size; fetch the file again")
+        if type(value) not in (int, kind) or not (0 < value < 1 << 31 if kind is int else 0 <= value < 1):
+            raise InputError(f"{path}: {key} is {quote(value)}, which is not a size; fetch the file again")
         sizes[size] = kind(value)
-    shape = BertShape(**sizes, position_offset=layout.family.position_offset)
+    shape = BertShape(**sizes, position_offset=layout.position_offset)
     if shape.dim % shape.heads:
-        raise InputError(f"{path}: hidden_size {shape.dim} is no multiple of its {shape.heads} attention heads")
+        raise InputError(f"{path}: hidden_size {shape.dim} is not a multiple of its {shape.heads} attention heads")
     return layout, shape
 
 
 def read_tensors(folder: Path) -> tuple[dict[str, Tensor], Path]:
-    """All tensors of the folder, and the file, or the index of files, that they came from."""
+    """Read all tensors of the folder; return them and the file, or the index of files, that they came from."""
     for name, load in (("model.safetensors", load_safetensors), ("pytorch_model.bin", load_pickle)):
         whole, index = folder / name, folder / f"{name}.index.json"
         if whole.is_file():
@@ -107,7 +122,7 @@ def read_tensors(folder: Path) -> tuple[dict[str, Tensor], Path]:
 
 
 def initial_head(shape: BertShape, dtype: torch.dtype) -> dict[str, Tensor]:
-    """A new MLM head: the same whenever it is drawn."""
+    """Draw a new MLM head, the same each time."""
     generator = torch.Generator().manual_seed(HEAD_SEED)
     dense = torch.empty(shape.dim, shape.dim).normal_(0, 0.02, generator=generator)
     return {
@@ -120,7 +135,7 @@ def initial_head(shape: BertShape, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def to_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The reverse of reading: tensors under Hugging Face's names, ready for safetensors."""
+    """Return the tensors under Hugging Face's names, ready for safetensors: the reverse of reading."""
     tensors = {}
     layout, heads = layout_of(checkpoint.shape), tuple(_own_heads(checkpoint).values())
     for ours, theirs in layout.name_table(checkpoint.shape.layers, heads).items():
@@ -151,15 +166,15 @@ def to_config(checkpoint: Checkpoint) -> dict:
 
 
 def layout_of(shape: BertShape) -> Layout:
-    """The family that starts its positions where `shape` does."""
+    """Find the kind of model whose positions start where `shape` has them start."""
     for layout in LAYOUTS:
-        if layout.family.position_offset == shape.position_offset:
+        if layout.position_offset == shape.position_offset:
             return layout
-    raise InputError(f"position offset {shape.position_offset}: neither a BERT's (0) nor an XLM-RoBERTa's (2)")
+    raise InputError(f"position offset {shape.position_offset}: neither that of a BERT (0) nor of an XLM-RoBERTa (2)")
 
 
 def _own_heads(checkpoint: Checkpoint) -> dict[str, str]:
-    """Of CLASSES, what the checkpoint has."""
+    """The entries of CLASSES whose head the checkpoint has."""
     return {name: head for name, head in CLASSES.items() if any(key.startswith(head) for key in checkpoint.state)}
 
 
@@ -169,7 +184,7 @@ def _heads(config: dict, tensors: dict[str, Tensor], layout: Layout) -> tuple[st
     classes = classes if isinstance(classes, list) else []
     heads = [head for ending, head in CLASSES.items() if head != LM_HEAD and layout.class_prefix + ending in classes]
     if config.get("problem_type") not in (None, "single_label_classification"):
-        heads = [head for head in heads if head != CLASSIFICATION_HEAD]  # its logits are no choice of one class
+        heads = [head for head in heads if head != CLASSIFICATION_HEAD]  # its logits do not choose one class
     if any(name.startswith(layout.mlm_prefix) for name in tensors):
         heads.append(LM_HEAD)
     return tuple(heads)
@@ -190,7 +205,7 @@ def _shards(index: Path) -> list[Path]:
     names = sorted(set(map(str, weight_map.values())))
     for name in names:
         if Path(name).name != name or not (index.parent / name).is_file():
-            raise InputError(f"{index}: names {name}, which is no file of this folder; fetch all shards")
+            raise InputError(f"{index}: names {name}, which is not a file of this folder; fetch all shards")
     return [index.parent / name for name in names]
 
 
@@ -199,9 +214,20 @@ def _load_tensors(path: Path, load) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in tensors.items()
     ):
-        raise InputError(f"{path}: no state dict (names with tensors); fetch the model's own weights")
-    check_stored(tensors.items(), str(path), 2 * path.stat().st_size)  # tied weights have two names
+        raise InputError(f"{path}: not a state dict (names with tensors); fetch the model's own weights")
     return tensors
+
+
+def _without_wrapper(tensors: dict[str, Tensor], layout: Layout, source: Path) -> dict[str, Tensor]:
+    """Give the tensors today's names, without what wrappers put before them ("module.", "0.auto_model.", ...)."""
+    words = [name for name in tensors if name.endswith(WORDS)]
+    if len(words) != 1:
+        found = f"{len(words)} encoders ({', '.join(words)})" if words else f"no tensor {layout.prefix}{WORDS}"
+        raise InputError(f"{source}: {found}; give the weights of one {layout.name}")
+    wrapper = words[0].removesuffix(WORDS).removesuffix(layout.prefix)
+    if wrapper.endswith(tuple(other.prefix for other in LAYOUTS)):
+        raise InputError(f"{source}: {words[0]} is not a {layout.name}'s; config.json belongs to another model")
+    return {layout.current_name(name.removeprefix(wrapper)): tensor for name, tensor in tensors.items()}
 
 
 def _untie(tensors: dict[str, Tensor], source: Path, layout: Layout) -> None:
@@ -214,20 +240,22 @@ def _untie(tensors: dict[str, Tensor], source: Path, layout: Layout) -> None:
             raise InputError(f"{source}: {own} differs from {shared}; only a tied MLM head can be taken")
 
 
-def _read_tokenizer(folder: Path, shape: BertShape, layout: Layout) -> dict[str, str]:
-    """The tokenizer's files, complete, of the same family, with one symbol for each word embedding."""
-    texts = complete(read_files(folder), str(folder), shape.max_positions - shape.position_offset)
-    found = symbols(texts, str(folder), shape.vocab_size)
-    family = family_of(found)
-    if family is not layout.family:
+def _check_tokenizer(tokenizer: ModelTokenizer, shape: BertShape, layout: Layout, folder: Path) -> int:
+    """Return the number of tokens. Raises InputError if the tokenizer cannot be that of the model."""
+    tokens, rows = len(tokenizer), shape.vocab_size
+    if not 0 <= rows - tokens <= min(MOST_PADDING, tokens):
         raise InputError(
-            f"{folder}: the tokenizer is of the family {family.name}, but config.json is of {layout.family.name}; "
+            f"{folder}: the tokenizer has {tokens:,} tokens and the model {rows:,} word embeddings; "
             "take both from the same model"
         )
-    for index, special in layout.fixed_ids.items():
-        if found[index] != special:
-            raise InputError(
-                f"{folder}: the tokenizer has {found[index]!r} at id {index}, where {family.name} has {special}; "
-                "take the model's own"
-            )
-    return texts
+    if layout.required.get("pad_token_id", tokenizer.pad()) != tokenizer.pad():
+        raise InputError(
+            f"{folder}: the tokenizer's padding token has the id {tokenizer.pad()}, but the model's has "
+            f"{layout.required['pad_token_id']}; take both from the same model"
+        )
+    if tokenizer.second_type >= shape.token_types:
+        raise InputError(
+            f"{folder}: the tokenizer gives type {tokenizer.second_type} to a second sentence, but the model has "
+            f"{shape.token_types} token types; take both from the same model"
+        )
+    return tokens

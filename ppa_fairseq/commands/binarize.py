@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.commands.arguments import Once, positive
 from ppa_fairseq.data.bitext.corpora import find_pairs
 from ppa_fairseq.data.ordered_pool import OrderedPool

@@ -24,8 +24,8 @@ from ppa_fairseq.commands._evaluation import describe, optional_folder, write_js
 from ppa_fairseq.commands.arguments import add_batching_arguments, check_models, named_path, positive
 from ppa_fairseq.evaluation.question_answering.metrics import METRICS, Scores, score
 from ppa_fairseq.evaluation.question_answering.sets import QuestionSet, find_question_sets
-from ppa_fairseq.utils.errors import InputError, about_model, shown
-from ppa_fairseq.utils.strict_json import read_object
+from ppa_fairseq.utils.errors import InputError, about_model, quote
+from ppa_fairseq.utils.json_files import read_object
 
 if TYPE_CHECKING:  # torch takes a second to import
     from ppa_fairseq.data.qa.squad import Question
@@ -149,7 +149,7 @@ def read_texts(path: Path) -> dict[str, str]:
     texts = read_object(path, "give predictions, {id: text}")
     for question, text in texts.items():
         if not isinstance(text, str):
-            raise InputError(f"{path}: {shown(question)} has {shown(text)} as answer; give predictions, {{id: text}}")
+            raise InputError(f"{path}: {quote(question)} has {quote(text)} as answer; give predictions, {{id: text}}")
     return texts
 
 

@@ -1,9 +1,9 @@
-"""Turn a Hugging Face folder of a BERT or an XLM-RoBERTa into a fairseq checkpoint, a dictionary and a tokenizer.
+"""Import a Hugging Face folder of a BERT or an XLM-RoBERTa: write a fairseq checkpoint, a dictionary and a tokenizer.
 
-DIR holds config.json, model.safetensors or pytorch_model.bin (sharded or not; no pickled code is run), and
-vocab.txt, tokenizer.json or sentencepiece.bpe.model. OUT gets model.pt (complete in itself: weights, sizes, the
-tokenizer again), dict.txt for `fairseq-preprocess --srcdict` (ids are the vocabulary's own) and the tokenizer's files.
-A fine-tuned classifier or question answerer keeps its head and its labels.
+DIR holds config.json, model.safetensors or pytorch_model.bin (sharded or not; no pickled code is run) and a tokenizer
+in any form that transformers reads; it may be a folder of sentence-transformers. OUT gets model.pt (complete in itself:
+weights, sizes, the tokenizer again), dict.txt for `fairseq-preprocess --srcdict` (ids are the vocabulary's own) and the
+tokenizer's files. A fine-tuned classifier or question answerer keeps its head and its labels.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints import huggingface
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints import tokenizer as tokenizers
 from ppa_fairseq.checkpoints.weights import Checkpoint
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
@@ -29,23 +29,20 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.dir}: no such folder; give a Hugging Face folder")
     with output_folder(args.out, "import-hf") as folder:
         imported = huggingface.read(args.dir)
-        texts, source = imported.tokenizer, str(args.dir)
-        write_import(folder, imported, source)
+        tokenizer = imported.build_tokenizer(str(args.dir))
+        write_import(folder, imported, tokenizer)
     shape = imported.shape
     weights = sum(tensor.numel() for tensor in imported.state.values())
-    name = huggingface.layout_of(shape).family.name
+    name = huggingface.layout_of(shape).name
     print(f"{args.out}: {name}, {shape.layers} layers x {shape.dim}, {weights / 1e6:.1f} M weights")
-    lowers = tokenizer.lowers_case(tokenizer.build_tokenizer(texts, source))
-    print(f"  {shape.vocab_size} pieces, text {'is lower-cased' if lowers else 'keeps its case'}")
-    for note in imported.notes:
+    print(f"  {shape.vocab_size} tokens, {'lower-cased text' if tokenizer.lowers_case else 'text in its own case'}")
+    for note in filter(None, [*imported.notes, tokenizer.case_warning()]):
         print(f"  {note}")
 
 
-def write_import(folder: Path, imported: Checkpoint, source: str) -> None:
-    """The checkpoint, its dictionary and its tokenizer's files; *source* names it in messages."""
-    lines = "".join(f"{symbol} 1\n" for symbol in tokenizer.symbols(imported.tokenizer, source))
+def write_import(folder: Path, imported: Checkpoint, tokenizer: tokenizers.ModelTokenizer) -> None:
+    """Write the checkpoint, its dictionary and its tokenizer's files to a folder."""
+    lines = "".join(f"{symbol} 1\n" for symbol in tokenizer.symbols)
     (folder / DICTIONARY_FILE).write_text(lines, encoding="utf-8", newline="\n")
-    tokenizer.write_files(imported.tokenizer, folder)
+    tokenizers.write_files(imported.tokenizer, folder)
     checkpoint.write(folder / checkpoint.MODEL_FILE, imported)
-
-

@@ -1,23 +1,27 @@
-"""The vocabulary of a BERT or an XLM-RoBERTa as a fairseq dictionary: ids are the vocabulary's own."""
+"""A model's vocabulary as a fairseq dictionary: ids are the vocabulary's own."""
 
-import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
 from fairseq.data import Dictionary
 from fairseq.tokenizer import tokenize_line
 
-from ppa_fairseq.checkpoints.families import family_of
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.checkpoints.tokenizer import UNUSED, ModelTokenizer, read_files
+from ppa_fairseq.utils.errors import InputError, quote
 
 WRITTEN_BY = "give the dict.txt that `ppa import-hf` writes"
 MOST_DIGITS = 18  # of a count; int() raises at thousands of them
-UNUSED = re.compile(r"\[unused\d+\]")
+# bos, pad, eos, unk and mask of BERT and of XLM-RoBERTa, whether two eos stand between sentences, type of the second
+KNOWN = (
+    (("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"), False, 1),
+    (("<s>", "<pad>", "</s>", "<unk>", "<mask>"), True, 0),
+)
 
 
 def read_symbols(f, source: str, advice: str) -> tuple[list[str], list[int]]:
-    """The symbols and counts of a dict.txt (a path or an open text file): one `symbol count` a line.
+    """Read the symbols and counts of a dict.txt (a path or an open text file): one `symbol count` a line.
 
     Raises InputError, which names *source* and gives *advice*, on a missing or foreign file.
     """
@@ -39,7 +43,7 @@ def read_symbols(f, source: str, advice: str) -> tuple[list[str], list[int]]:
     for number, line in enumerate(lines, start=1):
         symbol, space, count = line.rpartition(" ")
         if not space or not count.isdecimal() or len(count) > MOST_DIGITS:
-            raise InputError(f"{source}:{number}: no `symbol count` but {shown(line)}; {advice}")
+            raise InputError(f"{source}:{number}: expected `symbol count`, not {quote(line)}; {advice}")
         symbols.append(symbol)
         counts.append(int(count))
     return symbols, counts
@@ -48,33 +52,55 @@ def read_symbols(f, source: str, advice: str) -> tuple[list[str], list[int]]:
 class WordPieceDictionary(Dictionary):
     """fairseq's `Dictionary` without its own specials: a symbol's id is its line in dict.txt, counted from 0.
 
-    The specials tell the family: bos is [CLS] or <s>, pad [PAD] or <pad>, and so on, and there is `mask()`. The
-    vocabulary is closed. A symbol that stands twice is found at its later line, as in Hugging Face's readers.
-    Raises InputError if one of the five specials is missing; `source` names the vocabulary in the message.
+    A tokenizer decides which symbols are special, and how two sentences become one sequence: the one whose files lie
+    beside dict.txt or up to two folders above (`ppa import-hf`, `ppa prepare-*` and `ppa binarize` write them there).
+    Without such files the names decide: [CLS], [PAD], [SEP], ... as in BERT, or <s>, <pad>, </s>, ... as in
+    XLM-RoBERTa; and symbols named [unusedN] are special.
+
+    The vocabulary is closed. A symbol that stands twice is found at its later line, as in Hugging Face's readers.
+    Raises InputError if a special is missing; `source` names the vocabulary in the message.
 
     Attributes:
+        tokenizer: that one, if there is one.
         between: ids that stand between two sentences of one sequence, after the first one's own eos.
         second_type: token type of the second sentence.
     """
 
-    def __init__(self, symbols: Iterable[str], counts: Iterable[int] | None = None, source="vocabulary"):
+    def __init__(
+        self,
+        symbols: Iterable[str],
+        counts: Iterable[int] | None = None,
+        source: str = "vocabulary",
+        tokenizer: ModelTokenizer | None = None,
+    ):
         symbols = list(symbols)
-        indices = {symbol: index for index, symbol in enumerate(symbols)}
-        family = family_of(indices)
-        if missing := family.missing(indices):
-            raise InputError(
-                f"{source}: no {missing[0]} among its {len(symbols)} symbols: no {family.name} vocabulary; {WRITTEN_BY}"
-            )
-        words = {name: getattr(family, name) for name in ("bos", "pad", "eos", "unk")}
-        super().__init__(**words, add_special_symbols=False)
+        self.tokenizer = tokenizer
+        if tokenizer:
+            if symbols != tokenizer.symbols:
+                raise InputError(f"{source}: its symbols differ from those of the tokenizer there; {WRITTEN_BY}")
+            names = [symbols[getattr(tokenizer, name)()] for name in ("bos", "pad", "eos", "unk", "mask")]
+            self.between, self.second_type, special = tokenizer.between, tokenizer.second_type, tokenizer.special
+        else:
+            present = set(symbols)
+            names, doubled, self.second_type = min(KNOWN, key=lambda known: len(set(known[0]) - present))
+            if missing := [name for name in names if name not in present]:
+                raise InputError(f"{source}: no {missing[0]} among its {len(symbols)} symbols; {WRITTEN_BY}")
+            special = {index for index, symbol in enumerate(symbols) if UNUSED.fullmatch(symbol)}
+        bos, pad, eos, unk, mask = names
+        super().__init__(bos=bos, pad=pad, eos=eos, unk=unk, add_special_symbols=False)
         self.nspecial = 0  # fairseq leaves the first `nspecial` symbols out of dict.txt
-        self.symbols, self.indices = symbols, indices
+        self.symbols, self.indices = symbols, {symbol: index for index, symbol in enumerate(symbols)}
         self.count = [1] * len(symbols) if counts is None else list(counts)
-        for name, word in words.items():
-            setattr(self, f"{name}_index", indices[word])
-        self.mask_word, self.mask_index = family.mask, indices[family.mask]
-        self.between = [self.eos_index] * family.doubled_eos
-        self.second_type = family.second_type
+        self.bos_index, self.pad_index, self.eos_index, self.unk_index, self.mask_index = map(self.indices.get, names)
+        self.mask_word = mask
+        self.special = special | {self.pad_index, self.bos_index, self.eos_index, self.mask_index}
+        if not tokenizer:
+            self.between = [self.eos_index] * doubled
+
+    @classmethod
+    def of(cls, tokenizer: ModelTokenizer) -> "WordPieceDictionary":
+        """The dictionary of a tokenizer."""
+        return cls(tokenizer.symbols, tokenizer=tokenizer)
 
     @classmethod
     def load(cls, f, add_special_symbols: bool = False) -> "WordPieceDictionary":
@@ -84,22 +110,22 @@ class WordPieceDictionary(Dictionary):
         """
         source = f if isinstance(f, str) else getattr(f, "name", "dictionary")
         symbols, counts = read_symbols(f, source, WRITTEN_BY)
+        for folder in Path(f).parents[:3] if isinstance(f, str) else ():
+            if texts := read_files(folder):
+                return cls(symbols, counts, source, ModelTokenizer(texts, str(folder)))
         return cls(symbols, counts, source)
 
     def mask(self) -> int:
-        """Index of [MASK] or <mask>."""
+        """Index of the mask token."""
         return self.mask_index
 
     def special_ids(self) -> list[int]:
-        """Ids never masked, ascending: pad, bos, eos, the mask itself, every [unusedN]."""
-        special = {self.pad_index, self.bos_index, self.eos_index, self.mask_index}
-        special.update(index for index, symbol in enumerate(self.symbols) if UNUSED.fullmatch(symbol))
-        return sorted(special)
+        """Ids never masked, ascending: special tokens but unk, and those in no text."""
+        return sorted(self.special)
 
     def random_ids(self) -> list[int]:
-        """Ids that TLM may draw as the random item, ascending: all but `special_ids()` and unk."""
-        excluded = {self.unk_index, *self.special_ids()}
-        return [index for index in range(len(self)) if index not in excluded]
+        """Ids that TLM may draw as the random token, ascending: all but `special_ids()` and unk."""
+        return sorted(set(range(len(self))) - self.special - {self.unk_index})
 
     def encode_line(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 import ppa_fairseq
 from ppa_fairseq.data.dictionary import WRITTEN_BY, read_symbols
 from ppa_fairseq.data.nli.encoder import FIELDS
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.utils.errors import InputError, quote
 
 SPLITS = ("train", "valid", "test")
 PACKAGE = Path(ppa_fairseq.__file__).parent
@@ -127,7 +127,7 @@ def _count_file(text: Path, dictionary: Path) -> Counter:
                 raise InputError(f"{text}:{number}: not UTF-8 ({error.reason}); {AGAIN}") from None
             if not symbols.issuperset(tokens):
                 token = next(token for token in tokens if token not in symbols)
-                raise InputError(f"{text}:{number}: {shown(token)} is not in {dictionary}; {AGAIN}, with its tokenizer")
+                raise InputError(f"{text}:{number}: {quote(token)} is not in {dictionary}; {AGAIN}, with its tokenizer")
             size += len(tokens) + 1
     if not number:
         raise InputError(f"{text}: empty; {AGAIN}, with more of it or without it")

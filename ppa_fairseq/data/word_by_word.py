@@ -1,4 +1,4 @@
-"""Sentences as WordPieces, each word tokenized once: several times as fast as the tokenizer alone."""
+"""Sentences as tokens, with each word tokenized once: several times as fast as the tokenizer alone."""
 
 import re
 import string
@@ -6,18 +6,18 @@ from itertools import chain
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-# A BERT tokenizer cuts at these whatever stands beside them (of its whole list, those that make words repeat).
+# A BERT tokenizer splits at these, whatever the neighbours are (from its whole list, those that make words repeat).
 PUNCTUATION = re.escape(string.punctuation)
 CHINESE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-MAX_CHARACTERS = 1 << 21  # of the words remembered, before all are forgotten: some 80 MB
+MAX_CHARACTERS = 1 << 21  # of the remembered words, before all are forgotten: some 80 MB
 
 
 class WordByWord:
-    """The WordPieces of sentences, as `symbols` joined by spaces; what `tokenizer` gives, without specials.
+    """Turns sentences into `symbols` joined by spaces: what `tokenizer` gives, without special tokens around them.
 
-    A BERT's normalisation and WordPiece see nothing beyond a space: so words are tokenized once and remembered, in
-    bounded memory. Any other tokenizer (XLM-RoBERTa's joins characters across a space) gets its sentences whole, and
-    so does a sentence with an added token of the tokenizer in it.
+    A BERT's normalisation and WordPiece look at one word at a time, so words are tokenized once and remembered, in
+    bounded memory. Any other tokenizer (XLM-RoBERTa's joins characters across a space) gets whole sentences, and so
+    does any tokenizer for a sentence with one of its added tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer, symbols: list[str]):
@@ -33,7 +33,7 @@ class WordByWord:
             self.words = re.compile(f"[{alone}]|[^ {alone}]+")
 
     def lines(self, sentences: list[str]) -> list[str]:
-        """One line of symbols for each of *sentences*, empty where nothing is left of it."""
+        """Return a line of symbols for each sentence, empty where nothing is left of it."""
         if self.words is None:
             return self._tokenize(sentences)
         rows = [[text] if self.whole.search(text) else self.words.findall(text) for text in sentences]

@@ -56,10 +56,10 @@ class MaskedLM(PairModel):
         super().__init__(model, source, max_length, **limits)
         special = self.special
         maskable = np.ones(model.shape.vocab_size, dtype=bool)
-        maskable[special.never_masked()] = False
-        maskable[special.unk_index] = False
+        maskable[special.special_ids()] = False
+        maskable[special.unk()] = False
         no_ids = np.zeros(0, dtype=np.int64)
-        self.scheme = MaskingScheme(probability, maskable, special.mask_index, no_ids, mask_share=1.0, random_share=0.0)
+        self.scheme = MaskingScheme(probability, maskable, special.mask(), no_ids, mask_share=1.0, random_share=0.0)
         self.seed = seed
         self.xlm_tlm = model.xlm_tlm
         head = part(model.state, LM_HEAD)

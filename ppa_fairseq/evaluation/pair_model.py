@@ -1,16 +1,12 @@
 """A head at work on sequences of two texts: the base of classification, question answering and masked LM."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import nn
 
-from ppa_fairseq.checkpoints.families import family_of
-from ppa_fairseq.checkpoints.tokenizer_files import build_tokenizer
 from ppa_fairseq.checkpoints.weights import Checkpoint, no_values, part
 from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.evaluation.embedding import device
@@ -18,36 +14,6 @@ from ppa_fairseq.evaluation.training_record import training_record
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.utils.errors import InputError
-
-UNUSED = re.compile(r"\[unused\d+\]")
-
-
-class SpecialTokens:
-    """The ids of a tokenizer's special tokens, as `PairLayout` asks for them.
-
-    Attributes:
-        between: ids between two sentences of one sequence, after the first one's own eos.
-        second_type: token type of the second sentence.
-    """
-
-    def __init__(self, tokenizer: Tokenizer):
-        self.vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-        family = family_of(self.vocabulary)
-        for name in ("bos", "eos", "pad", "unk", "mask"):
-            setattr(self, f"{name}_index", self.vocabulary[getattr(family, name)])
-        self.between = [self.eos_index] * family.doubled_eos
-        self.second_type = family.second_type
-
-    def bos(self) -> int:
-        return self.bos_index
-
-    def eos(self) -> int:
-        return self.eos_index
-
-    def never_masked(self) -> list[int]:
-        """Ids of special tokens other than unk, and of unused ones."""
-        unused = [index for token, index in self.vocabulary.items() if UNUSED.fullmatch(token)]
-        return [self.pad_index, self.bos_index, self.eos_index, self.mask_index, *unused]
 
 
 class PairModel(ABC):
@@ -66,8 +32,8 @@ class PairModel(ABC):
         truncated: sequences that were cut so far.
 
     Raises:
-        InputError: no such head, a `max_length` that does not fit the position table, one token type where the family
-            needs two.
+        InputError: no such head, a `max_length` that does not fit the position table, one token type where the
+            tokenizer needs two.
     """
 
     head_prefix: str  # of the names of its weights
@@ -80,8 +46,8 @@ class PairModel(ABC):
         head = part(model.state, self.head_prefix)
         if not head:
             raise InputError(f"{source}: no {self.head_name}; fine-tune it first with `--task {self.task}`")
-        self.tokenizer = build_tokenizer(model.tokenizer, source)
-        self.special = SpecialTokens(self.tokenizer)
+        self.special = model.build_tokenizer(source)
+        self.tokenizer = self.special.backend
         if self.special.second_type >= model.shape.token_types:
             raise InputError(f"{source}: has one token type, but the second sentence of a pair needs another")
         with no_values():

@@ -9,19 +9,10 @@ from pathlib import Path
 
 from ppa_fairseq.utils.errors import InputError
 
-LARGEST_TEXT = 128 << 20  # bytes of a configuration or a tokenizer; XLM-RoBERTa's tokenizer.json has 9 million
-
 MARKER = ".ppa-output.json"  # lies in every folder that a command wrote
 
 # For text that contains file names: a name that is not UTF-8 is escaped and costs no result.
 READABLE = {"encoding": "utf-8", "errors": "backslashreplace"}
-
-
-def read_whole(path: Path) -> bytes:
-    """Read a file of a model's folder, other than its weights. Raise InputError if it is larger than any such file."""
-    if (size := path.stat().st_size) > LARGEST_TEXT:
-        raise InputError(f"{path}: has {size:,} bytes, more than {LARGEST_TEXT:,}; fetch the file again")
-    return path.read_bytes()
 
 
 @contextmanager

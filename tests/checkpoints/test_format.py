@@ -1,6 +1,7 @@
 """Checkpoints as fairseq-train writes them: what is read, what is left, what is refused."""
 
-import os
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Chec
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.utils.errors import InputError
-from ppa_fairseq.utils.files import atomic_folder, atomic_path
 
 
 def finetuned(classes=3):
@@ -25,8 +25,6 @@ def finetuned(classes=3):
 
 def labelled(*labels):
     return {"tokenizer": TOKENIZER, "labels": list(labels)}
-
-
 
 
 def save(path, content):
@@ -86,24 +84,20 @@ def test_written_checkpoints_read_the_same(tmp_path):
         assert all(torch.equal(read.state[name], tensor) for name, tensor in random_state().items())
 
 
-
-
 def without(name, state=None):
     state = state or random_state()
     del state[name]
     return state
 
 
-
-
 FAULTS = {
-    "no plugin's": ({"model": {"decoder.weight": torch.ones(2)}}, "no checkpoint of this plugin"),
-    "no model": ({"model": None}, "no checkpoint of this plugin"),
-    "no configuration": ({"cfg": None}, "no checkpoint of this plugin"),
+    "no plugin's": ({"model": {"decoder.weight": torch.ones(2)}}, "not a checkpoint of this plugin"),
+    "no model": ({"model": None}, "not a checkpoint of this plugin"),
+    "no configuration": ({"cfg": None}, "not a checkpoint of this plugin"),
     "no size": ({"cfg": spoilt_model_cfg(encoder_layers=None)}, "KeyError: 'encoder_layers'"),
     "other sizes": ({"cfg": spoilt_model_cfg(encoder_layers=1)}, "has no place in an encoder of 1 layers"),
     "other width": ({"cfg": spoilt_model_cfg(encoder_embed_dim=16)}, "not (20, 16)"),
-    "no tokenizer's place": ({"task_state": {}}, "has no tokenizer, as it was trained without --pretrained"),
+    "no tokenizer's place": ({"task_state": {}}, "has no tokenizer, because it was trained without --pretrained"),
     "missing tensor": (
         {"model": without("encoder.layers.0.fc1.bias")},
         "encoder.layers.0.fc1.bias is missing",
@@ -122,14 +116,14 @@ FAULTS = {
         {"model": finetuned(5), "task_state": labelled("a", "b", "c")},
         "head has 5 classes, but it names 3 labels",
     ),
-    "labels that are none": ({"task_state": {"tokenizer": TOKENIZER, "labels": 3}}, "no checkpoint of this plugin"),
+    "labels that are none": ({"task_state": {"tokenizer": TOKENIZER, "labels": 3}}, "not a checkpoint of this plugin"),
     "NaN in a head": (
         {"model": {**finetuned(), SPAN_HEAD + "bias": torch.full((2,), torch.inf)}, "task_state": labelled(*"abc")},
         "span_head.bias holds NaN",
     ),
     "no tensor": (
         {"model": {**random_state(), "encoder.layers.0.fc1.bias": 3}},
-        "no checkpoint of this plugin",
+        "not a checkpoint of this plugin",
     ),
     "NaN": (
         {"model": {**random_state(), "lm_head.bias": torch.full((20,), torch.nan)}},
@@ -163,9 +157,10 @@ def test_truncated_checkpoints_get_one_clear_line(tmp_path, old_format, keep):
 def test_no_code_of_a_checkpoint_is_run(tmp_path, old_format):
     path, ran = tmp_path / "c.pt", tmp_path / "ran"
     torch.save(trained(extra_state=Touch(ran)), path, _use_new_zipfile_serialization=not old_format)
-    with pytest.raises(InputError, match=r"Python object \(posix.mkdir\) .* no file's code is run"):
+    fault = "truncated, or no PyTorch file" if old_format else r"holds Python objects \(posix.mkdir\)"
+    with pytest.raises(InputError, match=f"c.pt: {fault}.* no code of a file is run") as caught:
         checkpoint.read(path)
-    assert not ran.exists()
+    assert "\n" not in str(caught.value) and not ran.exists()
     torch.load(path, weights_only=False)
     assert ran.exists()  # it would have run
 
@@ -175,18 +170,51 @@ def test_missing_files_and_other_objects(tmp_path):
         checkpoint.read(tmp_path / "nothing.pt")
     with pytest.raises(InputError, match="config.json: no such file"):
         checkpoint.read(tmp_path)
-    with pytest.raises(InputError, match="no checkpoint of this plugin"):
+    with pytest.raises(InputError, match="not a checkpoint of this plugin"):
         checkpoint.read(save(tmp_path / "list.pt", [torch.ones(2)]))
-    (tmp_path / "text.pt").write_text("not a checkpoint")
+    (tmp_path / "text.pt").write_text("text")
     with pytest.raises(InputError, match="truncated, or no PyTorch file"):
         checkpoint.read(tmp_path / "text.pt")
 
 
-def test_an_empty_tokenizer_is_told_when_it_is_needed(tmp_path):
+def test_a_tokenizer_is_checked_when_it_is_needed(tmp_path):
     path = save(tmp_path / "c.pt", trained(task_state={"tokenizer": {}}))
     assert checkpoint.read(path).tokenizer == {}
-    with pytest.raises(InputError, match="c.pt: no tokenizer.json, sentencepiece.bpe.model or vocab.txt"):
+    with pytest.raises(InputError, match="c.pt: has no tokenizer"):
         checkpoint.load_encoder(path)
+    other = TOKENIZER | {"vocab.txt": TOKENIZER["vocab.txt"] + "z\n"}
+    save(path, trained(task_state={"tokenizer": other}))
+    with pytest.raises(InputError, match="c.pt: the tokenizer has 21 tokens and the model 20 word embeddings"):
+        checkpoint.load_encoder(path)
+
+
+def test_the_length_is_that_of_the_tokenizer_or_the_positions(tmp_path):
+    assert checkpoint.read(save(tmp_path / "c.pt", trained())).max_length == 11
+    for length, expected in ((7, 7), (10**30, 11)):
+        texts = TOKENIZER | {"tokenizer_config.json": json.dumps({"model_max_length": length})}
+        written = Checkpoint(SHAPE, random_state(), texts, pooling="mean")
+        checkpoint.write(tmp_path / "w.pt", written)
+        assert checkpoint.read(tmp_path / "w.pt").max_length == expected
+        assert checkpoint.read(tmp_path / "w.pt").pooling == "mean"
+
+
+def test_a_checkpoint_of_version_0_1_still_loads():
+    """Written by `ppa import-hf` before tokenizers were read by transformers: vocab.txt and tokenizer.json."""
+    path = Path(__file__).parents[1] / "data" / "import_0_1.pt"
+    encoder, tokenizer = checkpoint.load_encoder(path)
+    stored = torch.load(path, weights_only=True)
+    assert all(torch.equal(tensor, stored["model"][f"encoder.{name}"]) for name, tensor in encoder.state_dict().items())
+    assert stored["task_state"]["tokenizer"].keys() >= {"vocab.txt", "tokenizer_config.json"}
+    vocabulary = stored["task_state"]["tokenizer"]["vocab.txt"].splitlines()
+    words = vocabulary[-2:]
+    assert tokenizer.encode(" ".join(words)).tokens == ["[CLS]", *words, "[SEP]"]
+
+
+def test_a_training_checkpoint_of_version_0_1_keeps_its_query_encoder(tmp_path):
+    extra = {"twin.encoder.embed_tokens.weight": torch.ones(20, 8), "queue.keys": torch.ones(1)}
+    old = trained(model=random_state() | extra)
+    read = checkpoint.read(save(tmp_path / "c.pt", old))
+    assert read.state.keys() == random_state().keys() and read.left_behind == ["queue", "twin"]
 
 
 def test_modules_without_values_have_every_name_and_size():
@@ -198,45 +226,3 @@ def test_modules_without_values_have_every_name_and_size():
     }
     assert all(parameter.is_meta for parameter in encoder.parameters())
     check_state(random_state(), SHAPE, "here")
-
-
-def test_atomic_path_leaves_the_old_file_when_writing_fails(tmp_path):
-    path = tmp_path / "new" / "file"
-    with atomic_path(path) as beside:
-        beside.write_text("first")
-        assert not path.exists()
-    with pytest.raises(KeyboardInterrupt), atomic_path(path) as beside:
-        beside.write_text("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "first" and os.listdir(path.parent) == ["file"]
-
-
-def test_atomic_path_replaces_a_folder_whole(tmp_path):
-    for text in ("first", "second"):
-        with atomic_path(tmp_path / "folder") as beside:
-            beside.mkdir()
-            (beside / text).write_text(text)
-    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["second"]
-
-
-def test_atomic_path_puts_the_old_folder_back_when_the_new_one_cannot_come(tmp_path, monkeypatch):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "old").write_text("old")
-    real = os.replace
-
-    def fails(source, target):
-        if str(source).endswith(".tmp"):
-            raise OSError("cannot come")
-        real(source, target)
-
-    monkeypatch.setattr(os, "replace", fails)
-    with pytest.raises(OSError, match="cannot come"), atomic_path(tmp_path / "folder") as beside:
-        beside.mkdir()
-    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["old"]
-
-
-def test_atomic_folder_takes_an_empty_folder(tmp_path):
-    (tmp_path / "out").mkdir()
-    with atomic_folder(tmp_path / "out", lambda folder: False, "import") as folder:
-        (folder / "new").write_text("new")
-    assert os.listdir(tmp_path / "out") == ["new"]

@@ -207,7 +207,7 @@ def remove(pattern):
         pytest.param(remove("valid.en-fr.fr"), [], "valid.en-fr.fr: no such file", id="half a valid split"),
         pytest.param(write("train.en-fr.fr", ""), [], "train.en-fr.fr: empty", id="empty"),
         pytest.param(remove("dict.txt"), [], "dict.txt: no such file", id="no dictionary"),
-        pytest.param(write("dict.txt", "".join(f"{word} 1\n" for word in SYMBOLS[5:])), [], "dict.txt: no [CLS]",
+        pytest.param(write("dict.txt", "".join(f"{word} 1\n" for word in SYMBOLS[5:])), [], "dict.txt: its symbols differ",
             id="dictionary without special tokens"),
         pytest.param(remove("nothing"), ["--srcdict", "none.txt"], "none.txt: no such file", id="no --srcdict"),
         pytest.param(remove("nothing"), ["--lang-pairs", "de-en,sw-en"],

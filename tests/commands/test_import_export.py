@@ -1,16 +1,28 @@
-"""`ppa import-hf` and `ppa export-hf`: bit for bit there and back, one clear line for what is no BERT."""
+"""`ppa import-hf` and `ppa export-hf`: bit for bit there and back, one clear line for whatever is not a BERT."""
 
 import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+from helpers.checkpoints import Touch
+from helpers.hf_folders import POSITIONS, SIZES, TOKENIZERS, sample_sentences, save_random
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+)
 
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.commands import main as cli
@@ -64,10 +76,11 @@ def run(capsys, *command):
 
 
 def imported_and_exported(capsys, folder, tmp_path):
-    status, told, error = run(capsys, "import-hf", folder, tmp_path / "in")
+    capsys.readouterr()  # progress of transformers
+    status, report, error = run(capsys, "import-hf", folder, tmp_path / "in")
     assert (status, error) == (0, "")
     assert run(capsys, "export-hf", tmp_path / "in", tmp_path / "out")[0] == 0
-    return told, tensors_of(tmp_path / "out")
+    return report, tensors_of(tmp_path / "out")
 
 
 def assert_same_tensors(actual, expected):
@@ -81,12 +94,114 @@ def encoder_and_mlm(tensors):
 
 
 def test_there_and_back_is_bit_equal(bert, tmp_path, capsys):
-    told, tensors = imported_and_exported(capsys, bert, tmp_path)
+    report, tensors = imported_and_exported(capsys, bert, tmp_path)
     assert_same_tensors(tensors, encoder_and_mlm(tensors_of(bert)))
-    for name in ("vocab.txt", "tokenizer_config.json"):
-        assert (tmp_path / "out" / name).read_bytes() == (bert / name).read_bytes()
-    assert "left out, having no part in alignment: bert.pooler.dense, cls.seq_relationship" in told
-    assert "keeps its case" in told and "2 layers x 16" in told
+    assert "left out, as alignment does not use it: bert.pooler.dense, cls.seq_relationship" in report
+    assert (tmp_path / "out" / "vocab.txt").read_bytes() == (bert / "vocab.txt").read_bytes()
+    assert "text in its own case" in report and "2 layers x 16" in report and "WARNING" not in report
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_bert_has_any_tokenizer(tmp_path, capsys, kind):
+    """As multilingual-e5-small: BERT's layers, XLM-RoBERTa's vocabulary."""
+    (tmp_path / "hf").mkdir()
+    TOKENIZERS[kind](tmp_path / "hf")
+    theirs = AutoTokenizer.from_pretrained(write_config(tmp_path / "hf", {"model_type": "bert"}))
+    theirs.add_tokens(["New York"])
+    theirs.save_pretrained(tmp_path / "hf")
+    save_random(BertForMaskedLM(BertConfig(**SIZES, vocab_size=len(theirs) + 7)), tmp_path / "hf")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    report, tensors = imported_and_exported(capsys, tmp_path / "hf", tmp_path)
+    assert "left out: the last 7 word embeddings, which belong to no token" in report
+    name = "bert.embeddings.word_embeddings.weight"
+    assert torch.equal(tensors[name], tensors_of(tmp_path / "hf")[name][:-7])
+    ours = AutoTokenizer.from_pretrained(tmp_path / "out")
+    texts = ["a New York [MASK]<mask> \n\n\t b", *sample_sentences("test", 3)]
+    assert ours(texts)["input_ids"] == theirs(texts)["input_ids"]
+    encoder, tokenizer = checkpoint.load_encoder(tmp_path / "in")
+    dictionary = WordPieceDictionary.load(str(tmp_path / "in" / "dict.txt"))
+    assert len(dictionary) == len(theirs) == encoder.cfg.vocab_size
+    model = AutoModel.from_pretrained(tmp_path / "hf", attn_implementation="eager").eval()
+    for text, ids in zip(texts, theirs(texts)["input_ids"], strict=True):
+        assert tokenizer.encode(text).ids == ids
+        with torch.no_grad():
+            ids = ids[:POSITIONS]
+            expected = model(torch.tensor([ids])).last_hidden_state[0]
+            torch.testing.assert_close(encoder(**pack([torch.tensor(ids)]))["hidden"], expected, rtol=0, atol=1e-5)
+
+
+def write_config(folder, config):
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_lower_casing_tokenizer_of_a_cased_vocabulary_is_reported(folder, tmp_path, capsys):
+    (folder / "tokenizer_config.json").unlink()  # transformers' default is to lower-case
+    assert "WARNING: the tokenizer lower-cases text" in run(capsys, "import-hf", folder, tmp_path / "in")[1]
+
+
+def test_an_export_can_be_read_by_whom_the_umask_lets(bert, tmp_path, capsys):
+    run(capsys, "import-hf", bert, tmp_path / "in")
+    before = os.umask(0o027)
+    try:
+        assert run(capsys, "export-hf", tmp_path / "in", tmp_path / "out")[0] == 0
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").glob("*.*")} == {0o640}
+
+
+def test_neither_command_imports_fairseq(bert, tmp_path):
+    program = (
+        "import sys; from ppa_fairseq.commands import main as cli\n"
+        "status = cli.main(sys.argv[1:]); assert 'fairseq' not in sys.modules; sys.exit(status)"
+    )
+    for command in (["import-hf", bert, tmp_path / "in"], ["export-hf", tmp_path / "in", tmp_path / "out"]):
+        subprocess.run([sys.executable, "-c", program, *map(str, command)], check=True)
+
+
+def test_folders_of_sentence_transformers(folder, tmp_path, capsys):
+    """The transformer in a folder of its own; cls pooling and the length are kept, a Dense layer is named."""
+    inner = tmp_path / "st" / "0_Transformer"
+    shutil.copytree(folder, inner)
+    kinds = {"Transformer": "0_Transformer", "Pooling": "1_Pooling", "Dense": "2_Dense"}
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in kinds.items()]
+    (tmp_path / "st" / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "st" / "1_Pooling").mkdir()
+    write_config(tmp_path / "st" / "1_Pooling", {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False})
+    (inner / "sentence_bert_config.json").write_text('{"max_seq_length": 12}')
+    report, _ = imported_and_exported(capsys, tmp_path / "st", tmp_path)
+    assert "a sentence encoder: cls pooling, 12 tokens at most" in report
+    assert "not taken: its module Dense (2_Dense)" in report
+    read = checkpoint.read(tmp_path / "in")
+    assert (read.pooling, read.max_length) == ("cls", 12)
+    exported = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert exported.max_seq_length == 12 and exported[1].pooling_mode == "cls"
+    again = checkpoint.read(tmp_path / "out")
+    assert (again.pooling, again.max_length, again.tokenizer) == ("cls", 12, read.tokenizer)
+
+
+def test_a_pooling_of_the_newest_sentence_transformers_is_read(folder, tmp_path, capsys):
+    modules = [Transformer(str(folder), max_seq_length=9), Pooling(16, "mean")]
+    SentenceTransformer(modules=modules).save(str(tmp_path / "st"))
+    read = checkpoint.read(tmp_path / "st")
+    assert (read.pooling, read.max_length) == ("mean", 9)
+    assert any("mean pooling" in note for note in read.notes)
+    (tmp_path / "st" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "max"}')
+    read = checkpoint.read(tmp_path / "st")
+    assert read.pooling is None and any("not taken: its pooling (max)" in note for note in read.notes)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "model.", "encoder.", "0.auto_model.", "_orig_mod.module."])
+@pytest.mark.parametrize("whole", [True, False], ids=["masked LM", "encoder"])
+def test_wrapped_names_are_taken(folder, tmp_path, capsys, wrapper, whole):
+    tensors = tensors_of(folder)
+    expected = encoder_and_mlm(tensors)
+    if not whole:
+        tensors = {n.removeprefix("bert."): t for n, t in tensors.items() if n.startswith("bert.")}
+        expected = {n: t for n, t in expected.items() if n.startswith("bert.")}
+    save_file({wrapper + name: tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+    _, exported = imported_and_exported(capsys, folder, tmp_path)
+    assert_same_tensors({name: exported[name] for name in expected}, expected)
 
 
 def save_bin(folder, tensors, **options):
@@ -146,17 +261,17 @@ def test_every_form_of_the_weights_is_taken(folder, tmp_path, capsys, form):
     if form == "float16":
         expected = {name: tensor.half() for name, tensor in expected.items()}
     FORMS[form](folder, tensors_of(folder))
-    told, tensors = imported_and_exported(capsys, folder, tmp_path)
+    report, tensors = imported_and_exported(capsys, folder, tmp_path)
     assert_same_tensors(tensors, expected)
-    assert "decoder" not in told and "position_ids" not in told
+    assert "decoder" not in report and "position_ids" not in report
 
 
 def test_without_head_and_prefix_a_stated_head_is_made(folder, tmp_path, capsys):
     encoder = {n: t for n, t in tensors_of(folder).items() if n.startswith("bert.") and "pooler" not in n}
     bare = {name.removeprefix("bert."): tensor for name, tensor in encoder.items()}
     save_file(bare, folder / "model.safetensors")
-    told, tensors = imported_and_exported(capsys, folder, tmp_path)
-    assert "no MLM head" in told and "seed 0" in told and "tied" in told and "left out" not in told
+    report, tensors = imported_and_exported(capsys, folder, tmp_path)
+    assert "no MLM head" in report and "seed 0" in report and "tied" in report and "left out" not in report
     assert_same_tensors({n: tensors[n] for n in encoder}, encoder)
     head = {name: tensor for name, tensor in tensors.items() if name not in encoder}
     assert head.keys() == {n for n in encoder_and_mlm(tensors_of(tmp_path / "out")) if n.startswith("cls.")}
@@ -224,7 +339,7 @@ def test_an_earlier_result_is_replaced_and_nothing_else(bert, tmp_path, capsys):
         (tmp_path / out / "notes.txt").write_text("mine")
         before = sorted((tmp_path / out).rglob("*"))
         status, _, error = run(capsys, command, source, tmp_path / out)
-        assert status == 1 and "name a new or an empty folder" in error
+        assert status == 1 and "name a new or empty folder" in error
         assert sorted((tmp_path / out).rglob("*")) == before
         (tmp_path / "file").write_text("mine")
         assert run(capsys, command, source, tmp_path / "file")[0] == 1
@@ -275,14 +390,6 @@ def truncated_bin(folder):
     path.write_bytes(path.read_bytes()[:-2000])
 
 
-class Touch:
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
 def poisoned_bin(folder):
     tensors = tensors_of(folder)
     save_bin(folder, {**tensors, "extra": Touch(folder / "ran")})
@@ -309,6 +416,10 @@ def escaping_shard(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def two_encoders(tensors):
+    tensors["other.bert.embeddings.word_embeddings.weight"] = torch.ones(2)
+
+
 def untie(tensors):
     tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"] + 1
 
@@ -332,20 +443,14 @@ FAULTS = {
     "another activation": (change_config(hidden_act="relu"), "hidden_act is 'relu'"),
     "relative positions": (change_config(position_embedding_type="relative_key"), "position_embedding_type"),
     "a decoder": (change_config(is_decoder=True), "is_decoder is True"),
-    "no size": (change_config(hidden_size="16"), "hidden_size is '16', which is no size"),
+    "no size": (change_config(hidden_size="16"), "hidden_size is '16', which is not a size"),
     "a missing size": (change_config(num_hidden_layers=None), "num_hidden_layers is None"),
     "fewer layers": (
         change_config(num_hidden_layers=3),
-        "no tensor bert.encoder.layer.2.attention.self.query.weight",
+        "tensor bert.encoder.layer.2.attention.self.query.weight is missing",
     ),
-    "too narrow": (
-        change_config(intermediate_size=31),
-        "fc1.weight is (32, 16) of torch.float32, not (31, 16)",
-    ),
-    "heads that do not divide": (
-        change_config(num_attention_heads=3),
-        "no multiple of its 3 attention heads",
-    ),
+    "too narrow": (change_config(intermediate_size=31), "fc1.weight is (32, 16) of torch.float32, not (31, 16)"),
+    "heads that do not divide": (change_config(num_attention_heads=3), "is not a multiple of its 3 attention heads"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: no such file"),
     "broken config": (lambda folder: (folder / "config.json").write_text("{"), "config.json: no JSON"),
     "config no object": (
@@ -362,41 +467,47 @@ FAULTS = {
         lambda folder: (folder / "model.safetensors").write_text("hello"),
         "truncated, or no",
     ),
-    "code in the weights": (poisoned_bin, "no file's code is run"),
-    "code as the weights": (poisoned_pickle, "no file's code is run"),
+    "code in the weights": (poisoned_bin, "no code of a file is run"),
+    "code as the weights": (poisoned_pickle, "no code of a file is run"),
     "code of a newer protocol": (poisoned_new_pickle, "truncated, or no PyTorch file"),
-    "no state dict": (lambda folder: save_bin(folder, [torch.ones(2)]), "pytorch_model.bin: no state dict"),
+    "no state dict": (lambda folder: save_bin(folder, [torch.ones(2)]), "pytorch_model.bin: not a state dict"),
     "missing shard": (
         missing_shard,
-        "names model-00002-of-00002.safetensors, which is no file of this folder",
+        "names model-00002-of-00002.safetensors, which is not a file of this folder",
     ),
-    "shard elsewhere": (escaping_shard, "names ../elsewhere.safetensors, which is no file of this folder"),
+    "shard elsewhere": (escaping_shard, "names ../elsewhere.safetensors, which is not a file of this folder"),
     "missing tensor": (
         change_tensors(lambda t: t.pop("bert.encoder.layer.1.output.dense.bias")),
-        "no tensor bert.enc",
+        "tensor bert.encoder.layer.1.output.dense.bias is missing",
     ),
     "half a head": (
         change_tensors(lambda t: t.pop("cls.predictions.bias")),
-        "no tensor cls.predictions.bias",
+        "tensor cls.predictions.bias is missing",
+    ),
+    "two encoders": (change_tensors(two_encoders), "2 encoders (bert.embeddings"),
+    "no encoder": (lambda folder: save_bin(folder, {"a": torch.ones(2)}), "no tensor bert.embeddings.word_embeddings"),
+    "modules elsewhere": (
+        lambda folder: (folder / "modules.json").write_text('[{"type": "a.Transformer", "path": "../elsewhere"}]'),
+        "names ../elsewhere, which is not a folder inside it",
     ),
     "untied decoder": (change_tensors(untie), "only a tied MLM head can be taken"),
     "NaN": (change_tensors(poison), "encoder.layers.1.fc2.bias holds NaN"),
     "quantised": (change_tensors(quantise), "torch.int8"),
-    "another vocabulary": (add_word, "the vocabulary has 15 entries and the word embeddings 14 rows"),
+    "another vocabulary": (add_word, "the tokenizer has 15 tokens and the model 14 word embeddings"),
     "no vocabulary": (
         lambda folder: (folder / "vocab.txt").unlink(),
-        "no tokenizer.json, sentencepiece.bpe.model or vocab.txt",
+        "has no tokenizer",
     ),
     "no folder": (shutil.rmtree, "no such folder"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_no_bert_gets_one_clear_line_and_no_output(folder, tmp_path, capsys, fault):
+def test_whatever_is_not_a_bert_gets_one_clear_line_and_no_output(folder, tmp_path, capsys, fault):
     spoil, message = FAULTS[fault]
     spoil(folder)
-    status, told, error = run(capsys, "import-hf", folder, tmp_path / "in")
-    assert status == 1 and told == ""
+    status, report, error = run(capsys, "import-hf", folder, tmp_path / "in")
+    assert status == 1 and report == ""
     assert error.startswith(f"ppa import-hf: error: {tmp_path}")
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "in").exists() and not (folder / "ran").exists()

@@ -84,7 +84,7 @@ def test_sentences_and_pairs_equal_transformers(folders, family):
         longer = [len(tokenizer(*texts)["input_ids"]) > LENGTH for texts in zip(*sides, strict=True)]
         assert model.truncated == sum(longer) > 0 and len(given) == len(longer)
         # A sequence of nothing but [UNK] has nothing to mask.
-        given = [ids for ids in given if model.special.mask_index in ids]
+        given = [ids for ids in given if model.special.mask() in ids]
         masked, bits, accuracy = loss_by_transformers(folders[family], given, *sides)
         assert score.masked == masked and score.accuracy == pytest.approx(accuracy)
         assert score.bits == pytest.approx(bits, rel=1e-5)

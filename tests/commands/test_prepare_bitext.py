@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.commands import main as cli
 from ppa_fairseq.data import text_files
 from ppa_fairseq.data.bitext import prepare as preparation
@@ -304,7 +304,7 @@ def test_ids_are_the_tokenizers_in_fifteen_languages(shared_data, tmp_path):
     command = ["prepare-bitext", "--tokenizer", str(folder), "--out", str(tmp_path / "text")]
     assert cli.main([*command, *limits, *arguments]) == 0
     dictionary = WordPieceDictionary.load(str(tmp_path / "text" / "dict.txt"))
-    oracle = tokenizer.load_tokenizer(folder)
+    oracle = tokenizer.ModelTokenizer(tokenizer.read_files(folder), "mbert").backend
     checked = 0
     for language in set(sets) - {"en"}:
         rows = [line.split("\t") for line in (tmp_path / f"{language}.tsv").read_text().split("\n")[:-1]]
@@ -461,7 +461,7 @@ BAD_INPUT = {
     "limits": (["de-en=good.tsv", "--min-tokens", "70"], "--min-tokens 70 a side with --max-tokens 128 in all"),
     "share": (["de-en=good.tsv", "--valid-share", "1"], "--valid-share 1.0: must be from 0 to under 1"),
     "share of NaN": (["de-en=good.tsv", "--valid-share", "nan"], "--valid-share nan: must be from 0 to under 1"),
-    "tokenizer": (["de-en=good.tsv", "--tokenizer", "folder.tsv"], "folder.tsv: no tokenizer.json"),
+    "tokenizer": (["de-en=good.tsv", "--tokenizer", "folder.tsv"], "folder.tsv: has no tokenizer"),
 }
 
 
@@ -520,7 +520,7 @@ def test_warnings_are_printed_and_kept(prepare, tmp_path, capsys):
 def test_a_token_with_white_space_stays_one(prepare, tmp_path):
     from ppa_fairseq.data.dictionary import WordPieceDictionary
 
-    built = tokenizer.build_tokenizer(TOKENIZER, "tokenizer")
+    built = tokenizer.ModelTokenizer(TOKENIZER, "tokenizer").backend
     built.add_tokens(["New York"])
     folder = tmp_path / "spaced"
     folder.mkdir()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import Metaspace, Sequence, WhitespaceSplit
 from transformers import BertTokenizer
 
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.commands import main as cli
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.qa import prepare as qa_prepare
@@ -116,7 +116,8 @@ def test_rows_offsets_and_spans_are_those_of_transformers(prepare, write, base):
     assert len(rows["ids"]) == 11
     assert (meta["max_length"], meta["doc_stride"], meta["train"], meta["valid"]) == (384, 128, ["de"], [])
     assert WordPieceDictionary.load(str(folder / "dict.txt")).symbols == VOCABULARY
-    assert tokenizer.read_files(folder) == TOKENIZER
+    written = tokenizer.ModelTokenizer(tokenizer.read_files(folder), "")
+    assert tokenizer.ModelTokenizer(TOKENIZER, "").difference(written) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=12), st.data())
@@ -260,7 +261,8 @@ def test_an_earlier_run_is_replaced_but_nothing_else(prepare, write):
     path = write("a.json", ("bonn", [("1", "a", [("bonn", 0)])]))
     prepare("--train", f"de={path}")
     folder, _, _ = prepare("--train", f"en={path}")
-    assert {file.name for file in folder.iterdir()} == {"en", "dict.txt", "qa.json", ".ppa-output.json", *TOKENIZER}
+    names = {"en", "dict.txt", "qa.json", ".ppa-output.json", "tokenizer.json", *TOKENIZER}
+    assert {file.name for file in folder.iterdir()} == names
     for name in ("notes.md", "en/notes.md"):
         (folder / name).write_text("mine")
         assert f"qa: holds {name}, which `ppa prepare-qa` did not write" in prepare("--train", f"en={path}", status=1)

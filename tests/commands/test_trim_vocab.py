@@ -5,23 +5,23 @@ import lzma
 
 import pytest
 import torch
-from helpers.hf_folders import make_xlm_roberta, sample_sentences
+from helpers.hf_folders import TOKENIZERS, make_xlm_roberta, sample_sentences
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from ppa_fairseq.checkpoints import format as checkpoint
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, read_files
 from ppa_fairseq.commands import main as cli
-from ppa_fairseq.commands.trim_vocab import PieceCounter
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.trimming.tokenizer_files import cut_files
-from ppa_fairseq.data.trimming.tokens import needed_by_any_text
+from ppa_fairseq.data.trimming.tokens import TokenCounter, needed_by_any_text
 from ppa_fairseq.modules.packing import pack as pack_sentences
+from ppa_fairseq.utils.errors import InputError
 
 UNUSED = [f"[unused{i}]" for i in range(1, 100)]
 BERT = ["[PAD]", *UNUSED, "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # as in mBERT: [CLS] is 101
-PIECES = ["a", "b", "c", "##a", "##b", "##c", "ab", "abc", "##bc", "##cab", "ca", "##ab", "bca", "##d", "##cd", "."]
+TOKENS = ["a", "b", "c", "##a", "##b", "##c", "ab", "abc", "##bc", "##cab", "ca", "##ab", "bca", "##d", "##cd", "."]
 
 
 def run(*arguments, status=0):
@@ -35,42 +35,40 @@ def pack(path, lines):
 
 @pytest.fixture
 def bert(imported):
-    return imported((*BERT, *PIECES, "東", "京", "##x", "longer", "##est"))
+    return imported((*BERT, *TOKENS, "東", "京", "##x", "longer", "##est"))
 
 
 WORDS = st.text("abcd", min_size=1, max_size=9)
 CASED = '{"do_lower_case": false}'
 
 
-@given(st.lists(WORDS, min_size=1, max_size=5), st.lists(WORDS, max_size=5), st.sets(st.sampled_from(PIECES)))
+@given(st.lists(WORDS, min_size=1, max_size=5), st.lists(WORDS, max_size=5), st.sets(st.sampled_from(TOKENS)))
 @example(["abcd", "ab", "acd"], [], {"##d"})  # were `abc` to go, `ab ##cd` would be found
 @settings(deadline=None, max_examples=100)
-def test_a_corpus_keeps_its_pieces_whatever_the_vocabulary(corpus, others, missing):
-    """Words that become [UNK], too: their way to it must not be left open to another piece."""
-    vocabulary = [*BERT, *(piece for piece in PIECES if piece not in missing)]
-    texts = {"vocab.txt": "".join(f"{piece}\n" for piece in vocabulary), "tokenizer_config.json": CASED}
-    whole = tokenizer.build_tokenizer(texts, "here")
-    used, needed = PieceCounter(texts, "here").count([" ".join(corpus)]), needed_by_any_text(whole)
-    kept = [index for index, piece in enumerate(vocabulary) if piece in used or index in needed]
-    cut = tokenizer.build_tokenizer(cut_files(texts, kept, "here"), "here")
+def test_a_corpus_keeps_its_tokens_whatever_the_vocabulary(corpus, others, missing):
+    """Words that become [UNK], too: their way to it must not be left open to another token."""
+    vocabulary = [*BERT, *(token for token in TOKENS if token not in missing)]
+    texts = {"vocab.txt": "".join(f"{token}\n" for token in vocabulary), "tokenizer_config.json": CASED}
+    whole = ModelTokenizer(texts, "here")
+    used, needed = TokenCounter(texts, "here").count([" ".join(corpus)]), needed_by_any_text(whole)
+    kept = [index for index, token in enumerate(vocabulary) if token in used or index in needed]
+    cut = ModelTokenizer(cut_files(texts, kept, "here"), "here").backend
+    whole = whole.backend
     assert cut.get_vocab_size() == len(kept)
     assert not set(UNUSED) & cut.get_vocab().keys()
     for word in corpus:
         assert cut.encode(word).tokens == whole.encode(word).tokens
-    letters = {piece for piece in vocabulary if len(piece.removeprefix("##")) == 1}
+    letters = {token for token in vocabulary if len(token.removeprefix("##")) == 1}
     for word in others:
         if word[0] in letters and all(f"##{letter}" in letters for letter in word[1:]):
             assert "[UNK]" not in cut.encode(word).tokens
 
 
-def test_an_added_token_that_goes_leaves_the_settings():
-    symbols = [*BERT, *PIECES]
-    added = {str(symbols.index(name)): {"content": name} for name in ("[unused1]", "[MASK]")}
-    config = json.dumps({"do_lower_case": False, "added_tokens_decoder": added})
-    texts = {"vocab.txt": "".join(f"{piece}\n" for piece in symbols), "tokenizer_config.json": config}
-    kept = [index for index, symbol in enumerate(symbols) if symbol not in UNUSED]
-    left = json.loads(cut_files(texts, kept, "here")["tokenizer_config.json"])["added_tokens_decoder"]
-    assert left == {str(kept.index(symbols.index("[MASK]"))): {"content": "[MASK]"}}
+@pytest.mark.parametrize("kind", ["byte fallback", "byte level"])
+def test_another_tokenizer_is_refused(kind, tmp_path):
+    TOKENIZERS[kind](tmp_path)
+    with pytest.raises(InputError, match="here: its tokenizer is a BPE; only WordPiece and Unigram can be trimmed"):
+        cut_files(read_files(tmp_path), list(range(900)), "here")
 
 
 def compare(before, after, exported, sentences):
@@ -81,8 +79,8 @@ def compare(before, after, exported, sentences):
     theirs, their_tokens = AutoModel.from_pretrained(exported).eval(), AutoTokenizer.from_pretrained(exported)
     for sentence in sentences:
         ids = [tokens.encode(sentence).ids for tokens in (old_tokens, new_tokens)]
-        pieces = [list(map(t.id_to_token, row)) for t, row in zip((old_tokens, new_tokens), ids, strict=True)]
-        assert pieces[0] == pieces[1]
+        tokens = [list(map(t.id_to_token, row)) for t, row in zip((old_tokens, new_tokens), ids, strict=True)]
+        assert tokens[0] == tokens[1]
         assert their_tokens(sentence)["input_ids"] == ids[1]
         with torch.no_grad():
             packed = [pack_sentences([torch.tensor(row)]) for row in ids]
@@ -93,9 +91,9 @@ def compare(before, after, exported, sentences):
 
 
 def check_weights(before, after):
-    """Every row is that of its piece, in the order of before; everything else is as it was."""
+    """Every row is that of its token, in the order of before; everything else is as it was."""
     old, new = checkpoint.read(before), checkpoint.read(after)
-    was, is_now = (tokenizer.symbols(model.tokenizer, "here") for model in (old, new))
+    was, is_now = (model.build_tokenizer("here").symbols for model in (old, new))
     at = [was.index(symbol) for symbol in is_now]
     assert at == sorted(at) and len(at) < len(was)
     assert WordPieceDictionary.load(str(after / "dict.txt")).symbols == is_now
@@ -118,7 +116,7 @@ def test_a_bert_on_its_corpus(bert, tmp_path, capsys):
     rows = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in out.splitlines()
             if row.startswith("|")}  # fmt: skip
     assert rows["de"] == rows["held-out fr"] == ["3", "10", "100.000%", "10", "10.000%", "10.000%", "100.000%"]
-    assert rows["before"][0] == str(len(BERT) + len(PIECES) + 5) and rows["after"][0] == str(len(kept))
+    assert rows["before"][0] == str(len(BERT) + len(TOKENS) + 5) and rows["after"][0] == str(len(kept))
 
 
 def test_an_exported_masked_lm_gives_the_same_logits(bert, tmp_path):
@@ -134,8 +132,8 @@ def test_an_exported_masked_lm_gives_the_same_logits(bert, tmp_path):
         with torch.no_grad():
             model = AutoModelForMaskedLM.from_pretrained(path).eval()
             logits.append(model(**tokens("abc [MASK] cab", return_tensors="pt")).logits[0])
-    for piece, index in vocabularies[1].items():
-        assert torch.allclose(logits[1][:, index], logits[0][:, vocabularies[0][piece]], atol=1e-6), piece
+    for token, index in vocabularies[1].items():
+        assert torch.allclose(logits[1][:, index], logits[0][:, vocabularies[0][token]], atol=1e-6), token
 
 
 def test_an_xlm_roberta_on_its_corpus(tmp_path):
@@ -176,7 +174,7 @@ def test_mbert_s_vocabulary_on_the_bitext(shared_data, tmp_path, imported):
         pairs.append(f"en-{language}={tmp_path / language}.tsv")
     run(folder, tmp_path / "trimmed", *pairs)
     _, old = checkpoint.load_encoder(folder)
-    new = tokenizer.load_tokenizer(tmp_path / "trimmed")
+    _, new = checkpoint.load_encoder(tmp_path / "trimmed")
     assert 19_996 < new.get_vocab_size() < 25_000
     assert new.token_to_id("[PAD]") == 0
     checked = 0
@@ -195,8 +193,8 @@ def test_mbert_s_vocabulary_on_the_bitext(shared_data, tmp_path, imported):
         (["de"], "de: expected LANGUAGES=FILE"),
         (["1=a.txt"], "1: expected a language code"),
         (["de=a.txt.bz2"], "a.txt.bz2: cannot read .bz2"),
-        (["de=empty.txt"], "de=empty.txt: no piece is used 1 times; give more text"),
-        (["de=a.txt", "--min-count", "99"], "de=a.txt: no piece is used 99 times; give more text"),
+        (["de=empty.txt"], "de=empty.txt: no token is used 1 times; give more text"),
+        (["de=a.txt", "--min-count", "99"], "de=a.txt: no token is used 99 times; give more text"),
         (["de=a.txt", "--keep-file", "none"], "none"),
     ],
 )

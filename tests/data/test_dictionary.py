@@ -7,29 +7,18 @@ import torch
 from fairseq.binarizer import FileBinarizer, VocabularyDatasetBinarizer
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
+from helpers.hf_folders import TOKENIZERS, sample_sentences
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, read_files
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.utils.errors import InputError
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # Where str.split, str.splitlines, str.rstrip or files with universal newlines cut; and what fairseq's own
 # reader takes for a flag.
-ODD = [
-    "\u2028",
-    "\u2029",
-    "\x85",
-    "a\xa0",
-    "\u3000",
-    "\x1c",
-    "\r",
-    "x\r",
-    "\ufeff",
-    "\u200b",
-    "",
-    "#fairseq:overwrite",
-]
+ODD = ["\u2028", "\u2029", "\x85", "a\xa0", "\u3000", "\x1c", "\r", "x\r", "\ufeff", "\u200b", "", "#fairseq:overwrite"]
 
 
 def write_dict(path, symbols):
@@ -39,7 +28,6 @@ def write_dict(path, symbols):
 
 def test_every_symbol_of_mbert_keeps_its_line(shared_data, tmp_path):
     symbols = shared_data("mbert-vocab").read_bytes().decode().split("\n")[:-1]
-    assert len(symbols) == 119_547
     path = write_dict(tmp_path / "dict.txt", symbols)
     dictionary = WordPieceDictionary.load(path)
     assert dictionary.symbols == symbols
@@ -49,13 +37,35 @@ def test_every_symbol_of_mbert_keeps_its_line(shared_data, tmp_path):
     assert torch.equal(ids, torch.arange(119_547, dtype=torch.int32))
     specials = dictionary.pad(), dictionary.unk(), dictionary.bos(), dictionary.eos(), dictionary.mask()
     assert specials == (0, 100, 101, 102, 103)
-    assert dictionary.special_ids() == [
-        *range(100),
-        101,
-        102,
-        103,
-    ]  # [PAD] and [unused1] ... [unused99] first
+    assert dictionary.special_ids() == [*range(100), 101, 102, 103]  # with [unused1] ... [unused99]
     assert dictionary.random_ids() == list(range(104, 119_547))
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["beside", "two folders below"])
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_any_vocabulary_survives_dict_txt_and_lines_of_text(kind, nested, tmp_path):
+    """Tokens of white space, too; and the tokenizer beside dict.txt says what is special, not the names."""
+    TOKENIZERS[kind](tmp_path)
+    tokenizer = ModelTokenizer(read_files(tmp_path), kind)
+    (tmp_path / "de" / "input0").mkdir(parents=True)
+    place = tmp_path / "de" / "input0" / "dict.txt" if nested else tmp_path / "dict.txt"
+    dictionary = WordPieceDictionary.load(write_dict(place, tokenizer.symbols))
+    ids = dictionary.encode_line(" ".join(tokenizer.symbols), append_eos=False)
+    assert ids.tolist() == list(range(len(tokenizer)))
+    for text in ("a\n\n b\t\x85c", *sample_sentences("test", 2)):
+        ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
+        line = " ".join(tokenizer.symbols[index] for index in ids)
+        assert dictionary.encode_line(line).tolist() == [*ids, dictionary.eos()]
+    for name in ("bos", "pad", "eos", "unk", "mask", "special_ids", "random_ids"):
+        assert getattr(dictionary, name)() == getattr(tokenizer, name)()
+    assert (dictionary.between, dictionary.second_type) == (tokenizer.between, tokenizer.second_type)
+
+
+def test_a_dictionary_of_another_tokenizer_is_refused(tmp_path):
+    TOKENIZERS["WordPiece"](tmp_path)
+    path = write_dict(tmp_path / "dict.txt", [*SPECIALS, "a"])
+    with pytest.raises(InputError, match="dict.txt: its symbols differ from those of the tokenizer there"):
+        WordPieceDictionary.load(path)
 
 
 def test_odd_symbols_keep_their_line(tmp_path):
@@ -87,7 +97,7 @@ def test_a_symbol_that_stands_twice_is_found_at_its_later_line():
     assert dictionary.index("a") == 7
 
 
-def test_the_specials_tell_the_family():
+def test_names_find_the_special_tokens_of_both_kinds():
     bert = WordPieceDictionary([*SPECIALS, "a", "</s>"])
     assert (bert.bos(), bert.pad(), bert.eos(), bert.unk(), bert.mask()) == (2, 0, 3, 1, 4)
     assert (bert.between, bert.second_type) == ([], 1)
@@ -97,7 +107,7 @@ def test_the_specials_tell_the_family():
     assert xlm.special_ids() == [0, 1, 2, 6] and xlm.random_ids() == [4, 5]
     assert xlm.encode_line("▁a b <mask>").tolist() == [4, 3, 6, 2]
     assert xlm.string(torch.tensor([4, 3, 2])) == "▁a <unk>"
-    with pytest.raises(InputError, match="no <mask> among its 4 symbols: no XLM-RoBERTa vocabulary"):
+    with pytest.raises(InputError, match="no <mask> among its 4 symbols; give the dict.txt"):
         WordPieceDictionary(["<s>", "<pad>", "</s>", "<unk>"])
 
 
@@ -160,8 +170,8 @@ def test_a_missing_special_is_named(tmp_path, missing):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[PAD] 1\n[UNK]\n", r"dict\.txt:2: no `symbol count` but '\[UNK\]'"),
-        (b"[PAD] 1\n[UNK] many\n", r"dict\.txt:2: no `symbol count`"),
+        (b"[PAD] 1\n[UNK]\n", r"dict\.txt:2: expected `symbol count`, not '\[UNK\]'"),
+        (b"[PAD] 1\n[UNK] many\n", r"dict\.txt:2: expected `symbol count`"),
         (b"\xff\xfe[PAD] 1\n", r"dict\.txt: not UTF-8"),
         (b"", r"dict\.txt: no \[CLS\] among its 0 symbols"),
         (None, r"dict\.txt: no such file"),

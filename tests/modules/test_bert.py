@@ -35,7 +35,7 @@ def make_pair(vocab_size=60, max_positions=40, family="bert", **sizes):
     """
     torch.manual_seed(0)
     make_config, make_model, layout = FAMILIES[family]
-    offset = layout.family.position_offset
+    offset = layout.position_offset
     config = make_config(
         vocab_size=vocab_size, max_position_embeddings=max_positions + offset, attn_implementation="eager", **sizes
     )

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ppa_fairseq.checkpoints.tokenizer_files import symbols
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer
 from ppa_fairseq.data.bitext.dataset import ParallelCorpus
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.indexed import open_indexed
@@ -63,13 +63,16 @@ def load_dictionary(folder: str, pairs: list[str]) -> WordPieceDictionary:
 
 
 def check_vocabulary(dictionary: WordPieceDictionary, tokenizer: dict[str, str], source: str) -> None:
-    """Raise InputError unless the data's *dictionary* has the tokens of *tokenizer*'s files, at the same ids."""
-    theirs = symbols(tokenizer, source)
+    """Raise InputError unless the data was made by the tokenizer of these files, as far as the data folder knows."""
+    model = ModelTokenizer(tokenizer, source)
+    theirs = model.symbols
     if len(theirs) != len(dictionary):
         difference = f"has {len(theirs):,} tokens, but the data {len(dictionary):,}"
     elif theirs != dictionary.symbols:
         place = next(i for i, pair in enumerate(zip(theirs, dictionary.symbols, strict=True)) if pair[0] != pair[1])
         difference = f"has {theirs[place]!r} at id {place}, but the data {dictionary.symbols[place]!r}"
+    elif dictionary.tokenizer and (parts := dictionary.tokenizer.difference(model)):
+        difference = f"has another tokenizer than the data, with the same tokens; they differ in: {parts}"
     else:
         return
-    raise InputError(f"{source} {difference}: binarize with the dict.txt of the same import")
+    raise InputError(f"{source} {difference}; prepare and binarize the data with the same import")

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer
 from ppa_fairseq.data.bitext.filters import Batch, LengthLimits, is_valid
 from ppa_fairseq.data.word_by_word import WordByWord
 
@@ -19,12 +19,13 @@ class Encoded:
 class PairEncoder:
     """Tokenizes pairs, and drops those that are too short or too long in tokens.
 
-    *texts* are the tokenizer's files (`tokenizer_files.read_files`), *source* names them in messages; *valid_share*
+    *texts* are the tokenizer's files (`tokenizer.read_files`), *source* names them in messages; *valid_share*
     of all pairs make the validation split.
     """
 
     def __init__(self, texts: dict[str, str], source: str, limits: LengthLimits, valid_share: float):
-        self.words = WordByWord(tokenizer.build_tokenizer(texts, source), tokenizer.symbols(texts, source))
+        tokenizer = ModelTokenizer(texts, source)
+        self.words = WordByWord(tokenizer.backend, tokenizer.symbols)
         self.limits = limits
         self.valid_share = valid_share
 

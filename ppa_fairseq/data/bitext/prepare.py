@@ -9,15 +9,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.checkpoints import tokenizer_files as tokenizer
-from ppa_fairseq.checkpoints.families import family_of
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, read_files, write_files
 from ppa_fairseq.data.bitext.checks import checked_rows
 from ppa_fairseq.data.bitext.encoder import PairEncoder
 from ppa_fairseq.data.bitext.filters import LengthLimits, read_batches
 from ppa_fairseq.data.bitext.reader import Bitext, Columns
 from ppa_fairseq.data.bitext.writer import PairCounts, PairWriter
 from ppa_fairseq.data.ordered_pool import OrderedPool
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.utils.errors import InputError, quote
 
 BATCH = 2000  # lines per task; --max-train ends with a batch, so this must not depend on --workers
 STATISTICS = "statistics.json"
@@ -55,13 +54,16 @@ def prepare(bitexts: Sequence[Bitext], tokenizer_folder: str, out: Path, setting
     Raises InputError if two *bitexts* have the same languages, a text is broken, or a pair or a shard stays empty.
     """
     _check_names(bitexts)
-    texts = tokenizer.read_files(tokenizer_folder)
-    symbols = tokenizer.symbols(texts, tokenizer_folder)
+    texts = read_files(tokenizer_folder)
+    tokenizer = ModelTokenizer(texts, tokenizer_folder)
+    symbols, unknown = tokenizer.symbols, tokenizer.symbols[tokenizer.unk()]
+    if warning := tokenizer.case_warning():
+        print(warning)
     limits = LengthLimits(settings.min_tokens, settings.max_tokens)
     folders = [out / f"shard{shard}" for shard in range(settings.shards)] if settings.shards > 1 else [out]
     for folder in folders:
         folder.mkdir(exist_ok=True)
-    tokenizer.write_files(texts, out)
+    write_files(texts, out)
     (out / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in symbols), encoding="utf-8")
     counts = {}
     with (
@@ -69,7 +71,7 @@ def prepare(bitexts: Sequence[Bitext], tokenizer_folder: str, out: Path, setting
         tqdm(total=sum(bitext.size for bitext in bitexts), unit="B", unit_scale=True) as progress,
     ):
         for bitext in bitexts:
-            counts[bitext.name] = _prepare_pair(bitext, folders, family_of(symbols).unk, pool, progress, settings)
+            counts[bitext.name] = _prepare_pair(bitext, folders, unknown, pool, progress, settings)
     statistics = json.dumps({name: vars(count) for name, count in counts.items()}, indent=1)
     (out / STATISTICS).write_text(statistics + "\n", encoding="utf-8")
     return counts
@@ -87,7 +89,7 @@ def _prepare_pair(
     with writer, closing(pool.map(batches)) as encoded_batches:
         for batch, encoded in encoded_batches:
             if not writer.counts.read and batch.pairs:  # a user sees at once if the columns are the wrong way round
-                first, second = map(shown, batch.pairs[0])
+                first, second = map(quote, batch.pairs[0])
                 example = f"{bitext.name}: {bitext.first_lang} {first}, {bitext.second_lang} {second}"
                 progress.write(example, file=sys.stderr)
             writer.write(batch, encoded)

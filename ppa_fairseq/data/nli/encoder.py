@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
-from ppa_fairseq.checkpoints.families import family_of
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer
 from ppa_fairseq.data.nli.reader import NO_CONSENSUS, NLIExample
 from ppa_fairseq.utils.errors import InputError
 
@@ -37,8 +35,7 @@ def write_rows(
     languages: Sequence[str],
     split: str,
     folder: Path,
-    tokenizer: Tokenizer,
-    symbols: list[str],
+    tokenizer: ModelTokenizer,
     report: Callable[[RowCounts], None],
 ) -> RowCounts:
     """Write `{language}/{split}.{input0,input1,label}` in *folder*, a row a line, and count.
@@ -48,10 +45,9 @@ def write_rows(
 
     Args:
         rows: an example in every language.
-        symbols: of the tokenizer's ids.
         report: gets the counts now and then.
     """
-    counts, unknown = RowCounts(), tokenizer.token_to_id(family_of(symbols).unk)
+    counts, symbols, unknown = RowCounts(), tokenizer.symbols, tokenizer.unk()
     size = max(1, BATCH // (2 * len(languages)))
     with ExitStack() as stack:
         files = {}
@@ -62,7 +58,7 @@ def write_rows(
                 files[language, part] = stack.enter_context(open(path, "w", encoding="utf-8", newline="\n"))
         while batch := list(islice(rows, size)):
             sentences = [text for row in batch for example in row for text in (example.premise, example.hypothesis)]
-            encodings = iter(tokenizer.encode_batch_fast(sentences, add_special_tokens=False))
+            encodings = iter(tokenizer.backend.encode_batch_fast(sentences, add_special_tokens=False))
             counts.read += len(batch)
             for row in batch:
                 pairs = [(next(encodings).ids, next(encodings).ids) for _ in row]

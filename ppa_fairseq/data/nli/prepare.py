@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.checkpoints import tokenizer_files
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, read_files, write_files
 from ppa_fairseq.data.nli.encoder import RowCounts, write_rows
 from ppa_fairseq.data.nli.files import by_language, side_by_side
 from ppa_fairseq.data.nli.reader import LABELS, NLIFile
@@ -30,9 +30,10 @@ def prepare_nli(
         languages: to take; None: all in the files.
     """
     all_files = list(chain.from_iterable(files.values()))
-    texts = tokenizer_files.read_files(tokenizer_folder)
-    tokenizer = tokenizer_files.build_tokenizer(texts, tokenizer_folder)
-    symbols = tokenizer_files.symbols(texts, tokenizer_folder)
+    texts = read_files(tokenizer_folder)
+    tokenizer = ModelTokenizer(texts, tokenizer_folder)
+    if warning := tokenizer.case_warning():
+        print(warning)
     splits = {split: by_language(of_split, languages) for split, of_split in files.items() if of_split}
     _check_languages(splits, languages)
     counts: dict[str, RowCounts] = {}
@@ -48,13 +49,13 @@ def prepare_nli(
         for split, examples in splits.items():
             progress.set_description(split)
             counts[split] = write_rows(
-                side_by_side(examples), tuple(examples), split, folder, tokenizer, symbols, update_progress
+                side_by_side(examples), tuple(examples), split, folder, tokenizer, update_progress
             )
             if not counts[split].rows:
                 dropped = f"{counts[split].read:,} rows is left ({describe_dropped(counts[split])})"
                 raise InputError(f"{split}: none of {dropped}; give other files")
-        tokenizer_files.write_files(texts, folder)
-        _write_lines(folder / "dict.txt", (f"{symbol} 1" for symbol in symbols))
+        write_files(texts, folder)
+        _write_lines(folder / "dict.txt", (f"{symbol} 1" for symbol in tokenizer.symbols))
         _write_lines(folder / "labels.txt", (f"{label} 1" for label in LABELS))
         statistics = {split: _statistics(of_split) for split, of_split in counts.items()}
         _write_lines(folder / "statistics.json", [json.dumps(statistics, indent=1)])

@@ -13,7 +13,7 @@ from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder, best_fitting
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from ppa_fairseq.checkpoints import tokenizer_files
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, read_files, write_files
 from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.qa.encoder import answer_spans, encode_with_offsets
@@ -56,9 +56,11 @@ def prepare_qa(
     *max_length* and *doc_stride* are the task's defaults and those of the windows counted. Returns the counts of each
     source, and for each language how many of its training questions exist in English, too.
     """
-    texts = tokenizer_files.read_files(tokenizer_folder)
-    tokenizer = tokenizer_files.build_tokenizer(texts, tokenizer_folder)
-    dictionary = WordPieceDictionary(tokenizer_files.symbols(texts, tokenizer_folder), source=tokenizer_folder)
+    texts = read_files(tokenizer_folder)
+    tokenizer = ModelTokenizer(texts, tokenizer_folder)
+    dictionary = WordPieceDictionary.of(tokenizer)
+    if warning := tokenizer.case_warning():
+        print(warning)
     sizes = max_length, doc_stride, PairLayout(dictionary, max_length).specials
     check_window_sizes(*sizes)
     # Reading is fast: find what is wrong with the last file before tokenizing the first.
@@ -68,7 +70,7 @@ def prepare_qa(
     with output_folder(out, "prepare-qa") as folder, tqdm(total=total, unit=" questions") as progress:
         for (split, language), files in sources.items():
             progress.set_description(f"{split} {language}")
-            writer = QAWriter(folder / language, split, tokenizer, dictionary, sizes)
+            writer = QAWriter(folder / language, split, tokenizer.backend, dictionary, sizes)
             questions = read_squad(*files, renumber=renumber)
             for start in range(0, len(questions), BATCH):
                 writer.write(questions[start : start + BATCH])
@@ -86,7 +88,7 @@ def prepare_qa(
         meta = {"max_length": max_length, "doc_stride": doc_stride, **languages, f"in_{ENGLISH}_too": partners}
         text = json.dumps(meta | {"statistics": statistics}, indent=1, ensure_ascii=False)
         (folder / "qa.json").write_text(text + "\n", **READABLE)
-        tokenizer_files.write_files(texts, folder)
+        write_files(texts, folder)
         dictionary.save(str(folder / "dict.txt"))
     return counts, partners
 

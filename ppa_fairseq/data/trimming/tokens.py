@@ -1,75 +1,104 @@
-"""Which pieces of a vocabulary to keep, so that a corpus is tokenized as before and any other text still can be."""
+"""Which tokens of a vocabulary a corpus needs, to be tokenized as before; and which ones any other text needs."""
 
 import json
 from collections import Counter
 from itertools import chain
 
-from tokenizers import Tokenizer
-
-from ppa_fairseq.checkpoints.families import family_of
-from ppa_fairseq.checkpoints.sentencepiece_model import SPACE
-from ppa_fairseq.checkpoints.tokenizer_files import build_tokenizer, symbols
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer
 from ppa_fairseq.data.word_by_word import WordByWord
 
 INSIDE = "##"  # before a WordPiece that does not begin a word
+SPACE = "▁"  # before a SentencePiece that begins a word
+HEAD = ("text", "sentences", "tokens", "kept", "tokens after", "[UNK] before", "after", "tokenized as before")
 
 
-class PieceCounter:
-    """Counts the pieces that sentences need: those they become, and those that lead to an [UNK].
+class TokenCounter:
+    """Counts the tokens that sentences need: those they become, and those on the way to an [UNK].
 
-    WordPiece takes the longest piece that fits, again and again. A word becomes [UNK] if it comes to a place where none
-    fits; if a piece on the way there were gone, another way could get through.
+    WordPiece takes the longest token that fits, again and again. A word becomes [UNK] at a place where none fits; if a
+    token on the way to that place were missing, another way might get through.
     """
 
     def __init__(self, texts: dict[str, str], source: str):
-        self.tokenizer = build_tokenizer(texts, source)
-        self.words = WordByWord(self.tokenizer, symbols(texts, source))
-        model = json.loads(self.tokenizer.to_str())["model"]
-        self.longest = model.get("max_input_chars_per_word", 0)  # 0: no WordPiece, but a unigram model
+        self.tokenizer = ModelTokenizer(texts, source)
+        self.words = WordByWord(self.tokenizer.backend, self.tokenizer.symbols)
+        self.unk = self.tokenizer.symbols[self.tokenizer.unk()]
+        model = json.loads(self.tokenizer.backend.to_str())["model"]
+        self.longest = model.get("max_input_chars_per_word", 0)  # 0: not a WordPiece model
         self.vocabulary = model["vocab"]
-        self.unk = family_of(self.tokenizer.get_vocab()).unk
 
     def count(self, sentences: list[str]) -> Counter:
+        """Count the tokens by symbol."""
         counts = Counter()
         for sentence, line in zip(sentences, self.words.lines(sentences), strict=True):
-            found = line.split(" ") if line else []
+            found = line.split()
             counts.update(found)
             if self.longest and self.unk in found:
                 counts.update(chain.from_iterable(map(self._way_to_unknown, self._words_of(sentence))))
         return counts
 
     def _words_of(self, sentence: str) -> list[str]:
-        if self.tokenizer.normalizer is not None:
-            sentence = self.tokenizer.normalizer.normalize_str(sentence)
-        return [word for word, _ in self.tokenizer.pre_tokenizer.pre_tokenize_str(sentence)]
+        backend = self.tokenizer.backend
+        if backend.normalizer is not None:
+            sentence = backend.normalizer.normalize_str(sentence)
+        return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(sentence)]
 
     def _way_to_unknown(self, word: str) -> list[str]:
-        """The pieces before the place where none fits; none if there is no such place, or the word is too long."""
+        """The tokens before the place where none fits; empty if there is no such place, or the word is too long."""
         way, start = [], 0
         while start < len(word) <= self.longest:
             fitting = (INSIDE * (start > 0) + word[start:end] for end in range(len(word), start, -1))
-            piece = next((piece for piece in fitting if piece in self.vocabulary), None)
-            if piece is None:
+            token = next((token for token in fitting if token in self.vocabulary), None)
+            if token is None:
                 return way
-            way.append(piece)
-            start += len(piece) - len(INSIDE) * (start > 0)
+            way.append(token)
+            start += len(token) - len(INSIDE) * (start > 0)
         return []
 
 
-def needed_by_any_text(tokenizer: Tokenizer) -> set[int]:
-    """Ids of specials and added tokens, of single characters, at the start of a word and inside.
+def needed_by_any_text(tokenizer: ModelTokenizer) -> set[int]:
+    """Ids of special and added tokens, and of single characters, at the start of a word and inside.
 
-    With them, every word that can be tokenized still can be, be it letter by letter.
+    With them, every word that can be tokenized still can be, if only letter by letter.
     """
-    vocabulary = tokenizer.get_vocab()
-    needed = {vocabulary[special] for special in family_of(vocabulary).specials}
-    needed |= tokenizer.get_added_tokens_decoder().keys()
-    needed |= {index for piece, index in vocabulary.items() if len(_letters(piece)) <= 1}
-    pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
-    if isinstance(pieces, list):  # a unigram model's unknown character scores less than its last piece, by a margin
-        needed.add(min(range(len(pieces)), key=lambda index: pieces[index][1]))
+    vocabulary = tokenizer.backend.get_vocab()
+    needed = {getattr(tokenizer, name)() for name in ("bos", "pad", "eos", "unk", "mask")}
+    needed |= tokenizer.backend.get_added_tokens_decoder().keys()
+    needed |= {i for token, i in vocabulary.items() if len(token.removeprefix(INSIDE).removeprefix(SPACE)) <= 1}
+    scores = json.loads(tokenizer.backend.to_str())["model"]["vocab"]
+    if isinstance(scores, list):  # Unigram: an unknown character scores less than the last token, by a margin
+        needed.add(min(range(len(scores)), key=lambda index: scores[index][1]))
     return needed
 
 
-def _letters(piece: str) -> str:
-    return piece.removeprefix(INSIDE).removeprefix(SPACE)
+class Comparison:
+    """Tokenizes sentences by the whole vocabulary and by the trimmed one."""
+
+    def __init__(self, before: dict[str, str], after: dict[str, str], source: str):
+        whole, cut = (ModelTokenizer(texts, source) for texts in (before, after))
+        self.before, self.after = (WordByWord(one.backend, one.symbols) for one in (whole, cut))
+        self.kept = set(cut.symbols)
+        self.unk = whole.symbols[whole.unk()]
+
+    def count(self, sentences: list[str]) -> Counter:
+        """Count what `table_row` needs, to be summed: sentences, tokens before and after, and so on."""
+        counts = Counter(sentences=len(sentences))
+        for before, after in zip(self.before.lines(sentences), self.after.lines(sentences), strict=True):
+            old, new = before.split(), after.split()
+            counts["tokens"] += len(old)
+            counts["kept"] += sum(map(self.kept.__contains__, old))
+            counts["tokens after"] += len(new)
+            counts["unknown before"] += old.count(self.unk)
+            counts["unknown after"] += new.count(self.unk)
+            counts["same"] += before == after
+        return counts
+
+
+def table_row(name: str, counts: Counter) -> list[str]:
+    """A row under `HEAD`. Shares are of the tokens before or after, in the last column of sentences."""
+    def share(part: str, whole: str) -> str:
+        return f"{counts[part] / (counts[whole] or 1):.3%}"
+
+    sentences, tokens, after = (f"{counts[column]:,}" for column in ("sentences", "tokens", "tokens after"))
+    unknown = share("unknown before", "tokens"), share("unknown after", "tokens after")
+    return [name, sentences, tokens, share("kept", "tokens"), after, *unknown, share("same", "sentences")]

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ppa_fairseq.data.text_files import MAX_LINE, LineReader
-from ppa_fairseq.utils.errors import InputError, shown
+from ppa_fairseq.utils.errors import InputError, quote
 
 LINK = re.compile(r"(\d{1,9})([-p])(\d{1,9})")
 Link = tuple[int, int]  # numbers of a source and a target word, from 0
@@ -79,7 +79,7 @@ def read_links(line: str, base: int, size: Sequence[int], where: str) -> Gold:
     for cell in line.split():
         match = LINK.fullmatch(cell)
         if match is None:
-            raise InputError(f"{where}: {shown(cell)} is not a link; expected i-j (sure) or ipj (possible)")
+            raise InputError(f"{where}: {quote(cell)} is not a link; expected i-j (sure) or ipj (possible)")
         source, target = int(match[1]) - base, int(match[3]) - base
         if min(source, target) < 0 or source >= size[0] or target >= size[1]:
             raise InputError(

@@ -1,0 +1,76 @@
+"""Folders of sentence-transformers: the files beside the model that say how to make one vector of a sentence."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.json_files import read_object
+
+MODULES, LENGTH, CONFIG = "modules.json", "sentence_bert_config.json", "config.json"
+POOLING_FOLDER = "1_Pooling"
+
+
+@dataclass
+class SentenceEncoder:
+    """What a folder says beside its model: all None where it is a folder of transformers alone."""
+
+    folder: Path  # that holds the transformer
+    pooling: str | None = None  # "cls" or "mean"
+    max_length: int | None = None
+    notes: list[str] = field(default_factory=list)  # what cannot be taken, for the user
+
+
+def read(folder: Path) -> SentenceEncoder:
+    """Find the transformer, the pooling and the length in a folder. Raises InputError if its modules are broken."""
+    found = SentenceEncoder(folder)
+    if not (folder / MODULES).is_file():
+        return found
+    try:
+        modules = [(str(m["type"]).split(".")[-1], str(m["path"])) for m in json.loads((folder / MODULES).read_bytes())]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / MODULES}: not a list of modules ({error!r}); fetch the file again") from None
+    for kind, path in modules:
+        place = folder / path
+        if ".." in Path(path).parts or Path(path).is_absolute():
+            raise InputError(f"{folder / MODULES}: names {path}, which is not a folder inside it; fetch the file again")
+        if kind == "Transformer":
+            found.folder = place
+            if (place / LENGTH).is_file():
+                length = read_object(place / LENGTH).get("max_seq_length")
+                found.max_length = length if isinstance(length, int) else None
+        elif kind == "Pooling":
+            found.pooling, mode = _pooling(read_object(place / CONFIG))
+            if found.pooling is None:
+                found.notes.append(f"not taken: its pooling ({mode}); only cls and mean can be computed")
+        else:
+            found.notes.append(f"not taken: its module {kind} ({path}), without which sentence vectors differ")
+    if found.pooling:
+        found.notes.append(f"a sentence encoder: {found.pooling} pooling, {found.max_length or 'all'} tokens at most")
+    return found
+
+
+def _pooling(config: dict) -> tuple[str | None, str]:
+    """Ours of the modes in a Pooling module's configuration, in its old and its new form; and what it says."""
+    modes = [key.removeprefix("pooling_mode_") for key in config if key.startswith("pooling_mode_") and config[key]]
+    modes = modes or [str(config.get("pooling_mode"))]
+    ours = {"cls_token": "cls", "mean_tokens": "mean", "cls": "cls", "mean": "mean"}
+    return (ours.get(modes[0]) if len(modes) == 1 else None), " + ".join(modes)
+
+
+def write(folder: Path, dim: int, pooling: str, max_length: int) -> None:
+    """Write these files to a folder, in the form of releases before 6, which later ones still read."""
+    steps = {"Transformer": "", "Pooling": POOLING_FOLDER}
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(steps.items())
+    ]
+    (folder / POOLING_FOLDER).mkdir()
+    write_json(folder / MODULES, modules)
+    write_json(folder / LENGTH, {"max_seq_length": max_length})
+    modes = {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
+    write_json(folder / POOLING_FOLDER / CONFIG, {"word_embedding_dimension": dim, **modes})
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
