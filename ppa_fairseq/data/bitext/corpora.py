@@ -19,8 +19,7 @@ def find_pairs(folder: str, split: str, ending: str = ".idx") -> list[str]:
         raise InputError(f"{folder}: no such folder; {HOW_TO_BINARIZE}")
     code = LANGUAGE.pattern
     pattern = re.compile(rf"{re.escape(split)}\.({code}-{code})\.{code}{re.escape(ending)}")
-    matches = (pattern.fullmatch(path.name) for path in Path(folder).iterdir())
-    return sorted({match[1] for match in matches if match})
+    return sorted({match[1] for path in Path(folder).iterdir() if (match := pattern.fullmatch(path.name))})
 
 
 def load_corpora(
@@ -65,11 +64,6 @@ def load_dictionary(folder: str, pairs: list[str]) -> WordPieceDictionary:
 def check_vocabulary(dictionary: WordPieceDictionary, tokenizer: dict[str, str], source: str) -> None:
     """Raise InputError unless the data's *dictionary* has the tokens of *tokenizer*'s files, at the same ids."""
     theirs = symbols(tokenizer, source)
-    if len(theirs) != len(dictionary):
-        difference = f"has {len(theirs):,} tokens, but the data {len(dictionary):,}"
-    elif theirs != dictionary.symbols:
-        place = next(i for i, pair in enumerate(zip(theirs, dictionary.symbols, strict=True)) if pair[0] != pair[1])
-        difference = f"has {theirs[place]!r} at id {place}, but the data {dictionary.symbols[place]!r}"
-    else:
-        return
-    raise InputError(f"{source} {difference}: binarize with the dict.txt of the same import")
+    if theirs != dictionary.symbols:
+        sizes = f"{len(theirs):,} tokens there, {len(dictionary):,} in the data"
+        raise InputError(f"{source}: not the data's vocabulary ({sizes}); binarize with the dict.txt of this import")
