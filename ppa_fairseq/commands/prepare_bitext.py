@@ -15,18 +15,17 @@ find duplicates.
 """
 
 import argparse
-import os
 import sys
-from dataclasses import fields
 from pathlib import Path
 
-from ppa_fairseq.commands.arguments import positive, two_columns
+from ppa_fairseq.commands.arguments import add_workers_argument, positive, two_columns
 from ppa_fairseq.data.bitext.filters import REASONS
 from ppa_fairseq.data.bitext.find_files import find_bitexts
-from ppa_fairseq.data.bitext.prepare import Settings, prepare
+from ppa_fairseq.data.bitext.prepare import prepare
 from ppa_fairseq.data.bitext.reader import Bitext, parse_bitext
 from ppa_fairseq.data.bitext.writer import PairCounts
 from ppa_fairseq.utils.files import output_folder
+from ppa_fairseq.utils.markdown import markdown_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,15 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "it go by their first language (default: %(default)s)")  # fmt: skip
     add("--shards", type=positive, default=1, metavar="N",
         help="spread the training pairs over OUT/shard0 ... OUT/shardN-1; training reads one per epoch")  # fmt: skip
-    add("--workers", type=positive, default=len(os.sched_getaffinity(0)), metavar="N",
-        help="processes that tokenize (default: all cores)")  # fmt: skip
+    add_workers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
     bitexts = [bitext for text in args.texts for bitext in _bitexts(text)]
     with output_folder(args.out, "prepare-bitext") as out:
-        counts = prepare(bitexts, args.tokenizer, out, settings)
+        counts = prepare(bitexts, out, args)
     _report(counts)
 
 
@@ -82,18 +79,14 @@ def _report(all_counts: dict[str, PairCounts]) -> None:
     reasons = [reason for reason in REASONS if any(counts.dropped[reason] for counts in all_counts.values())]
     rows = [["pair", "read", "train", "valid", *reasons, "[UNK]"]]
     for name, counts in all_counts.items():
-        dropped = [counts.dropped[reason] for reason in reasons]
-        numbers = [f"{number:,}" for number in (counts.read, counts.train, counts.valid, *dropped)]
-        share = counts.unknown.total() / counts.tokens.total()
-        rows.append([name, *numbers, f"{share:.2%}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+        numbers = counts.read, counts.train, counts.valid, *map(counts.dropped.__getitem__, reasons)
+        unknown = counts.unknown.total() / counts.tokens.total()
+        rows.append([name, *(f"{number:,}" for number in numbers), f"{unknown:.2%}"])
+    print(markdown_table(rows))
     for reason in reasons:
         print(f"{reason}: {REASONS[reason]}")
     for name, counts in all_counts.items():
         for reason, lines in counts.broken_lines.items():
             print(f"{name}: {'; '.join(lines)}{' ...' * (counts.dropped[reason] > len(lines))}")
-    for counts in all_counts.values():
         for warning in counts.warnings:
             print(f"warning: {warning}", file=sys.stderr)

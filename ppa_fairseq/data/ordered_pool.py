@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from multiprocessing import Pipe, Process, get_start_method
+from itertools import islice
+from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
@@ -16,22 +17,17 @@ from ppa_fairseq.utils.errors import InputError
 class OrderedPool:
     """*workers* processes. Each calls `make_worker(*arguments)` once, and what that returns on every item it gets.
 
-    A context manager. A thread of this process serves each worker, and notices at once when the worker is killed:
-    `ProcessPoolExecutor` (before Python 3.12) and `multiprocessing.Pool` can wait forever then. A worker ends when this
-    process is killed.
+    A context manager. A thread of this process serves each worker and notices at once when the worker is killed:
+    `ProcessPoolExecutor` and `multiprocessing.Pool` wait forever if that happens while a result is sent.
     """
 
     def __init__(self, workers: int, make_worker: Callable[..., Callable], *arguments):
         self.at_once = 3 * workers
         self.idle: SimpleQueue[Connection] = SimpleQueue()
         self.processes = []
-        parents_ends: list[Connection] = []
         for _ in range(workers):
             ours, theirs = Pipe()
-            if get_start_method() == "fork":  # else nothing is inherited
-                parents_ends.append(ours)
-            serving = (theirs, parents_ends, make_worker, arguments)
-            self.processes.append(Process(target=_serve, args=serving, daemon=True))
+            self.processes.append(Process(target=_serve, args=(theirs, ours, make_worker, arguments), daemon=True))
             self.processes[-1].start()
             theirs.close()
             self.idle.put(ours)
@@ -44,22 +40,19 @@ class OrderedPool:
         for process in self.processes:
             process.kill()  # not SIGTERM: a process that has just begun still has this process's handler
         self.threads.shutdown(cancel_futures=True)
-        for process in self.processes:
-            process.join()
 
     def map(self, items: Iterable) -> Iterator[tuple[object, object]]:
         """Every item with its result, in order; at most three items per process are in memory.
 
         Raises what the worker raised, and InputError if a process is killed.
         """
-        waiting: deque = deque()
+        items, waiting = iter(items), deque()
         try:
-            for item in items:
-                waiting.append((item, self.threads.submit(self._call, item)))
-                if len(waiting) == self.at_once:
-                    item, future = waiting.popleft()
-                    yield item, future.result()
-            while waiting:
+            while True:
+                for item in islice(items, self.at_once - len(waiting)):
+                    waiting.append((item, self.threads.submit(self._call, item)))
+                if not waiting:
+                    return
                 item, future = waiting.popleft()
                 yield item, future.result()
         finally:
@@ -80,11 +73,11 @@ class OrderedPool:
         return result
 
 
-def _serve(parent: Connection, parents_ends: list[Connection], make_worker: Callable, arguments: tuple) -> None:
+def _serve(parent: Connection, parents_end: Connection, make_worker: Callable, arguments: tuple) -> None:
+    # A worker inherits the parent's ends of the earlier workers, too: when the parent dies, the last worker ends first.
+    parents_end.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes use the cores already
-    for end in parents_ends:  # while any process holds an inherited end, nobody sees that the parent died
-        end.close()
     worker = make_worker(*arguments)
     with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:

@@ -5,7 +5,7 @@ import gzip
 import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,12 @@ BLOCK = 1 << 20  # bytes read at once
 MAX_LINE = 1 << 15  # bytes; no sentence is longer, and a file without line ends must not fill the memory
 UNPACKERS = {".gz": gzip.open, ".xz": lzma.open}
 PACKED_OTHERWISE = (".bz2", ".zst", ".zip", ".tar", ".tgz", ".7z", *UNPACKERS)
-BYTE_ORDER_MARK = codecs.BOM_UTF8
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+CONVERT = "convert it, as by `iconv -f ISO-8859-1 -t UTF-8` (or from WINDOWS-1252, WINDOWS-1251, GB18030, UTF-16, ...)"
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # what a user may call a language; no hyphen, which joins a pair
 # A code among the other words of a file's name: de, deu, zh_CN, zh-CN, pt_br, sr_Latn.
 LANGUAGE_IN_NAME = re.compile(r"[a-z]{2,3}(?:[-_](?:[A-Z]{2}|[A-Z][a-z]{3})|_[a-z]{2})?")
+LANGUAGE_AT_END = re.compile(r"(?:^|[-._])([a-z]{2})$")  # of a name without its endings: dev-fr, multinli.train.fr
 
 
 @dataclass
@@ -27,7 +28,7 @@ class LineReader:
     """Lines of a file as bytes, without their ends. `position` counts the bytes read of the file itself, packed or not.
 
     A line longer than MAX_LINE is cut, to a length that is still over MAX_LINE. Raises InputError on a pipe, on a
-    missing or damaged file, on UTF-16, and where CR alone ends the lines.
+    missing or damaged file, and on UTF-16.
     """
 
     path: Path
@@ -39,42 +40,31 @@ class LineReader:
                 if not raw.seekable():  # most texts are read twice, and the progress bar needs the position
                     raise InputError(f"{self.path}: is a pipe, which cannot be read twice; give a file")
                 file = UNPACKERS[self.path.suffix](raw) if self.path.suffix in UNPACKERS else raw
-                block, tail = file.read(BLOCK).removeprefix(BYTE_ORDER_MARK), b""
-                self._check_format(block)
+                block, tail = file.read(BLOCK).removeprefix(codecs.BOM_UTF8), b""
+                if block.startswith(UTF16_MARKS):
+                    raise InputError(f"{self.path}: is UTF-16, not UTF-8; {CONVERT}")
                 while block:
                     self.position = raw.tell()
                     *lines, tail = (tail + block).split(b"\n")
-                    yield from lines
+                    yield from (line.removesuffix(b"\r") for line in lines)
                     tail = tail[: MAX_LINE + 2]
                     block = file.read(BLOCK)
                 if tail:
-                    yield tail
+                    yield tail.removesuffix(b"\r")
         except (FileNotFoundError, IsADirectoryError) as error:
             raise InputError(f"{self.path}: {error.strerror}; give a text file, plain, .gz or .xz") from None
         except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
             raise InputError(f"{self.path}: truncated or damaged ({error}); download it again") from None
-
-    def _check_format(self, start: bytes) -> None:
-        cat = {".gz": "zcat", ".xz": "xzcat"}.get(self.path.suffix, "cat")
-        nul = start[:4096].count(0)
-        if start.startswith(UTF16_MARKS) or 4 * nul > len(start[:4096]):  # without a mark, ASCII has every other byte 0
-            name = "UTF-16" if start.startswith(UTF16_MARKS) else "UTF-16BE" if start[0] == 0 else "UTF-16LE"
-            convert = f"{cat} {self.path} | iconv -f {name} -t UTF-8 > NEW_FILE"
-            raise InputError(f"{self.path}: is {name}, not UTF-8; convert it: {convert}")
-        if b"\n" not in start and b"\r" in start.rstrip(b"\r"):
-            convert = f"{cat} {self.path} | tr '\\r' '\\n' > NEW_FILE"
-            raise InputError(f"{self.path}: its lines end in CR alone, as on old Macs; convert it: {convert}")
 
 
 def text_lines(path: Path) -> Iterator[str]:
     """Lines of a text file. Raises InputError on an empty file, and on a line that is empty, too long or not UTF-8."""
     number = 0
     for number, line in enumerate(LineReader(path), 1):
-        line = line.removesuffix(b"\r")
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}:{number}: not UTF-8 ({error.reason}); {how_to_convert(path, line)}") from None
+            raise InputError(f"{path}:{number}: not UTF-8 ({error.reason}); {CONVERT}") from None
         if not text.strip():
             raise InputError(f"{path}:{number}: an empty line; remove it")
         if len(line) > MAX_LINE:
@@ -100,20 +90,14 @@ def is_unicode(text: str) -> bool:
         return False
 
 
-def how_to_convert(path: Path, line: bytes) -> str:
-    """Advice for a file that has *line*, which is not UTF-8: the encoding to assume, and the command."""
-    letters = [byte for byte in line if byte >= 0x80 or chr(byte).isalpha()]
-    if sum(byte >= 0x80 for byte in letters) < len(letters) / 2:  # mostly ASCII, as in Western languages
-        name = "WINDOWS-1252" if any(0x80 <= byte < 0xA0 for byte in line) else "ISO-8859-1"
-        guess = f"perhaps {name} (Latin-1)"
-    else:
-        name, guess = "ENCODING", "perhaps WINDOWS-1251, GB18030 or SHIFT_JIS"
-    return f"{guess}: convert it with `iconv -f {name} -t UTF-8 {path} > NEW_FILE`"
-
-
-def unquote(cell: str) -> str | None:
-    """The text of a TSV cell that a CSV writer wrapped in quotes; None if the cell is not written so."""
-    if len(cell) < 2 or cell[0] != '"' or cell[-1] != '"':
-        return None
+def unquote(cell: str) -> str:
+    """The text of a TSV cell that a CSV writer wrapped in quotes; any other cell as it is."""
     inner = cell[1:-1].replace('""', "\0")
-    return None if '"' in inner else inner.replace("\0", '"')
+    is_wrapped = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner
+    return inner.replace("\0", '"') if is_wrapped else cell
+
+
+def seems_csv(cells: Iterable[str]) -> bool:
+    """Whether a CSV writer wrote *cells*: `unquote` changes each that has a quote, and a quote remains in some text."""
+    pairs = [(cell, unquote(cell)) for cell in cells if '"' in cell]
+    return all(cell != text for cell, text in pairs) and any('"' in text for _, text in pairs)

@@ -11,10 +11,8 @@ from fairseq.distributed import utils as distributed_utils
 class UpdateBatchIterator(iterators.EpochBatchIterator):
     """fairseq's iterator, which yields the batches of an update once all of them are loaded.
 
-    Args:
-        update_freq: batches an update, by epoch, as ``--update-freq`` (the last entry holds for all later epochs).
-        add_totals: called on the list of an update's batches (this rank's, none empty), may write into them. None
-            where there are no updates, as in validation.
+    *update_freq* is fairseq's list by epoch. *add_totals*, None in validation, is called on the batches of each update
+    (this rank's, none empty) and may write into them.
     """
 
     def __init__(self, *args, update_freq: list[int], add_totals: Callable[[list[dict]], None] | None, **kwargs):
@@ -53,13 +51,11 @@ class Updates:
 
 def add_update_totals(batches: list[dict]) -> None:
     """Give the batches of an update ``pairs_per_masked``: its pairs on all ranks divided by their masked tokens."""
-    totals = torch.tensor(
-        [sum(b["nsentences"] for b in batches), sum(len(b["target"]) for b in batches)], dtype=torch.float64
-    )
+    counts = sum(b["nsentences"] for b in batches), sum(len(b["target"]) for b in batches)
+    totals = torch.tensor(counts, dtype=torch.float64)
     group = distributed_utils.get_data_parallel_group()
     if distributed_utils.get_world_size(group) > 1:
-        if torch.distributed.get_backend(group) == "nccl":
-            totals = totals.cuda()
+        totals = totals.to("cuda" if torch.distributed.get_backend(group) == "nccl" else "cpu")
         distributed_utils.all_reduce(totals, group)
     # float64, because under --fp16 fairseq casts a batch's float32 tensors to half precision
     ratio = totals[0] / totals[1].clamp(min=1)

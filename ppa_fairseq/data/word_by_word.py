@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 # A BERT tokenizer splits at these, whatever the neighbours are (from its whole list, those that make words repeat).
 PUNCTUATION = re.escape(string.punctuation)
 CHINESE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-MAX_CHARACTERS = 1 << 21  # of the remembered words, before all are forgotten: some 80 MB
+MAX_WORDS = 1 << 18  # remembered, before all are forgotten
 
 
 class WordByWord:
@@ -24,11 +24,12 @@ class WordByWord:
         self.tokenizer = tokenizer
         self.symbols = symbols
         self.known: dict[str, str] = {}
-        self.characters = 0
         added = tokenizer.get_added_tokens_decoder().values()
         self.whole = re.compile("|".join(re.escape(token.content) for token in added))
         self.words = None
-        if _is_bert(tokenizer) and not any(token.normalized for token in added):
+        parts = tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.model
+        kinds = normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer, models.WordPiece
+        if all(map(isinstance, parts, kinds)) and not any(token.normalized for token in added):
             alone = PUNCTUATION + CHINESE * tokenizer.normalizer.handle_chinese_chars
             self.words = re.compile(f"[{alone}]|[^ {alone}]+")
 
@@ -37,11 +38,9 @@ class WordByWord:
         if self.words is None:
             return self._tokenize(sentences)
         rows = [[text] if self.whole.search(text) else self.words.findall(text) for text in sentences]
-        if self.characters > MAX_CHARACTERS:
+        if len(self.known) > MAX_WORDS:
             self.known.clear()
-            self.characters = 0
         new = list(set(chain.from_iterable(rows)) - self.known.keys())
-        self.characters += sum(map(len, new))
         self.known.update(zip(new, self._tokenize(new), strict=True))
         return [" ".join(filter(None, map(self.known.__getitem__, row))) for row in rows]
 
@@ -49,9 +48,3 @@ class WordByWord:
         encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         # Not `Encoding.tokens`: the fast encoding leaves them empty.
         return [" ".join(map(self.symbols.__getitem__, encoding.ids)) for encoding in encodings]
-
-
-def _is_bert(tokenizer: Tokenizer) -> bool:
-    parts = tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.model
-    kinds = normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer, models.WordPiece
-    return all(map(isinstance, parts, kinds))

@@ -7,7 +7,6 @@ from ppa_fairseq.data.bitext.reader import Bitext
 from ppa_fairseq.data.text_files import text_lines, unpacked_name
 from ppa_fairseq.utils.errors import InputError
 
-BAR = "|||"
 Words = tuple[list[str], list[str]]  # of the source, of the target
 
 
@@ -16,28 +15,21 @@ def word_pairs(path: Path, columns: tuple[int, int] = (0, 1)) -> Iterator[Words]
 
     Raises InputError on an empty or damaged file, and on a line that does not hold exactly two sentences in UTF-8.
     """
-    sentences = tsv_pairs(path, columns) if unpacked_name(path).suffix == ".tsv" else bar_pairs(path)
     number = 0
-    for number, (source, target) in enumerate(sentences, 1):
-        words = source.split(), target.split()
-        if not all(words):
-            raise InputError(f"{path}:{number}: an empty sentence; remove the line")
+    for number, sentences in enumerate(_sentence_pairs(path, columns), 1):
+        words = tuple(sentence.split() for sentence in sentences)
+        if len(words) != 2 or not all(words):
+            raise InputError(f"{path}:{number}: {len(words)} sentences, or an empty one; expected `source ||| target`")
         yield words
     if number == 0:
         raise InputError(f"{path}: the file is empty")
 
 
-def tsv_pairs(path: Path, columns: tuple[int, int]) -> Iterator[tuple[str, str]]:
+def _sentence_pairs(path: Path, columns: tuple[int, int]) -> Iterator[list[str]]:
+    if unpacked_name(path).suffix != ".tsv":
+        yield from (line.split("|||") for line in text_lines(path))
+        return
     for row in Bitext("source", "target", [(path,)]).rows(columns):
         if row.broken:
             raise InputError(f"{row.where}; correct or remove the line")
-        yield row.first, row.second
-
-
-def bar_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(text_lines(path), 1):
-        source, *target = line.split(BAR)
-        if len(target) != 1:
-            fault = f"{len(target)} times {BAR} in a line" if target else f"no {BAR} between two sentences"
-            raise InputError(f"{path}:{number}: {fault}; expected `source {BAR} target`, or a .tsv")
-        yield source, target[0]
+        yield [row.first, row.second]

@@ -96,9 +96,7 @@ class MaskedLM(PairModel):
         lengths = np.array([len(tokens) for tokens, _ in sequences])
         flat = np.concatenate([tokens for tokens, _ in sequences])  # (T,) of all sequences
         starts = np.cumsum(lengths) - lengths
-        sequence = np.repeat(np.arange(len(sequences)), lengths)
-        position = np.arange(len(flat)) - np.repeat(starts, lengths)
-        masked, chosen = mask_tokens(flat, sequence, position, np.arange(len(sequences)), self.scheme, self.seed, EPOCH)
+        masked, chosen = mask_tokens(flat, lengths, np.arange(len(lengths)), self.scheme, self.seed, EPOCH)
         if not len(chosen):
             raise InputError("no token of the text can be masked: the vocabulary knows none of its characters")
         is_masked = np.zeros(len(flat), dtype=bool)

@@ -19,8 +19,7 @@ def find_pairs(folder: str, split: str, ending: str = ".idx") -> list[str]:
         raise InputError(f"{folder}: no such folder; {HOW_TO_BINARIZE}")
     code = LANGUAGE.pattern
     pattern = re.compile(rf"{re.escape(split)}\.({code}-{code})\.{code}{re.escape(ending)}")
-    matches = (pattern.fullmatch(path.name) for path in Path(folder).iterdir())
-    return sorted({match[1] for match in matches if match})
+    return sorted({match[1] for path in Path(folder).iterdir() if (match := pattern.fullmatch(path.name))})
 
 
 def load_corpora(
@@ -66,11 +65,8 @@ def check_vocabulary(dictionary: WordPieceDictionary, tokenizer: dict[str, str],
     """Raise InputError unless the data was made by the tokenizer of these files, as far as the data folder knows."""
     model = ModelTokenizer(tokenizer, source)
     theirs = model.symbols
-    if len(theirs) != len(dictionary):
-        difference = f"has {len(theirs):,} tokens, but the data {len(dictionary):,}"
-    elif theirs != dictionary.symbols:
-        place = next(i for i, pair in enumerate(zip(theirs, dictionary.symbols, strict=True)) if pair[0] != pair[1])
-        difference = f"has {theirs[place]!r} at id {place}, but the data {dictionary.symbols[place]!r}"
+    if theirs != dictionary.symbols:
+        difference = f"has {len(theirs):,} tokens, and they are not the {len(dictionary):,} of the data"
     elif dictionary.tokenizer and (parts := dictionary.tokenizer.difference(model)):
         difference = f"has another tokenizer than the data, with the same tokens; they differ in: {parts}"
     else:

@@ -10,6 +10,7 @@ from fairseq.data import FairseqDataset
 from ppa_fairseq.data.bitext.masking import INPUT_SHUFFLE, MaskingScheme, mask_tokens
 from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.counter_random import uniform
+from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.sampling import epoch_counts, epoch_rows
 
 
@@ -23,10 +24,6 @@ class ParallelCorpus:
     source: torch.utils.data.Dataset
     target: torch.utils.data.Dataset
 
-    @property
-    def name(self) -> str:
-        return f"{self.source_lang}-{self.target_lang}"
-
 
 def sentence_hash(tokens: torch.Tensor) -> int:
     """A 64-bit hash of a sentence, the same on every machine and in every run."""
@@ -39,6 +36,7 @@ def pivot_of(source_lang: str, target_lang: str, pivot: str) -> str:
     return pivot if pivot == target_lang else source_lang
 
 
+@dataclass(eq=False, repr=False)
 class AlignmentDataset(FairseqDataset):
     """Sentence pairs of many language pairs. A batch holds a query, a key and a masked TLM sequence of each pair:
 
@@ -47,51 +45,26 @@ class AlignmentDataset(FairseqDataset):
         TLM sequence  [CLS] first sentence [SEP] second sentence [SEP], with masked tokens
 
     The side that becomes the query, and the masked tokens, depend on (seed, epoch, index) alone.
-
-    Args:
-        corpora: the language pairs.
-        dictionary: a `WordPieceDictionary`.
-        masking: how to mask the TLM sequences; None leaves them out.
-        seed: for input shuffling, masks and sampling.
-        contrastive: False leaves queries and keys out.
-        pivot: the language whose sentences identify pairs (:func:`pivot_of`). Two keys with the same pivot sentence are
-            not used as negatives for each other.
-        input_shuffle: draw for each pair which side is the query (Pan et al. 2021); False: always the source.
-        sampling_exponent: see :func:`~ppa_fairseq.data.sampling.epoch_counts`.
-        reset_positions: restart positions at the second sentence of a TLM sequence, as XLM does.
-        languages: order of the rows of the language embedding, for XLM's TLM; None leaves language ids out.
-        shard: name of the folder, if the data are in several.
     """
 
-    def __init__(
-        self,
-        corpora: list[ParallelCorpus],
-        dictionary,
-        masking: MaskingScheme | None,
-        seed: int,
-        contrastive: bool = True,
-        pivot: str = ENGLISH,
-        input_shuffle: bool = True,
-        sampling_exponent: float = 1.0,
-        reset_positions: bool = False,
-        languages: list[str] | None = None,
-        shard: str | None = None,
-    ):
-        self.corpora = corpora
-        self.cls = np.array([dictionary.bos()])
-        self.between = np.array(dictionary.between, dtype=np.int64)
-        self.second_type = dictionary.second_type
-        self.masking = masking
-        self.seed = seed
-        self.contrastive = contrastive
-        self.pivot = pivot
-        self.input_shuffle = input_shuffle
-        self.reset_positions = reset_positions
-        self.languages = languages
-        self.shard = shard
+    corpora: list[ParallelCorpus]
+    dictionary: WordPieceDictionary
+    masking: MaskingScheme | None  # how to mask the TLM sequences; None leaves them out
+    seed: int  # for input shuffling, masks and sampling
+    contrastive: bool = True  # False leaves queries and keys out
+    pivot: str = ENGLISH  # two keys with the same sentence in this language are not negatives of each other
+    input_shuffle: bool = True  # draw for each pair which side is the query (Pan et al. 2021); False: the source
+    sampling_exponent: float = 1.0  # see `epoch_counts`
+    reset_positions: bool = False  # restart positions at the second sentence of a TLM sequence, as XLM does
+    languages: list[str] | None = None  # rows of the language embedding, for XLM's TLM; None leaves language ids out
+    shard: str | None = None  # name of the folder, if the data are in several
+
+    def __post_init__(self):
+        self.cls = np.array([self.dictionary.bos()])
+        self.between = np.array(self.dictionary.between, dtype=np.int64)
         specials = 1 + len(self.between)  # [CLS] and what stands between; the [SEP] of each side is part of its row
-        self._lengths = [c.source.sizes + c.target.sizes + specials for c in corpora]
-        self._counts = epoch_counts([len(c.source) for c in corpora], sampling_exponent)
+        self._lengths = [c.source.sizes + c.target.sizes + specials for c in self.corpora]
+        self._counts = epoch_counts([len(c.source) for c in self.corpora], self.sampling_exponent)
         self.set_epoch(1)
 
     def set_epoch(self, epoch: int) -> None:
@@ -123,17 +96,14 @@ class AlignmentDataset(FairseqDataset):
 
     def origin(self, index: int) -> str:
         """Where a pair of this epoch is in the data, rows counted from 1: "de-en row 18 of shard0"."""
-        place = f"{self.corpora[self._corpus[index]].name} row {self._row[index] + 1}"
-        return f"{place} of {self.shard}" if self.shard else place
+        corpus = self.corpora[self._corpus[index]]
+        shard = f" of {self.shard}" if self.shard else ""
+        return f"{corpus.source_lang}-{corpus.target_lang} row {self._row[index] + 1}{shard}"
 
     def num_tokens(self, index: int) -> int:
         return self.sizes[index]
 
-    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
-        return self.sizes[indices]
-
-    def size(self, index: int) -> int:
-        return self.sizes[index]
+    num_tokens_vec = size = num_tokens
 
     def ordered_indices(self) -> np.ndarray:
         """Indices by length, in random order within one length: the sentences of a batch are about equally long."""
@@ -143,11 +113,10 @@ class AlignmentDataset(FairseqDataset):
     def collater(self, samples: list[dict]) -> dict:
         """Make a batch of N pairs.
 
-        Returns:
-            ``net_input``: ``query_input`` (N queries, then N TLM sequences, packed), ``key_input`` (N keys, packed),
-            ``masked`` (M,), the masked positions in the packed query input, and ``masked_counts``, their number in each
-            TLM sequence; beside it ``target`` (M,), the masked tokens; ``id``, ``pair``, ``pivot`` and ``swapped``
-            (N,); and the counts that fairseq logs.
+        ``net_input`` holds ``query_input`` (N queries, then N TLM sequences, packed), ``key_input`` (N keys, packed),
+        ``masked`` (M,), the masked positions in the packed query input, and ``masked_counts``, their number in each
+        TLM sequence. Beside it: ``target`` (M,), the masked tokens; ``id``, ``pair``, ``pivot`` and ``swapped`` (N,);
+        and the counts that fairseq logs.
         """
         if not samples:
             return {}
@@ -166,7 +135,11 @@ class AlignmentDataset(FairseqDataset):
         masked = target = np.zeros(0, dtype=np.int64)
         starts = query_input["cu_seqlens"].numpy()[len(queries) :]  # of the TLM sequences
         if self.masking:
-            masked, target = self._mask(query_input, int(starts[0]), index, query_input["lengths"][len(queries) :])
+            tokens = query_input["tokens"].numpy()[starts[0] :]  # (T,) of the TLM sequences
+            after, masked = mask_tokens(tokens, np.diff(starts), index, self.masking, self.seed, self.epoch)
+            target = tokens[masked]
+            tokens[:] = after
+            masked += starts[0]
         if self.languages:
             query_input["languages"] = self._language_ids(samples, swapped, queries, pairs)
         net_input = {
@@ -200,23 +173,11 @@ class AlignmentDataset(FairseqDataset):
         return {
             "tokens": torch.from_numpy(np.concatenate([part for parts in sequences for part in parts])),  # (T,)
             "positions": torch.from_numpy(positions),  # (T,)
-            "token_types": torch.from_numpy(is_second * self.second_type),  # (T,)
+            "token_types": torch.from_numpy(is_second * self.dictionary.second_type),  # (T,)
             "cu_seqlens": torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),  # (B + 1,)
             "lengths": lengths.tolist(),  # B
             "max_length": int(lengths.max()),
         }
-
-    def _mask(
-        self, packed: dict, start: int, index: np.ndarray, lengths: list[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mask *packed* in place from token *start* on, its TLM part. Returns positions and their tokens, (M,) each."""
-        tokens = packed["tokens"].numpy()[start:]
-        sequence = np.repeat(np.arange(len(lengths)), lengths)
-        position = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        masked, chosen = mask_tokens(tokens, sequence, position, index, self.masking, self.seed, self.epoch)
-        target = tokens[chosen]
-        tokens[:] = masked
-        return chosen + start, target
 
     def _language_ids(self, samples: list[dict], swapped: np.ndarray, queries: list, pairs: list) -> torch.Tensor:
         """Row of the language embedding for each token, (T,); row 0, which stays zero, for queries."""

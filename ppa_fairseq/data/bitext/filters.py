@@ -9,7 +9,9 @@ from itertools import islice
 
 import numpy as np
 
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer
 from ppa_fairseq.data.bitext.reader import Row
+from ppa_fairseq.data.word_by_word import WordByWord
 
 # Why a pair is dropped; the first reason that applies is counted.
 REASONS = {
@@ -73,15 +75,9 @@ def read_batches(rows: Iterator[Row], size: int, pivot_side: int) -> Iterator[Ba
             else:
                 pairs.append((first, second))
         digests = b"".join(blake2b(f"{a}\t{b}".encode(), digest_size=8).digest() for a, b in pairs)
-        new = seen.add(np.frombuffer(digests, dtype=np.uint64))
-        dropped["duplicate"] += len(pairs) - int(new.sum())
-        yield Batch(
-            [pair for pair, is_new in zip(pairs, new, strict=True) if is_new],
-            pivot_side,
-            len(chunk),
-            dropped,
-            [(row.broken, row.where) for row in chunk if row.broken],
-        )
+        new = [pairs[i] for i in np.flatnonzero(seen.add(np.frombuffer(digests, dtype=np.uint64)))]
+        dropped["duplicate"] += len(pairs) - len(new)
+        yield Batch(new, pivot_side, len(chunk), dropped, [(row.broken, row.where) for row in chunk if row.broken])
 
 
 def text_fault(first: str, second: str) -> str | None:
@@ -93,18 +89,33 @@ def text_fault(first: str, second: str) -> str | None:
     return "identical" if first == second else None
 
 
-@dataclass(frozen=True)
-class LengthLimits:
-    """Tokens of a pair, without [CLS] and [SEP]: at least *min_tokens* a side, at most *max_tokens* together."""
+@dataclass
+class PairEncoder:
+    """Tokenizes pairs in a worker process, drops those too short or too long, and splits them into train and valid."""
 
-    min_tokens: int
-    max_tokens: int
+    texts: dict[str, str]  # the tokenizer's files (`tokenizer.read_files`)
+    source: str  # their name in messages
+    min_tokens: int  # on each side
+    max_tokens: int  # of both sides together, without [CLS] and [SEP]
+    valid_share: float  # the share of all pairs that makes the validation split
 
-    def fault(self, first: int, second: int) -> str | None:
-        """The reason to drop a pair of these lengths, if there is one."""
-        if first < self.min_tokens or second < self.min_tokens:
-            return "short"
-        return "long" if first + second > self.max_tokens else None
+    def __post_init__(self):
+        tokenizer = ModelTokenizer(self.texts, self.source)
+        self.words = WordByWord(tokenizer.backend, tokenizer.symbols)
+
+    def __call__(self, batch: Batch) -> tuple[dict[str, list[tuple[str, str]]], Counter]:
+        """The kept pairs by split, as tokens joined by spaces, and the number of dropped ones by reason."""
+        lines = self.words.lines([sentence for pair in batch.pairs for sentence in pair])
+        splits, dropped = {"train": [], "valid": []}, Counter()
+        for pair, first, second in zip(batch.pairs, lines[::2], lines[1::2], strict=True):
+            lengths = [line.count(" ") + 1 if line else 0 for line in (first, second)]
+            if min(lengths) < self.min_tokens:
+                dropped["short"] += 1
+            elif sum(lengths) > self.max_tokens:
+                dropped["long"] += 1
+            else:
+                splits["valid" if is_valid(pair[batch.pivot_side], self.valid_share) else "train"].append((first, second))
+        return splits, dropped
 
 
 def is_valid(sentence: str, share: float) -> bool:

@@ -1,11 +1,10 @@
 """Parallel text in a folder, under the names that OPUS, WMT and sentence-transformers give their files."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from ppa_fairseq.data.bitext.reader import Bitext
-from ppa_fairseq.data.text_files import LANGUAGE_IN_NAME, PACKED_OTHERWISE, UNPACKERS, LineReader
+from ppa_fairseq.data.text_files import LANGUAGE_IN_NAME, UNPACKERS, LineReader, unpacked_name
 from ppa_fairseq.utils.errors import InputError
 
 CODE = LANGUAGE_IN_NAME.pattern
@@ -17,22 +16,20 @@ EXPECTED = "de-en.tsv, NAME-de-en.txt with tabs, or NAME.de-en.de with NAME.de-e
 def find_bitexts(folder: Path) -> tuple[list[Bitext], list[str]]:
     """The language pairs in *folder*, sorted by name, and a line for each file that is not taken, with the reason.
 
-    A TSV holds first the language that stands first in its name. Raises InputError if a file has no translation beside
-    it, or nothing is found.
+    A TSV holds first the language that stands first in its name. Raises InputError if nothing is found.
     """
     found: dict[frozenset, Bitext] = {}
     passed_over = []
     for path in sorted(folder.iterdir()):
         try:
             languages, part = _languages_and_files(path)
-        except _NotTaken as reason:
-            passed_over.append(f"{path}: {reason}")
+        except InputError as reason:
+            passed_over.append(str(reason))
             continue
         bitext = found.setdefault(frozenset(languages), Bitext(*languages, []))
-        is_swapped = bitext.first_lang != languages[0]
-        if len(part) == 1 and is_swapped:
-            bitext.swapped.add(path)
-        part = part[::-1] if is_swapped else part
+        if bitext.first_lang != languages[0]:
+            part = part[::-1]
+            bitext.swapped.update(part)  # counts for a TSV alone
         if part not in bitext.parts:  # each of two files leads to it
             bitext.parts.append(part)
     if not found:
@@ -41,52 +38,37 @@ def find_bitexts(folder: Path) -> tuple[list[Bitext], list[str]]:
     return sorted(found.values(), key=lambda bitext: bitext.name), passed_over
 
 
-class _NotTaken(Exception):
-    """Why a file is not taken."""
-
-
-def _languages_and_files(path: Path) -> tuple[tuple[str, str], tuple[Path, ...]]:
-    if path.is_dir():
-        raise _NotTaken("a folder")
-    unpacked = path.with_suffix("") if path.suffix in UNPACKERS else path
+def _languages_and_files(path: Path) -> tuple[list[str], tuple[Path, ...]]:
+    """The languages in a file's name, and the file or it with its translation. Raises InputError: why not to take it."""
+    unpacked = unpacked_name(path)
     stem, ending = unpacked.stem, unpacked.suffix[1:]
-    pairs = list(_pairs_in_name(stem))
-    if not pairs:
-        raise _NotTaken("no language pair in its name")
-    if unpacked.suffix in PACKED_OTHERWISE:
-        raise _NotTaken(f"cannot read {unpacked.suffix}; unpack it")
-    if held_out := HELD_OUT & set(re.split(r"\W|_", stem)):
-        raise _NotTaken(f"held-out text ({held_out.pop()}); name it as PAIR=FILE to train on it")
     is_table = ending in ("tsv", "txt")
-    if not is_table:
-        pairs = [pair for pair in pairs if ending in pair]
-        if not pairs:
-            raise _NotTaken("ends neither in .tsv or .txt nor in a language of its name")
+    pairs = [pair for pair in _pairs_in_name(stem) if is_table or ending in pair]
+    held_out = HELD_OUT & set(re.split(r"\W|_", stem))
+    if path.is_dir() or not pairs:
+        raise InputError(f"{path}: not a file named like {EXPECTED}")
+    if held_out:
+        raise InputError(f"{path}: held-out text ({held_out.pop()}); name it as PAIR=FILE to train on it")
     if len(pairs) > 1:
         names = ", ".join(map("-".join, pairs))
-        raise _NotTaken(f"its name fits several language pairs ({names}); name it as PAIR=FILE")
-    languages = pairs[0][0].replace("-", "_"), pairs[0][1].replace("-", "_")
-    if is_table:
-        if ending == "txt" and b"\t" not in next(iter(LineReader(path)), b""):
-            raise _NotTaken("no tab in its first line")
-        return languages, (path,)
-    files = tuple(_side(path, stem, language) for language in pairs[0])
-    return languages, files
+        raise InputError(f"{path}: its name fits several language pairs ({names}); name it as PAIR=FILE")
+    files = (path,) if is_table else tuple(_side(path, stem, language) for language in pairs[0])
+    if ending == "txt" and b"\t" not in next(iter(LineReader(path)), b""):
+        raise InputError(f"{path}: no tab in its first line")
+    return [language.replace("-", "_") for language in pairs[0]], files
 
 
 def _side(path: Path, stem: str, language: str) -> Path:
     """The file of *language* that belongs to *path*: plain or packed, itself or its translation."""
-    names = [f"{stem}.{language}{packed}" for packed in ("", *UNPACKERS)]
-    if path.name in names:
-        return path
-    for name in names:
-        if path.with_name(name).is_file():
-            return path.with_name(name)
-    raise InputError(f"{path}: no {names[0]} beside it; add its translation, plain, .gz or .xz, or move the file away")
+    sides = [path.with_name(f"{stem}.{language}{packed}") for packed in ("", *UNPACKERS)]
+    for side in [path] * (path in sides) + sides:
+        if side.is_file():
+            return side
+    raise InputError(f"{path}: no {sides[0].name} beside it; add its translation, plain, .gz or .xz")
 
 
-def _pairs_in_name(stem: str) -> Iterator[tuple[str, str]]:
+def _pairs_in_name(stem: str) -> list[tuple[str, str]]:
     """Pairs of different codes in a name; only those of two letters (or a region) where there are any."""
     pairs = [match.groups() for match in PAIR.finditer(stem) if match[1] != match[2]]
     short = [pair for pair in pairs if all(len(re.split("[-_]", code)[0]) == 2 for code in pair)]
-    yield from dict.fromkeys(short or pairs)
+    return list(dict.fromkeys(short or pairs))

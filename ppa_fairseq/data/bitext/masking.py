@@ -1,5 +1,6 @@
 """Masking for TLM: 15 % of the tokens, of which 80 % become [MASK], 10 % a random token (Pan et al. 2021)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +32,7 @@ class MaskingScheme:
 
 def mask_tokens(
     tokens: np.ndarray,  # (T,) of all sequences, one after another
-    sequence: np.ndarray,  # (T,) number of the sequence, 0 … B - 1, ascending
-    position: np.ndarray,  # (T,) position in the sequence, from 0
+    lengths: Sequence[int] | np.ndarray,  # (B,) of the sequences
     index: np.ndarray,  # (B,) the pair's index in the dataset
     scheme: MaskingScheme,
     seed: int,
@@ -41,11 +41,10 @@ def mask_tokens(
     """Mask *scheme.probability* of each sequence's maskable tokens, as a function of (seed, epoch, index) alone.
 
     Of n maskable tokens, ⌊probability · n + u⌋ are chosen, with u uniform in [0, 1), so that the mean is exact; and at
-    least one if n > 0.
-
-    Returns:
-        The tokens after masking (T,), and the chosen positions (M,), ascending.
+    least one if n > 0. Returns the tokens after masking (T,), and the chosen positions (M,), ascending.
     """
+    sequence = np.repeat(np.arange(len(lengths)), lengths)  # (T,)
+    position = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # (T,)
     candidates = np.flatnonzero(scheme.maskable[tokens])  # (C,)
     owner = sequence[candidates]  # (C,)
     drawn = uniform(seed, epoch, index[owner], MASK_ORDER, position[candidates])  # (C,)
@@ -57,9 +56,9 @@ def mask_tokens(
     count = np.clip(count, 1, available)
     chosen = np.sort(candidates[by_draw[rank < count[owner[by_draw]]]])  # (M,)
 
-    drawn_for = (seed, epoch, index[sequence[chosen]])
-    action = uniform(*drawn_for, MASK_ACTION, position[chosen])  # (M,)
-    replacement = uniform(*drawn_for, MASK_REPLACEMENT, position[chosen])  # (M,)
+    places = index[sequence[chosen]], position[chosen]
+    action = uniform(seed, epoch, places[0], MASK_ACTION, places[1])  # (M,)
+    replacement = uniform(seed, epoch, places[0], MASK_REPLACEMENT, places[1])  # (M,)
     hidden = action < scheme.mask_share  # (M,)
     replaced = ~hidden & (action < scheme.mask_share + scheme.random_share)  # (M,)
     masked = tokens.copy()

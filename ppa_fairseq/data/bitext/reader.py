@@ -1,5 +1,6 @@
 """Sentence pairs from raw parallel text: TSV or two files, plain, .gz or .xz, in constant memory."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import why_no_file
 
 HEAD = 1000  # lines that decide how many columns a TSV has, and which hold text
+NUMBER = re.compile(rb"[-+.\de]+")
 Columns = tuple[int, int]  # where a TSV holds the two languages, from 0
 
 
@@ -72,20 +74,18 @@ def parse_bitext(text: str) -> Bitext:
     Raises InputError on a bad pair name, and on a file that is missing, packed otherwise or without its translation.
     """
     pair, _, names = text.partition("=")
-    if not names:
-        raise InputError(f"{text}: expected LANGUAGES=FILE[,FILE…], as in de-en=a.tsv.xz or de-en=a.de,a.en")
     languages = pair.split("-")
-    if len(languages) != 2 or languages[0] == languages[1] or not all(map(LANGUAGE.fullmatch, languages)):
-        raise InputError(f"{pair}: expected two different language codes joined by a hyphen, as in de-en")
+    if not names or len(set(languages)) != 2 or len(languages) != 2 or not all(map(LANGUAGE.fullmatch, languages)):
+        raise InputError(f"{text}: expected LANGUAGES=FILE[,FILE…], as in de-en=a.tsv.xz or de-en=a.de,a.en")
     parts: list[tuple[Path, ...]] = []
     waiting: list[Path] = []  # a file whose translation comes next
     for path in map(Path, names.split(",")):
-        unpacked = unpacked_name(path)
+        is_table = unpacked_name(path).suffix == ".tsv"
         if not path.is_file():
             raise InputError(f"{path}: {why_no_file(path)}; {pair} needs a text file")
-        if unpacked.suffix == ".tsv" and not waiting:
+        if is_table and not waiting:
             parts.append((path,))
-        elif waiting and unpacked.suffix != ".tsv":
+        elif waiting and not is_table:
             parts.append((waiting.pop(), path))
         else:
             waiting.append(path)
@@ -94,29 +94,26 @@ def parse_bitext(text: str) -> Bitext:
     return Bitext(*languages, parts)
 
 
-def _row(number: int, *sides: tuple[bytes, Path]) -> Row:
-    texts = []
-    for line, path in sides:
-        if len(line) > MAX_LINE:
-            return Row(broken="long", where=f"{path}:{number}: a line of over {MAX_LINE} bytes")
-        try:
-            texts.append(line.decode())
-        except UnicodeDecodeError:
-            return Row(broken="encoding", where=f"{path}:{number}: not UTF-8")
-    return Row(*texts)
+def _row(first: bytes, second: bytes, where: str) -> Row:
+    if len(first) > MAX_LINE or len(second) > MAX_LINE:
+        return Row(broken="long", where=f"{where}: a line of over {MAX_LINE} bytes")
+    try:
+        return Row(first.decode(), second.decode())
+    except UnicodeDecodeError:
+        return Row(broken="encoding", where=f"{where}: not UTF-8")
 
 
 def _two_file_rows(first: LineReader, second: LineReader) -> Iterator[Row]:
     lines = iter(first), iter(second)
-    for number, (one, other) in enumerate(zip_longest(*lines), start=1):
-        if one is None or other is None:
-            longer, shorter = (second, first) if one is None else (first, second)
-            total = number + sum(1 for _ in lines[one is None])
+    for number, sides in enumerate(zip_longest(*lines), start=1):
+        if None in sides:
+            rest = number + sum(1 for _ in lines[sides.index(None) - 1])
+            counts = (rest, number - 1) if sides[1] is None else (number - 1, rest)
             raise InputError(
-                f"{longer.path} has {total} lines but {shorter.path} has {number - 1}: "
+                f"{first.path} has {counts[0]} lines but {second.path} has {counts[1]}: "
                 "they must be translations line by line; download both again"
             )
-        yield _row(number, (one.removesuffix(b"\r"), first.path), (other.removesuffix(b"\r"), second.path))
+        yield _row(*sides, f"{first.path}, {second.path}:{number}")
 
 
 def _tsv_rows(reader: LineReader, columns: Columns | None, swapped: bool) -> Iterator[Row]:
@@ -132,28 +129,20 @@ def _tsv_rows(reader: LineReader, columns: Columns | None, swapped: bool) -> Ite
             f"{reader.path}: its lines have {count} columns, no column {max(columns) + 1}; "
             "is it tab-separated? --columns says which columns hold the two languages"
         )
+    first, second = reversed(columns) if swapped else columns
     for number, line in enumerate(chain(head, lines), start=1):
-        line = line.removesuffix(b"\r")
-        cells = line.split(b"\t")
+        where, cells = f"{reader.path}:{number}", line.split(b"\t")
         if len(line) > MAX_LINE:
-            yield _row(number, (line, reader.path))
+            yield _row(line, b"", where)
         elif len(cells) != count:
-            yield Row(broken="columns", where=f"{reader.path}:{number}: {len(cells)} columns, not {count}")
+            yield Row(broken="columns", where=f"{where}: {len(cells)} columns, not {count}")
         else:
-            sides = reversed(columns) if swapped else columns
-            yield _row(number, *((cells[column], reader.path) for column in sides))
+            yield _row(cells[first], cells[second], where)
 
 
 def _text_columns(rows: list[list[bytes]], count: int) -> Columns:
     """The first two columns that do not hold numbers, which are scores or sentence ids (WikiMatrix, Tatoeba)."""
     rows = [row for row in rows if len(row) == count]
-    text = [column for column in range(count) if sum(_is_number(row[column]) for row in rows) < len(rows) / 2]
+    numbers = [sum(bool(NUMBER.fullmatch(row[column])) for row in rows) for column in range(count)]
+    text = [column for column in range(count) if numbers[column] < len(rows) / 2]
     return (text[0], text[1]) if len(text) > 1 else (0, 1)
-
-
-def _is_number(cell: bytes) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
