@@ -1,7 +1,7 @@
 """Parallel text in a folder, under the names that OPUS, WMT and sentence-transformers give their files."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from ppa_fairseq.data.bitext.reader import Bitext
@@ -14,17 +14,18 @@ HELD_OUT = {"dev", "devtest", "test", "valid", "validation", "eval"}
 EXPECTED = "de-en.tsv, NAME-de-en.txt with tabs, or NAME.de-en.de with NAME.de-en.en; plain, .gz or .xz"
 
 
-def find_bitexts(folder: Path) -> tuple[list[Bitext], list[str]]:
+def find_bitexts(folder: Path, left_out: Set[str] = HELD_OUT) -> tuple[list[Bitext], list[str]]:
     """The language pairs in *folder*, sorted by name, and a line for each file that is not taken, with the reason.
 
-    A TSV holds first the language that stands first in its name. Raises InputError if a file has no translation beside
-    it, or nothing is found.
+    *folder* may also be one file. A file with one of the words *left_out* in its name is not taken. A TSV holds first
+    the language that stands first in its name. Raises InputError if a file has no translation beside it, or nothing is
+    found.
     """
     found: dict[frozenset, Bitext] = {}
     passed_over = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
         try:
-            languages, part = _languages_and_files(path)
+            languages, part = _languages_and_files(path, left_out)
         except _NotTaken as reason:
             passed_over.append(f"{path}: {reason}")
             continue
@@ -45,7 +46,7 @@ class _NotTaken(Exception):
     """Why a file is not taken."""
 
 
-def _languages_and_files(path: Path) -> tuple[tuple[str, str], tuple[Path, ...]]:
+def _languages_and_files(path: Path, left_out: Set[str]) -> tuple[tuple[str, str], tuple[Path, ...]]:
     if path.is_dir():
         raise _NotTaken("a folder")
     unpacked = path.with_suffix("") if path.suffix in UNPACKERS else path
@@ -55,7 +56,7 @@ def _languages_and_files(path: Path) -> tuple[tuple[str, str], tuple[Path, ...]]
         raise _NotTaken("no language pair in its name")
     if unpacked.suffix in PACKED_OTHERWISE:
         raise _NotTaken(f"cannot read {unpacked.suffix}; unpack it")
-    if held_out := HELD_OUT & set(re.split(r"\W|_", stem)):
+    if held_out := left_out & set(re.split(r"\W|_", stem)):
         raise _NotTaken(f"held-out text ({held_out.pop()}); name it as PAIR=FILE to train on it")
     is_table = ending in ("tsv", "txt")
     if not is_table:
