@@ -1,5 +1,6 @@
 """What the measuring commands share: the optional output folder, facts about a model, notes, the files of a report."""
 
+import argparse
 import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -7,7 +8,13 @@ from pathlib import Path
 
 from ppa_fairseq.utils.files import output_folder
 
-TABLE_FILE = "table.md"
+
+def probability(text: str) -> float:
+    """Parse a flag's value."""
+    number = float(text)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError("must be above 0 and below 1")
+    return number
 
 
 def optional_folder(path: Path | None, command: str) -> AbstractContextManager[Path | None]:
@@ -43,4 +50,4 @@ def write_report(folder: Path, name: str, tables: str, args, flags: tuple[str, .
     results = [result.record() for result in document.pop("results")]
     write_json(folder / name, {"settings": settings, **document, "results": results})
     if tables:
-        (folder / TABLE_FILE).write_text(tables, encoding="utf-8")
+        (folder / "table.md").write_text(tables, encoding="utf-8")

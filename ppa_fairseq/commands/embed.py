@@ -5,7 +5,6 @@ python -c 'import numpy; print(numpy.load("vectors.npy", mmap_mode="r").shape)'
 """
 
 import argparse
-import os
 from itertools import islice
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    check_output(args.output, args.input)
+    check_output(args.output)
     lines = sum(1 for _ in text_lines(args.input))
     from ppa_fairseq.checkpoints.format import load_encoder
     from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
@@ -43,9 +42,7 @@ def run(args: argparse.Namespace) -> None:
     with atomic_path(args.output) as part, open(part, "wb") as out:
         encoder, tokenizer = load_encoder(args.model)
         layers = choose_layers(args.layer, encoder.cfg.layers, several=False)
-        embedder = SentenceEmbedder(
-            encoder, tokenizer, layers, [args.pooling], **limits(args)
-        )
+        embedder = SentenceEmbedder(encoder, tokenizer, layers, [args.pooling], **limits(args))
         # Written front to back: on a full disk a memory map ends in a signal instead of an error.
         header = {"descr": "<f4", "fortran_order": False, "shape": (lines, encoder.cfg.dim)}
         np.lib.format.write_array_header_1_0(out, header)
@@ -54,22 +51,13 @@ def run(args: argparse.Namespace) -> None:
             while window := list(islice(sentences, WINDOW)):
                 vectors = embedder(window, bar.update)[args.pooling][0]  # (N, C)
                 out.write(vectors.numpy().astype("<f4").tobytes())
-        if bar.n != lines:
-            raise InputError(f"{args.input}: {lines} lines, then {bar.n}; the file changed during the reading")
     note_truncated("embed", embedder, lines, "sentences")
     print(f"{args.output}: {lines} x {encoder.cfg.dim}, layer {layers[0]}, {args.pooling}")
 
 
-def check_output(path: Path, text: Path) -> None:
+def check_output(path: Path) -> None:
     """Raise InputError unless `path` is free or holds an earlier .npy file."""
-    fault = None
-    if path.is_dir():
-        fault = "is a folder"
-    elif os.path.realpath(path) == os.path.realpath(text):
-        fault = "is also --input"
-    elif path.is_file():
+    if path.is_file():
         with path.open("rb") as file:
             if file.read(len(MAGIC_PREFIX)) not in (MAGIC_PREFIX, b""):  # empty, as mktemp makes it
-                fault = "exists and is not a .npy file"
-    if fault:
-        raise InputError(f"{path}: {fault}; give --output the name of a new .npy file")
+                raise InputError(f"{path}: exists and is not a .npy file; give --output the name of a new .npy file")

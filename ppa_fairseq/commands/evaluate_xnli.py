@@ -1,14 +1,13 @@
 """Measure classifiers of sentence pairs in every language: accuracy, intervals, significance, confusions.
 
-Prints a table. DIR gets it as table.md, all numbers as xnli.json, plots, and predictions-NAME.tsv for each model. Gains
-are over the first model.
+Prints a table. DIR gets it as table.md, all numbers as xnli.json, and predictions-NAME.tsv for each model. Gains are
+over the first model.
 
   ppa evaluate-xnli --model mbert=mbert-xnli/ --model ppa=checkpoint_best.pt --data xnli.test.tsv --output results/
 """
 
 import argparse
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, write_report
 from ppa_fairseq.commands.arguments import Once, add_batching_arguments, add_models_argument, check_models
+from ppa_fairseq.commands.prepare_xnli import label_order
 from ppa_fairseq.utils.errors import InputError, about_model
 from ppa_fairseq.utils.files import READABLE, output_folder
 
@@ -38,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              "lines; plain, .gz or .xz; fr=PATH for a file without its language in the name")  # fmt: skip
     add("--langs", metavar="XX,YY", type=comma_separated, action=Once,
         help="the languages to measure (default: all in the data)")  # fmt: skip
+    add("--data-labels", metavar="A,B,C", type=label_order, action=Once,
+        help="the classes of the labels 0, 1 and 2 in data whose labels are numbers")  # fmt: skip
+    add("--unquote", action="store_true",
+        help='read TSV as a CSV writer writes it, "a ""b""" for a "b" (default: quotes are text)')  # fmt: skip
     add("--labels", metavar="A,B,C", type=comma_separated, action=Once,
         help="names of the classes, in the order of their ids, for a model that calls them LABEL_0 …")  # fmt: skip
     add("--output", metavar="DIR", type=Path, required=True,
@@ -46,10 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def comma_separated(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of different names, as in en,fr")
-    return names
+    return [name.strip() for name in text.split(",")]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -58,40 +59,32 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.data.nli.files import find_nli, matched
     from ppa_fairseq.data.nli.reader import LABELS
     from ppa_fairseq.evaluation.classification import report
-    from ppa_fairseq.evaluation.classification.classifier import are_unnamed, class_ids
+    from ppa_fairseq.evaluation.classification.classifier import class_ids
     from ppa_fairseq.evaluation.significance import SETTINGS
 
     check_models(args.models, name_files=True)
-    data = matched(choose_languages(find_nli(args.data), args.langs))
+    data = matched(choose_languages(find_nli(args.data, args.data_labels, args.unquote), args.langs))
     translations = are_translations(data)
     gold = {lang: np.array([LABELS.index(row.label) for row in rows]) for lang, rows in data.items()}
     with output_folder(args.output, "evaluate-xnli") as folder:
         # All are read and checked before hours go into the first.
-        classifiers = {name: load(name, path, args) for name, path in args.models}
-        names = {name: classifier.labels for name, classifier in classifiers.items()}
-        if args.labels and not any(map(are_unnamed, names.values())):
-            raise InputError(f"--labels {','.join(args.labels)}: all models name their classes; remove the flag")
-        ids = {}
-        for name, labels in names.items():
+        classifiers, ids = {}, {}
+        for name, path in args.models:
             with about_model(name):
-                ids[name] = class_ids(labels, LABELS, args.labels)
-        models, records, right, confusions = {}, {}, {}, {}
+                classifiers[name] = load(path, args)
+                ids[name] = class_ids(classifiers[name].labels, LABELS, args.labels)
+        models, right, confusions = {}, {}, {}
         for name, path in args.models:
             classifier = classifiers.pop(name)
             logits = classify(name, classifier, data, ids[name])
-            record = classifier.record
-            models[name] = describe(
-                path, classifier, labels=classifier.labels, truncated=classifier.truncated,
-                training=record and asdict(record),
-            )  # fmt: skip
-            records[name] = str(record or "")
+            facts = {"labels": classifier.labels, "truncated": classifier.truncated, "training": classifier.training}
+            models[name] = describe(path, classifier, **facts)
             predicted = {lang: logits[lang].argmax(1) for lang in data}
             write_predictions(folder / f"predictions-{name}.tsv", data, predicted, logits)
             right[name] = {lang: predicted[lang] == gold[lang] for lang in data}
             confusions[name] = report.confusions(gold, predicted, len(LABELS))
         results = report.measure(right, translations)
-        text = report.report(results, confusions, LABELS, translations, records)
-        report.plot(results, confusions, LABELS, folder)
+        text = report.report(results, translations)
         counts = {lang: dict(Counter(row.label for row in rows)) for lang, rows in data.items()}
         write_report(
             folder, JSON_FILE, text, args, ("max_length", "batch_tokens"), settings=SETTINGS, models=models,
@@ -100,19 +93,14 @@ def run(args: argparse.Namespace) -> None:
             results=results,
         )  # fmt: skip
     print(text)
-    print(f"{args.output}: table.md, {JSON_FILE}, plots and the predictions")
+    print(f"{args.output}: table.md, {JSON_FILE} and the predictions")
 
 
 def choose_languages(data: "Data", langs: list[str] | None) -> "Data":
-    """The data of `langs` (None: of all), each with rows enough for an interval of its accuracy."""
     for lang in langs or ():
         if lang not in data:
             raise InputError(f"--langs {lang}: not in the data, which has {', '.join(data)}")
-    chosen = {lang: data[lang] for lang in langs or data}
-    for rows in chosen.values():
-        if len(rows) < 2:
-            raise InputError(f"{rows[0].place}: the only labelled row of its language; give two or more")
-    return chosen
+    return {lang: data[lang] for lang in langs or data}
 
 
 def are_translations(data: "Data") -> bool:
@@ -123,12 +111,11 @@ def are_translations(data: "Data") -> bool:
     )
 
 
-def load(name: str, path: Path, args: argparse.Namespace) -> "PairClassifier":
+def load(path: Path, args: argparse.Namespace) -> "PairClassifier":
     from ppa_fairseq.checkpoints import format as checkpoint
     from ppa_fairseq.evaluation.classification.classifier import PairClassifier
 
-    with about_model(name):
-        return PairClassifier(checkpoint.read(path), str(path), **limits(args))
+    return PairClassifier(checkpoint.read(path), str(path), **limits(args))
 
 
 def classify(name: str, classifier: "PairClassifier", data: "Data", ids: list[int]) -> dict[str, "np.ndarray"]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, write_report
+from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, probability, write_report
 from ppa_fairseq.commands.arguments import (
     add_batching_arguments,
     add_columns_argument,
@@ -34,11 +34,7 @@ SETTINGS = ("mask", "seed", "max_sentences", "max_length", "batch_tokens")
 MLM, TLM = "MLM", "TLM"
 TITLES = {MLM: "Masked tokens of sentences (MLM)", TLM: "Masked tokens of sentence pairs (TLM)"}
 FORMATS = {"bits": ".2f", "perplexity": ".1f", "accuracy": ".1f"}
-UNTRAINED, XLM_TLM = "*", "†"
-NOTES = {
-    UNTRAINED: "Its MLM head was never trained, so these figures say nothing about its encoder.",
-    XLM_TLM: "Its TLM used XLM's positions or language embeddings, which these pairs do not have; do not compare.",
-}
+UNTRAINED = "\n* Its MLM head was never trained, so these figures say nothing about its encoder.\n"
 
 
 class Text(NamedTuple):
@@ -60,25 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_columns_argument(parser)
     add("--max-sentences", metavar="N", type=int, default=1000,
         help="measure the first N sentences or pairs of each text; 0: all (default: 1000)")  # fmt: skip
-    add("--mask", metavar="P", type=share, default=0.15, help="share of the tokens to mask (default: 0.15)")
-    add("--seed", metavar="N", type=seed, default=1, help="of the masks (default: 1)")
+    add("--mask", metavar="P", type=probability, default=0.15, help="share of the tokens to mask (default: 0.15)")
+    add("--seed", metavar="N", type=int, default=1, help="of the masks (default: 1)")
     add("--output", metavar="DIR", type=Path,
         help=f"folder for table.md and {JSON_FILE}; an earlier perplexity there is replaced")  # fmt: skip
     add_batching_arguments(parser, max_length=128)
-
-
-def seed(text: str) -> int:
-    number = int(text)
-    if not -(2**63) <= number < 2**64:
-        raise argparse.ArgumentTypeError("must be a whole number of at most 64 bits")
-    return number
-
-
-def share(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError("must be above 0, and 1 or less")
-    return number
 
 
 def run(args: argparse.Namespace) -> None:
@@ -125,9 +107,7 @@ def measure(name: str, path: Path, texts: Sequence[Text], args: argparse.Namespa
     from ppa_fairseq.checkpoints import format as checkpoint
     from ppa_fairseq.evaluation.masked_lm import MaskedLM
 
-    model = MaskedLM(
-        checkpoint.read(path), str(path), args.mask, args.seed, **limits(args)
-    )
+    model = MaskedLM(checkpoint.read(path), str(path), args.mask, args.seed, **limits(args))
     results = []
     total = sum(len(text.sides[0]) for text in texts)
     with tqdm(total=total, desc=name, unit="sentence") as bar:
@@ -157,17 +137,15 @@ def measure(name: str, path: Path, texts: Sequence[Text], args: argparse.Namespa
 
 def table(kind: str, models: dict[str, dict], results: Sequence[Result]) -> str:
     """A captioned table for one kind of masking: a line for each text, three columns for each model."""
-    marks = {
-        name: UNTRAINED * (not facts["head_trained"]) + XLM_TLM * (facts["xlm_tlm"] and kind == TLM)
-        for name, facts in models.items()
-    }
+    untrained = [name for name, facts in models.items() if not facts["head_trained"]]
 
     def columns(model: str) -> dict:
+        heading = f"{model}*" if model in untrained else model
         return {
-            f"{model}{marks[model]} {measure}": lambda one, measure=measure, form=form: format(one[measure], form)
+            f"{heading} {measure}": lambda one, measure=measure, form=form: format(one[measure], form)
             for measure, form in FORMATS.items()
         }
 
     lines = table_by_model([one for one in results if one["kind"] == kind], "text", columns, "sentences")
-    notes = "".join(f"\n{mark} {note}\n" for mark, note in NOTES.items() if mark in "".join(marks.values()))
-    return f"{TITLES[kind]}: bits and perplexity per token, percent predicted right\n\n{lines}\n{notes}"
+    note = UNTRAINED if untrained else ""
+    return f"{TITLES[kind]}: bits and perplexity per token, percent predicted right\n\n{lines}\n{note}"

@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_models_argument(parser, "an encoder (a fairseq checkpoint, an imported folder or a Hugging Face folder)")
     add("--pairs", metavar="PATH", type=Path, nargs="+", action="extend", required=True,
-        help="sets of pairs, or folders with sets: xx-yy.xx and xx-yy.yy, or xx-yy*.tsv with columns xx and yy; plain, "
-             ".gz or .xz (in a folder, *.train.* is ignored)")  # fmt: skip
+        help="sets of pairs, or folders with sets: NAME.xx-yy.xx and NAME.xx-yy.yy, or xx-yy.NAME.tsv with columns xx "
+             "and yy; plain, .gz or .xz (in a folder, *.train.* is ignored)")  # fmt: skip
     add_columns_argument(parser)
     add("--layer", default="last", help="last (default), all, or a number; 0 is the embeddings")
     add("--pooling", choices=("cls", "mean", "both"), default="mean", help="default: mean")
@@ -57,28 +57,19 @@ def run(args: argparse.Namespace) -> None:
     with optional_folder(args.output, "retrieve") as folder:
         sets = {found.name: found for found in find_pair_sets(args.pairs)}
         pairs = {name: read_pairs(found, args.max_pairs or None, args.columns) for name, found in sets.items()}
+        for name, found in sets.items():
+            if warning := order_warning(found, pairs[name]):
+                print(f"warning: {warning}", file=sys.stderr)
         models, results = {}, []
         for name, path in args.models:
             with about_model(name):
                 models[name], measured = measure(name, path, pairs, args)
             results += measured
-        for name, found in sets.items():
-            accuracies = [one[side] for one in results if one["pair"] == name for side in report.SIDES]
-            if warning := order_warning(found, pairs[name], accuracies):
-                print(f"warning: {warning}", file=sys.stderr)
-        repeated = {name: [len(side) - len(set(text_numbers(side))) for side in pairs[name]] for name in sets}
         results = report.add_averages_and_gains(results, by_layer=args.layer == "all")
         columns = report.directions(list(pairs))
-        tables = report.tables(results, args.layer, columns, notes_on_repeated(repeated))
+        tables = report.tables(results, args.layer, columns)
         if folder:
-            about_sets = {
-                name: {
-                    "files": [str(file) for part in found.parts for file in part],
-                    "pairs": len(pairs[name][0]),
-                    "repeated": dict(zip((found.first_lang, found.second_lang), repeated[name], strict=True)),
-                }
-                for name, found in sets.items()
-            }
+            about_sets = {name: about_set(found, pairs[name]) for name, found in sets.items()}
             write_report(folder, JSON_FILE, tables, args, SETTINGS, models=models, sets=about_sets, results=results)
             report.plot(results, args.layer, columns, folder)
     print(tables)
@@ -86,16 +77,14 @@ def run(args: argparse.Namespace) -> None:
         print(f"{args.output}: table.md, {JSON_FILE} and plots")
 
 
-def notes_on_repeated(repeated: dict[str, list[int]]) -> list[str]:
-    """A line for the table if sentences occur several times; `repeated` counts the further copies on both sides."""
-    found = [
-        f"{count} {language} in {name}"
-        for name, counts in repeated.items()
-        for language, count in zip(name.split("-"), counts, strict=True)
-        if count
-    ]
-    note = "Some sentences repeat an earlier one ({}). To find any copy of the right sentence counts as found."
-    return [note.format(", ".join(found))] if found else []
+def about_set(found, sides: Sides) -> dict:
+    """Facts for the JSON file; "repeated" counts the further copies of sentences on each side."""
+    repeated = [len(side) - len(set(text_numbers(side))) for side in sides]
+    return {
+        "files": [str(file) for part in found.parts for file in part],
+        "pairs": len(sides[0]),
+        "repeated": dict(zip((found.first_lang, found.second_lang), repeated, strict=True)),
+    }
 
 
 def measure(name: str, path: Path, pairs: dict[str, Sides], args: argparse.Namespace) -> tuple[dict, list]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, write_report
+from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, probability, write_report
 from ppa_fairseq.commands.arguments import (
     Once,
     add_batching_arguments,
@@ -42,31 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--layer", default="last",
         help="last (default), all, or a number; 0 is the embeddings (for mBERT, 8 is known to work well)")  # fmt: skip
     add("--method", choices=("softmax", "argmax", "both"), default="softmax", help="default: softmax")
-    add("--threshold", metavar="P", type=probability,
+    add("--threshold", metavar="P", type=probability, default=0.001,
         help="softmax: the probability that a link must exceed on both sides (default: 0.001)")  # fmt: skip
     add("--gold", metavar="FILE", type=Path, action=Once,
         help="the true links, one line per pair: i-j (sure) and ipj (possible)")  # fmt: skip
     add("--gold-base", type=int, choices=(0, 1), default=0,
         help="the number of a sentence's first word in the gold (default: 0)")  # fmt: skip
     add("--output", metavar="DIR", type=Path,
-        help=f"folder for the links (MODEL-layerN-METHOD.txt) and {JSON_FILE}; with --gold also table.md and, with "
-             "--layer all, plots")  # fmt: skip
+        help=f"folder for the links (MODEL-layerN-METHOD.txt) and {JSON_FILE}; with --gold also table.md")  # fmt: skip
     add_batching_arguments(parser)
-
-
-def probability(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < 1:
-        raise argparse.ArgumentTypeError("must be a probability: 0 or more, and below 1")
-    return number
 
 
 def run(args: argparse.Namespace) -> None:
     check_models(args.models, name_files=bool(args.output))
     args.methods = ("softmax", "argmax") if args.method == "both" else (args.method,)
-    if args.threshold is not None and "softmax" not in args.methods:
-        raise InputError(f"--threshold {args.threshold}: --method {args.method} does not use it; remove the flag")
-    args.threshold = 0.001 if args.threshold is None else args.threshold
     if not (args.output or args.gold) and len(args.models) * len(args.methods) > 1:
         raise InputError("several models or methods: give --output DIR, which gets a file of links for each")
     sizes = ((len(source), len(target)) for source, target in word_pairs(args.text, args.columns))
@@ -92,13 +81,10 @@ def run(args: argparse.Namespace) -> None:
             write_report(
                 folder, JSON_FILE, tables, args, SETTINGS, models=models, text=text, gold=about_gold, results=results
             )
-            if gold and args.layer == "all":
-                report.plot(results, folder)
     if gold:
         print(tables)
     if args.output:
-        measured = f", table.md{', plots' * (args.layer == 'all')}" if gold else ""
-        print(f"{args.output}: the links, {JSON_FILE}{measured}")
+        print(f"{args.output}: the links, {JSON_FILE}{', table.md' if gold else ''}")
 
 
 def align(
@@ -116,9 +102,7 @@ def align(
     kinds = list(product(layers, args.methods))
     if not (folder or gold) and len(kinds) > 1:
         raise InputError("--layer all: give --output DIR, which gets a file of links for each layer")
-    aligner = WordAligner(
-        encoder, tokenizer, layers, args.methods, args.threshold, **limits(args)
-    )
+    aligner = WordAligner(encoder, tokenizer, layers, args.methods, args.threshold, **limits(args))
     links = dict.fromkeys(kinds, 0)
     tallies = {kind: Tally() if gold else None for kind in kinds}
     with ExitStack() as stack, tqdm(total=pairs, desc=name, unit="pair", unit_scale=True) as bar:
@@ -136,8 +120,6 @@ def align(
                     if gold:
                         tallies[kind].add(set(map(tuple, pair_links.tolist())), gold[number])
             done += len(window)
-        if done != pairs:
-            raise InputError(f"{args.text}: {pairs} lines, then {done}; the file changed during the reading")
     note_truncated(name, aligner, 2 * pairs, "sentences")
     facts = describe(path, aligner, truncated=aligner.truncated)
     return facts, [result(name, *kind, pairs, links[kind], tallies[kind]) for kind in kinds]

@@ -1,12 +1,10 @@
 """Sentences to vectors: batches of similar length, packed; one pass gives all selected layers and poolings."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from tokenizers import Encoding, Tokenizer
 
-from ppa_fairseq.checkpoints.weights import no_values
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.packing import pack, pool
 from ppa_fairseq.utils.errors import InputError
@@ -18,7 +16,7 @@ class PackedEncoder:
     """An encoder that runs on lists of token ids and keeps all layers: the base of embedding and word alignment.
 
     Args:
-        encoder: in eval mode; it moves to the GPU if there is one (and not `cpu`).
+        encoder: in eval mode; it moves to the GPU if there is one (and not `cpu`), and loses layers that nobody needs.
         tokenizer: from `load_encoder`: it adds [CLS] and [SEP], and neither pads nor truncates.
         layers: the hidden states to return, as Hugging Face counts them: 0 is the embeddings, L the last layer.
         max_length: longer sentences are cut to it, [SEP] kept; None: the length of the position table.
@@ -46,10 +44,11 @@ class PackedEncoder:
             raise InputError(f"--max-length {max_length}: the encoder has {limit} positions; give 3 to {limit}")
         self.device = device(cpu)
         self.shape = encoder.cfg
-        self.encoder = up_to(encoder, max(layers)).to(self.device)
+        encoder.layers = encoder.layers[: max(layers)]
+        self.encoder = encoder.to(self.device)
         self.tokenizer = tokenizer
         self.layers = list(layers)
-        self.max_length = limit if max_length is None else max_length
+        self.max_length = max_length or limit
         self.batch_tokens = batch_tokens
         self.truncated = 0
 
@@ -59,7 +58,7 @@ class PackedEncoder:
         self.truncated += 1
         return encoding.ids[: self.max_length - 1] + encoding.ids[-1:]
 
-    def encode(self, sequences: Sequence[list[int]]) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def encode(self, sequences: Sequence[Sequence[int]]) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The selected layers of B packed sequences, (T, C) each, and where each sequence starts, (B + 1,).
 
         Raises:
@@ -99,40 +98,23 @@ class SentenceEmbedder(PackedEncoder):
         Raises:
             InputError: the encoder's vectors are not finite.
         """
-        ids = [self.ids(encoding) for encoding in self.tokenizer.encode_batch(list(sentences))]
-        size = (len(self.layers), len(ids), self.encoder.cfg.dim)
+        rows = [tuple(self.ids(encoding)) for encoding in self.tokenizer.encode_batch(list(sentences))]
+        place = {row: number for number, row in enumerate(dict.fromkeys(rows))}
+        distinct = list(place)
+        size = (len(self.layers), len(distinct), self.shape.dim)
         vectors = {pooling: torch.empty(size) for pooling in self.poolings}
-        first: dict[tuple[int, ...], int] = {}
-        same = [first.setdefault(tuple(row), number) for number, row in enumerate(ids)]  # the first equal sentence
-        distinct = list(first.values())
-        for batch in batches_by_length([len(ids[number]) for number in distinct], self.batch_tokens):
-            numbers = [distinct[place] for place in batch]
-            layers, cu_seqlens = self.encode([ids[number] for number in numbers])
-            for pooling, rows in vectors.items():
-                rows[:, numbers] = torch.stack([pool(hidden, cu_seqlens, pooling) for hidden in layers]).float().cpu()
+        for batch in batches_by_length(list(map(len, distinct)), self.batch_tokens):
+            layers, cu_seqlens = self.encode([distinct[number] for number in batch])
+            for pooling, found in vectors.items():
+                found[:, batch] = torch.stack([pool(hidden, cu_seqlens, pooling) for hidden in layers]).float().cpu()
             progress(len(batch))
-        copies = [number for number, other in enumerate(same) if number != other]
-        for rows in vectors.values():
-            rows[:, copies] = rows[:, [same[number] for number in copies]]
-        if copies:
-            progress(len(copies))
-        return vectors
+        progress(len(rows) - len(distinct))
+        return {pooling: found[:, [place[row] for row in rows]] for pooling, found in vectors.items()}
 
 
 def device(cpu: bool) -> torch.device:
     """The GPU if there is one and not `cpu`."""
     return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
-
-
-def up_to(encoder: BertEncoder, layer: int) -> BertEncoder:
-    """The encoder without the layers above `layer`; it shares the weights."""
-    if layer == encoder.cfg.layers:
-        return encoder
-    with no_values():
-        lower = BertEncoder(replace(encoder.cfg, layers=layer))
-    weights = encoder.state_dict()
-    lower.load_state_dict({name: weights[name] for name in lower.state_dict()}, assign=True)
-    return lower.train(encoder.training)
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

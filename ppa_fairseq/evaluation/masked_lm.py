@@ -21,6 +21,7 @@ from ppa_fairseq.utils.errors import InputError
 
 EPOCH = 1  # of the masks: each sentence is masked once
 MAX_BITS = 1024  # above this, the perplexity (2 to the power of the bits) overflows
+Sequences = list[tuple[np.ndarray, np.ndarray]]  # token ids and token types of each sequence
 
 
 class Score(NamedTuple):
@@ -68,8 +69,8 @@ class MaskedLM(PairModel):
     def new_head(self, model: Checkpoint) -> MaskedLMHead:
         return MaskedLMHead(model.shape.dim, model.shape.vocab_size, model.shape.layer_norm_eps)
 
-    def sentences(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Token ids and types of each sentence, [CLS] text [SEP], cut to the maximum length."""
+    def sentences(self, texts: Sequence[str]) -> Sequences:
+        """Lay out each sentence as [CLS] text [SEP], cut to the maximum length."""
         rows = []
         for ids in self.token_ids(texts):
             kept = ids[: self.max_length - 2]
@@ -78,16 +79,14 @@ class MaskedLM(PairModel):
             rows.append((tokens, np.zeros_like(tokens)))
         return rows
 
-    def pairs(self, first: Sequence[str], second: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Token ids and types of each pair in one sequence, cut to the maximum length."""
+    def pairs(self, first: Sequence[str], second: Sequence[str]) -> Sequences:
+        """Lay out each pair in one sequence, cut to the maximum length."""
         sides = list(zip(self.token_ids(first), self.token_ids(second), strict=True))
         self.truncated += sum(len(one) + len(other) > self.layout.room for one, other in sides)
         return [self.layout.lay(*pair) for pair in sides]
 
     @torch.inference_mode()
-    def __call__(
-        self, sequences: Sequence[tuple[np.ndarray, np.ndarray]], progress: Callable[[int], object] = lambda done: None
-    ) -> Score:
+    def __call__(self, sequences: Sequences, progress: Callable[[int], object] = lambda done: None) -> Score:
         """Mask and predict all sequences. `progress` is called with the number of sequences done since its last call.
 
         Raises:

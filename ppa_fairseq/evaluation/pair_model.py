@@ -10,7 +10,6 @@ from torch import nn
 from ppa_fairseq.checkpoints.weights import Checkpoint, no_values, part
 from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.evaluation.embedding import device
-from ppa_fairseq.evaluation.training_record import training_record
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.utils.errors import InputError
@@ -28,7 +27,7 @@ class PairModel(ABC):
 
     Attributes:
         shape: sizes of the encoder.
-        record: the `TrainingRecord` of the checkpoint, or None.
+        training: the checkpoint's `training_facts`.
         truncated: sequences that were cut so far.
 
     Raises:
@@ -40,9 +39,7 @@ class PairModel(ABC):
     head_name: str  # for messages, as is the task that trains it
     task: str
 
-    def __init__(
-        self, model: Checkpoint, source: str, max_length: int, batch_tokens: int = 4096, cpu: bool = False
-    ):
+    def __init__(self, model: Checkpoint, source: str, max_length: int, batch_tokens: int = 4096, cpu: bool = False):
         head = part(model.state, self.head_prefix)
         if not head:
             raise InputError(f"{source}: no {self.head_name}; fine-tune it first with `--task {self.task}`")
@@ -64,7 +61,7 @@ class PairModel(ABC):
             module.eval()
         self.device = device(cpu)
         self.shape = model.shape
-        self.record = training_record(model)
+        self.training = training_facts(model)
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.truncated = 0
@@ -73,12 +70,6 @@ class PairModel(ABC):
     def new_head(self, model: Checkpoint) -> nn.Module:
         """A head with the sizes of *model*, before it gets the weights."""
 
-    def to_device(self) -> None:
-        """Move the weights to the model's device, in fp32."""
-        with torch.inference_mode(False):  # which would not let weights change
-            for module in (self.encoder, self.head):
-                module.float().to(self.device)
-
     def token_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each text, without [CLS] and [SEP]."""
         encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -86,7 +77,24 @@ class PairModel(ABC):
 
     def pack(self, sequences: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict:
         """A packed batch, on the model's device, of sequences from the layout: token ids and token types."""
-        self.to_device()
+        with torch.inference_mode(False):  # which would not let weights move
+            self.encoder.float().to(self.device)
+            self.head.float().to(self.device)
         tokens, token_types = zip(*sequences, strict=True)
         packed = pack(list(map(torch.from_numpy, tokens)), list(map(torch.from_numpy, token_types)))
         return {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in packed.items()}
+
+
+def training_facts(model: Checkpoint) -> dict | None:
+    """What a checkpoint of `fairseq-train` says of its training; None for an import and for a Hugging Face folder."""
+    if not model.training.get("checkpoint"):
+        return None
+    task, rule, state = (model.training[part] for part in ("task", "checkpoint", "extra_state"))
+    return {
+        "train_langs": task.get("train_langs"),
+        "code_switch": task.get("code_switch"),
+        "metric": rule.get("best_checkpoint_metric"),
+        "highest": rule.get("maximize_best_checkpoint_metric"),
+        "value": state.get("val_loss"),  # of the metric, at this checkpoint
+        "best": state.get("best"),  # of the metric, until this checkpoint
+    }

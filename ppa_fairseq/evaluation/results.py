@@ -50,20 +50,11 @@ def different(results: Iterable[Result], name: str) -> list:
     return list(dict.fromkeys(result.model if name == "model" else result[name] for result in results))
 
 
-def series(results: Iterable[Result], key: Callable[[Result], object], value: Callable[[Result], object]) -> dict:
-    """{model: {key: value}} for a plot."""
-    found: dict[str, dict] = {}
-    for result in results:
-        found.setdefault(result.model, {})[key(result)] = value(result)
-    return found
-
-
 def table_by_model(
     results: Sequence[Result],
     row: str,
     columns: Callable[[str], Mapping[str, Cell]],
     count: str | None = None,
-    label: Cell | None = None,
 ) -> str:
     """A Markdown table with a line for each value of `row`, and in it the columns of each model, side by side.
 
@@ -71,17 +62,15 @@ def table_by_model(
         columns: the columns of a model: {heading: function that writes a result's cell}. A model without a result in a
             line has empty cells there.
         count: a measure for the second column, the same for all models.
-        label: what to call a line; default: its value of `row`.
     """
     models = {model: columns(model) for model in different(results, "model")}
     found = {(result.model, result[row]): result for result in results}
-    headings = [heading for cells in models.values() for heading in cells]
-    lines = [[row if label is None else "", *([count] if count else []), *headings]]
-    for value in different(results, row):
-        here = [found.get((model, value)) for model in models]
-        first = next(result for result in here if result)
-        line = [label(first) if label else str(value), *([str(first[count])] if count else [])]
-        for result, cells in zip(here, models.values(), strict=True):
+    counts = {result[row]: [str(result[count])] if count else [] for result in results}
+    lines = [[row, *([count] if count else []), *(heading for cells in models.values() for heading in cells)]]
+    for value in counts:
+        line = [str(value), *counts[value]]
+        for model, cells in models.items():
+            result = found.get((model, value))
             line += [cell(result) if result else "" for cell in cells.values()]
         lines.append(line)
     return markdown_table(lines)

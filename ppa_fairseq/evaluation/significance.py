@@ -1,4 +1,4 @@
-"""Bootstrap intervals, and significance tests of two models on the same examples.
+"""Bootstrap intervals, and a significance test of two models on the same examples.
 
 The seed is fixed: the same answers give the same numbers.
 """
@@ -14,7 +14,7 @@ FLIPS = 9999  # per test: the smallest p-value is 2 in 10,000
 SEED = 0
 BATCH = 100  # resamples in memory at once
 
-INTERVAL = f"{CONFIDENCE:.0%} interval".replace("%", " %")
+INTERVAL = "95 % interval"
 SETTINGS = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "flips": FLIPS, "seed": SEED}  # of intervals and tests
 
 Values = tuple[Sequence[Hashable], np.ndarray]  # ids of a set's N examples, and a value for each, (N,)
@@ -57,20 +57,7 @@ def by_example(sets: Sequence[Values]) -> np.ndarray:
 
 def differences(sets: Sequence[Values], base: Sequence[Values]) -> list[Values]:
     """The values of `sets` minus those of `base`, on the same examples."""
-    return [
-        (ids, np.asarray(values, float) - first) for (ids, values), (_, first) in zip(sets, base, strict=True)
-    ]
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Two-sided p-value of McNemar's exact test that two models, right (bool) on (N,) examples, are equally good.
-
-    The examples must be independent, as those of one language are.
-    """
-    from scipy.stats import binomtest
-
-    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
-    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return [(ids, np.asarray(values, float) - first) for (ids, values), (_, first) in zip(sets, base, strict=True)]
 
 
 def sign_flip_test(sets: Sequence[Values]) -> float:

@@ -58,21 +58,17 @@ class ValidationRetrieval:
 
             return value
 
-        metrics.log_derived("retrieval", accuracy("mean"), priority=20)
-        for direction in self.directions(self._seen):
-            metrics.log_derived(f"retrieval_{direction}", accuracy(direction), priority=21)
+        for name in self.metrics(self._seen):
+            priority = 20 if name == "retrieval" else 21
+            metrics.log_derived(name, accuracy(name), priority=priority)
 
     def metrics(self, pairs: set[int]) -> list[str]:
-        """The names that :meth:`log` gives to the accuracies of a split of *pairs*."""
-        return ["retrieval", *(f"retrieval_{direction}" for direction in self.directions(pairs))]
-
-    def directions(self, pairs: set[int]) -> list[str]:
-        """The directions of *pairs*, given by number: ``de-en``, ``en-de``, …"""
+        """The names of the accuracies of a split of *pairs*, given by number: retrieval, retrieval_de-en, …"""
         names = [self.names[number].split("-") for number in sorted(pairs)]
-        return ["-".join(name) for pair in names for name in (pair, pair[::-1])]
+        return ["retrieval", *(f"retrieval_{'-'.join(name)}" for pair in names for name in (pair, pair[::-1]))]
 
     def accuracy(self) -> dict[str, float]:
-        """Percent found at rank 1 by name: each of the :meth:`directions` seen so far, and their ``mean``.
+        """Percent found at rank 1 by name: "retrieval", the mean, and each direction seen so far.
 
         A sentence with the same token ids as the right one is right, too.
         """
@@ -85,8 +81,8 @@ class ValidationRetrieval:
             for number in sorted(self._seen):
                 source, target, *texts = (side[pair == number] for side in sides)
                 percent += retrieval_accuracy(source, target, texts=texts)
-            self._accuracy = dict(zip(self.directions(self._seen), percent, strict=True))
-            self._accuracy["mean"] = sum(percent) / len(percent)
+            every = [sum(percent) / len(percent), *percent]
+            self._accuracy = dict(zip(self.metrics(self._seen), every, strict=True))
         return self._accuracy
 
 

@@ -1,10 +1,11 @@
 """Parallel text in a folder, under the names that OPUS, WMT and sentence-transformers give their files."""
 
 import re
+from collections.abc import Set
 from pathlib import Path
 
 from ppa_fairseq.data.bitext.reader import Bitext
-from ppa_fairseq.data.text_files import LANGUAGE_IN_NAME, UNPACKERS, LineReader, unpacked_name
+from ppa_fairseq.data.text_files import LANGUAGE_IN_NAME, PACKED_OTHERWISE, UNPACKERS, LineReader
 from ppa_fairseq.utils.errors import InputError
 
 CODE = LANGUAGE_IN_NAME.pattern
@@ -13,18 +14,24 @@ HELD_OUT = {"dev", "devtest", "test", "valid", "validation", "eval"}
 EXPECTED = "de-en.tsv, NAME-de-en.txt with tabs, or NAME.de-en.de with NAME.de-en.en; plain, .gz or .xz"
 
 
-def find_bitexts(folder: Path) -> tuple[list[Bitext], list[str]]:
+class _NotTaken(Exception):
+    """Why a file is not taken."""
+
+
+def find_bitexts(folder: Path, left_out: Set[str] = HELD_OUT) -> tuple[list[Bitext], list[str]]:
     """The language pairs in *folder*, sorted by name, and a line for each file that is not taken, with the reason.
 
-    A TSV holds first the language that stands first in its name. Raises InputError if nothing is found.
+    *folder* may also be one file. A file with one of the words *left_out* in its name is not taken. A TSV holds first
+    the language that stands first in its name. Raises InputError if a file has no translation beside it, or nothing is
+    found.
     """
     found: dict[frozenset, Bitext] = {}
     passed_over = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
         try:
-            languages, part = _languages_and_files(path)
-        except InputError as reason:
-            passed_over.append(str(reason))
+            languages, part = _languages_and_files(path, left_out)
+        except _NotTaken as reason:
+            passed_over.append(f"{path}: {reason}")
             continue
         bitext = found.setdefault(frozenset(languages), Bitext(*languages, []))
         if bitext.first_lang != languages[0]:
@@ -38,23 +45,25 @@ def find_bitexts(folder: Path) -> tuple[list[Bitext], list[str]]:
     return sorted(found.values(), key=lambda bitext: bitext.name), passed_over
 
 
-def _languages_and_files(path: Path) -> tuple[list[str], tuple[Path, ...]]:
-    """The languages in a file's name, and the file or it with its translation. Raises InputError: why not to take it."""
-    unpacked = unpacked_name(path)
+def _languages_and_files(path: Path, left_out: Set[str]) -> tuple[list[str], tuple[Path, ...]]:
+    """The languages in a file's name, and the file or it with its translation."""
+    unpacked = path.with_suffix("") if path.suffix in UNPACKERS else path
     stem, ending = unpacked.stem, unpacked.suffix[1:]
     is_table = ending in ("tsv", "txt")
     pairs = [pair for pair in _pairs_in_name(stem) if is_table or ending in pair]
-    held_out = HELD_OUT & set(re.split(r"\W|_", stem))
+    held_out = left_out & set(re.split(r"\W|_", stem))
     if path.is_dir() or not pairs:
-        raise InputError(f"{path}: not a file named like {EXPECTED}")
+        raise _NotTaken(f"not a file named like {EXPECTED}")
+    if unpacked.suffix in PACKED_OTHERWISE:
+        raise _NotTaken(f"cannot read {unpacked.suffix}; unpack it")
     if held_out:
-        raise InputError(f"{path}: held-out text ({held_out.pop()}); name it as PAIR=FILE to train on it")
+        raise _NotTaken(f"held-out text ({held_out.pop()}); name it as PAIR=FILE to train on it")
     if len(pairs) > 1:
         names = ", ".join(map("-".join, pairs))
-        raise InputError(f"{path}: its name fits several language pairs ({names}); name it as PAIR=FILE")
+        raise _NotTaken(f"its name fits several language pairs ({names}); name it as PAIR=FILE")
     files = (path,) if is_table else tuple(_side(path, stem, language) for language in pairs[0])
     if ending == "txt" and b"\t" not in next(iter(LineReader(path)), b""):
-        raise InputError(f"{path}: no tab in its first line")
+        raise _NotTaken("no tab in its first line")
     return [language.replace("-", "_") for language in pairs[0]], files
 
 
@@ -64,7 +73,7 @@ def _side(path: Path, stem: str, language: str) -> Path:
     for side in [path] * (path in sides) + sides:
         if side.is_file():
             return side
-    raise InputError(f"{path}: no {sides[0].name} beside it; add its translation, plain, .gz or .xz")
+    raise InputError(f"{path}: no {sides[0].name} beside it; add its translation, plain, .gz or .xz, or move the file away")
 
 
 def _pairs_in_name(stem: str) -> list[tuple[str, str]]:

@@ -34,8 +34,11 @@ NEEDED = set(DEFAULT_HEADER)
 JSON_ENDINGS = (".jsonl", ".json")
 LANGUAGE_AT_END = re.compile(r"(?:^|[-._])([a-z]{2})$")
 CSV_CELL = re.compile(r'"(?:[^"]|"")*"')  # as a CSV writer writes a cell that holds a quote
-ORDER = f"name the class of each number with `ppa prepare-xnli --labels`, as in --labels {','.join(LABELS)}"
-QUOTED = "if a CSV writer wrote the file, read it with `ppa prepare-xnli --unquote`"
+ORDER = (
+    "name the class of each number (prepare-xnli: --labels, evaluate-xnli: --data-labels), as in --labels "
+    + ",".join(LABELS)
+)
+QUOTED = "if a CSV writer wrote the file, add --unquote"
 SEEMS_CSV = f'quotes are read as text, but every cell that has some is written "like ""this"""; {QUOTED}'
 
 

@@ -13,7 +13,6 @@ from ppa_fairseq.modules.bert import first_tokens
 from ppa_fairseq.modules.heads import ClassificationHead
 from ppa_fairseq.utils.errors import InputError
 
-WINDOW = 2**14  # pairs tokenized at a time: enough to sort by length, for data of any size
 UNNAMED = re.compile(r"LABEL_\d+")  # transformers' names for the classes of a model without names
 
 
@@ -47,17 +46,14 @@ class PairClassifier(PairModel):
         finite.
         """
         logits = np.empty((len(first), len(self.labels)), dtype=np.float32)
-        for start in range(0, len(first), WINDOW):
-            end = start + WINDOW
-            pairs = list(zip(self.token_ids(first[start:end]), self.token_ids(second[start:end]), strict=True))
-            counts = np.array([(len(one), len(other)) for one, other in pairs]).T  # (2, N)
-            self.truncated += int((counts.sum(0) > self.layout.room).sum())
-            lengths = self.layout.length(*counts)
-            for batch in batches_by_length(lengths.tolist(), self.batch_tokens):
-                packed = self.pack([self.layout.lay(*pairs[i]) for i in batch])
-                features = self.encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
-                logits[start + np.array(batch)] = self.head(features).cpu().numpy()
-                progress(len(batch))
+        pairs = list(zip(self.token_ids(first), self.token_ids(second), strict=True))
+        counts = np.array([(len(one), len(other)) for one, other in pairs]).T  # (2, N)
+        self.truncated += int((counts.sum(0) > self.layout.room).sum())
+        for batch in batches_by_length(self.layout.length(*counts).tolist(), self.batch_tokens):
+            packed = self.pack([self.layout.lay(*pairs[i]) for i in batch])
+            features = self.encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
+            logits[batch] = self.head(features).cpu().numpy()
+            progress(len(batch))
         if not np.isfinite(logits).all():
             raise InputError("the classifier's logits are not finite: its weights are NaN or infinite")
         return logits
@@ -80,8 +76,6 @@ def class_ids(labels: Sequence[str], classes: Sequence[str], names: Sequence[str
                 f"its classes have no names ({', '.join(labels)}); give their names in this order, as in --labels "
                 f"{','.join(classes)}"
             )
-        if len(names) != len(labels):
-            raise InputError(f"--labels has {len(names)} names, but there are {len(labels)} classes; name each class")
         labels = names
     lowered = [label.strip().lower() for label in labels]
     if sorted(lowered) != sorted(classes):

@@ -1,31 +1,28 @@
 """Questions and contexts to answers: packed windows of similar length, and their best spans in the original text."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ppa_fairseq.checkpoints.weights import SPAN_HEAD, Checkpoint
-from ppa_fairseq.data.qa.encoder import TokenizedText, encode_with_offsets
+from ppa_fairseq.data.qa.encoder import encode_with_offsets
 from ppa_fairseq.data.qa.squad import Question
 from ppa_fairseq.data.qa.windows import check_window_sizes, context_windows, kept_question
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
-from ppa_fairseq.evaluation.question_answering.spans import Span, best_spans, probabilities, window_spans
+from ppa_fairseq.evaluation.question_answering.spans import Span, best_spans
 from ppa_fairseq.modules.heads import SpanHead
 from ppa_fairseq.utils.errors import InputError
 
-CHUNK = 2**12  # texts tokenized at a time: bounds the memory of the tokenizer's own objects
-
 
 class Answer(NamedTuple):
-    """A text of the context, its first character there, and its probability among the returned answers."""
+    """A text of the context, its first character there, and its score."""
 
     text: str
     start: int
     score: float
-    probability: float
 
 
 class Window(NamedTuple):
@@ -64,49 +61,40 @@ class QuestionAnswerer(PairModel):
         self.sizes = {"max_length": max_length, "doc_stride": doc_stride, "specials": self.layout.specials}
         check_window_sizes(**self.sizes)
         self.max_answer_length = max_answer_length
-        self.tokenized: dict[str, TokenizedText] = {}  # every text so far: sets in several languages share contexts
 
     def new_head(self, model: Checkpoint) -> SpanHead:
         return SpanHead(model.shape.dim)
 
     @torch.inference_mode()
     def __call__(
-        self, questions: Sequence[Question], count: int = 1, progress: Callable[[int], object] = lambda done: None
-    ) -> list[list[Answer]]:
-        """The `count` best answers of each question, best first; fewer, or none, for a very short context.
+        self, questions: Sequence[Question], progress: Callable[[int], object] = lambda done: None
+    ) -> list[Answer]:
+        """The best answer to each question; an empty one in a context without tokens.
 
         `progress` is called with the number of questions begun since its last call. Raises InputError if the logits are
         not finite.
         """
-        self.tokenize(text for question in questions for text in (question.question, question.context))
-        windows = [
-            Window(number, start, end)
-            for number, question in enumerate(questions)
-            for start, end in context_windows(
-                len(self.tokenized[question.question].ids), len(self.tokenized[question.context].ids), **self.sizes
-            )
-        ]
-        sequences = [self.lay(questions[window.question], window) for window in windows]
+        texts = list(dict.fromkeys(text for question in questions for text in (question.question, question.context)))
+        tokenized = dict(zip(texts, encode_with_offsets(self.tokenizer, texts), strict=True))
+        windows, sequences = [], []
+        for number, question in enumerate(questions):
+            asked, context = tokenized[question.question].ids, tokenized[question.context].ids
+            kept = asked[: kept_question(len(asked), **self.sizes)]
+            for start, end in context_windows(len(asked), len(context), **self.sizes):
+                windows.append(Window(number, start, end))
+                sequences.append(self.layout.lay(kept, context[start:end]))
         spans: list[list[Span]] = [[] for _ in questions]
         for batch in batches_by_length([len(tokens) for tokens, _ in sequences], self.batch_tokens):
             logits = self.logits([sequences[i] for i in batch], [windows[i] for i in batch])
-            for i, found in zip(batch, window_spans(logits, self.max_answer_length, count), strict=True):
+            for i, span in zip(batch, best_spans(logits, self.max_answer_length), strict=True):
                 number, first, _ = windows[i]
-                spans[number] += [Span(first + start, first + end, score) for start, end, score in found]
+                if span:
+                    spans[number].append(Span(first + span.start, first + span.end, span.score))
             progress(sum(windows[i].start == 0 for i in batch))
-        return [self.answers(*found, count) for found in zip(questions, spans, strict=True)]
-
-    def tokenize(self, texts: Iterable[str]) -> None:
-        new = [text for text in dict.fromkeys(texts) if text not in self.tokenized]
-        for first in range(0, len(new), CHUNK):
-            chunk = new[first : first + CHUNK]
-            self.tokenized.update(zip(chunk, encode_with_offsets(self.tokenizer, chunk), strict=True))
-
-    def lay(self, question: Question, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids and token types, (L,) each."""
-        asked = self.tokenized[question.question].ids
-        kept = kept_question(len(asked), **self.sizes)
-        return self.layout.lay(asked[:kept], self.tokenized[question.context].ids[window.start : window.end])
+        return [
+            self.answer(question.context, tokenized[question.context].offsets, found)
+            for question, found in zip(questions, spans, strict=True)
+        ]
 
     def logits(self, sequences: Sequence[tuple[np.ndarray, np.ndarray]], windows: Sequence[Window]) -> list[np.ndarray]:
         """Start and end logits of each window's context, (L, 2) each."""
@@ -117,13 +105,13 @@ class QuestionAnswerer(PairModel):
         ends = np.cumsum(packed["lengths"]) - 1  # the context ends before the last eos
         return [logits[end - (w.end - w.start) : end] for end, w in zip(ends, windows, strict=True)]
 
-    def answers(self, question: Question, spans: list[Span], count: int) -> list[Answer]:
-        spans = best_spans(spans, count)
-        offsets = self.tokenized[question.context].offsets
-        found = []
-        for span, probability in zip(spans, probabilities(spans), strict=True):
-            start, end = int(offsets[span.start, 0]), int(offsets[span.end, 1])
-            text = question.context[start:end]
-            start += len(text) - len(text.lstrip())  # a SentencePiece token includes the space before it
-            found.append(Answer(text.strip(), start, span.score, probability))
-        return found
+    @staticmethod
+    def answer(context: str, offsets: np.ndarray, spans: Sequence[Span]) -> Answer:
+        """The text of the best of a question's spans; of equal scores, the earliest and shortest."""
+        if not spans:
+            return Answer("", 0, 0.0)
+        best = min(spans, key=lambda span: (-span.score, span.start, span.end))
+        start, end = int(offsets[best.start, 0]), int(offsets[best.end, 1])
+        text = context[start:end]
+        # A SentencePiece token includes the space before it.
+        return Answer(text.strip(), start + len(text) - len(text.lstrip()), best.score)

@@ -86,33 +86,20 @@ def f1(predicted: Sequence[str], answer: Sequence[str]) -> float:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of N questions, in their order; an unanswered one has 0 in both."""
+    """The scores of N questions, in their order; a question without a prediction has 0 in both."""
 
     ids: list[str]  # N
     f1: list[float]  # N, each 0 to 1
     exact_match: list[bool]  # N
-    unanswered: list[str]  # ids of questions without a prediction
-    unknown: list[str]  # ids of predictions without a question
-
-    @property
-    def percent(self) -> dict[str, float]:
-        """Both means in percent, as the official scripts print them, to the last digit."""
-        return {"exact_match": percent(self.exact_match), "f1": percent(self.f1)}
 
 
 def score(questions: Sequence[Question], predictions: Mapping[str, str], words: Words) -> Scores:
     """Score *predictions* {question id: text} of questions that have answers, split by *words*."""
-    ids = [question.id for question in questions]
-    scores = Scores(ids, f1=[], exact_match=[], unanswered=[], unknown=sorted(predictions.keys() - set(ids)))
+    scores = Scores([question.id for question in questions], [], [])
     for question in questions:
-        if question.id not in predictions:
-            scores.unanswered.append(question.id)
-            scores.f1.append(0.0)
-            scores.exact_match.append(False)
-            continue
-        predicted = words(predictions[question.id])
+        predicted = words(predictions[question.id]) if question.id in predictions else None
         answers = [words(text) for text, _ in question.answers]
-        scores.f1.append(max(f1(predicted, answer) for answer in answers))
+        scores.f1.append(0.0 if predicted is None else max(f1(predicted, answer) for answer in answers))
         scores.exact_match.append(predicted in answers)
     return scores
 

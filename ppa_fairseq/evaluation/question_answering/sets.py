@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ppa_fairseq.data.qa.squad import Question, read_squad
-from ppa_fairseq.data.text_files import LANGUAGE, is_unicode
+from ppa_fairseq.data.text_files import LANGUAGE
 from ppa_fairseq.evaluation.question_answering.metrics import Words, words_of
 from ppa_fairseq.utils.errors import InputError
 
@@ -56,22 +56,21 @@ def find_question_sets(paths: Iterable[str], metric: str | None = None) -> list[
         if not path.exists() and (match := SOURCE.fullmatch(text)):
             language, path = match[1], Path(match[2])
         if not path.exists():
-            raise InputError(f"{text}: no such file or folder")
+            raise InputError(f"{path}: no such file or folder")
         for file in files_in(path) if path.is_dir() else [path]:
             new = question_set(file, language, metric)
+            try:
+                words_of(new.metric, new.context)
+            except InputError as error:
+                raise InputError(f"{file}: {error}") from None
             known = found.setdefault(new.name, new)
             if known is not new:
                 raise InputError(f"{file}: {known.path} has the name {new.name}, too; measure one at a time")
-    for one in found.values():
-        try:
-            words_of(one.metric, one.context)
-        except InputError as error:
-            raise InputError(f"{one.path}: {error}") from None
     return list(found.values())
 
 
 def files_in(folder: Path) -> list[Path]:
-    files = [path for path in sorted(folder.iterdir()) if QA_FILE.fullmatch(path.name) and path.is_file()]
+    files = [path for path in sorted(folder.iterdir()) if QA_FILE.fullmatch(path.name)]
     files = [path for path in files if "train" not in path.name.split(".")]
     if not files:
         raise InputError(f"{folder}: no .json or .jsonl in this folder (*.train.* is ignored)")
@@ -82,8 +81,6 @@ def question_set(path: Path, language: str | None, metric: str | None) -> Questi
     """The set in `path`; `language`, if given, replaces the languages in its name."""
     match = QA_FILE.fullmatch(path.name)
     name = match["name"] if match else path.name
-    if not is_unicode(name):
-        raise InputError(f"{path}: the name, which the report contains, is not UTF-8; rename the file")
     if language is None and (match := MLQA_NAME.fullmatch(name)):
         return QuestionSet(name, f"mlqa-{match['group']}", match["context"], match["asked"], metric or "mlqa", path)
     parts = name.split(".")

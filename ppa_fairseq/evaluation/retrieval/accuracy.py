@@ -1,13 +1,12 @@
 """Does a sentence find its translation? Retrieval accuracy in both directions, by cosine or by margin."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 SCORINGS = ("cosine", "margin")
-
-# Scores are fp64: the cosines of an unaligned encoder's [CLS] vectors may differ by only 1e-6.
-# Scores closer than this are ties; rounding must not decide between them.
+# Scores are fp64: the cosines of an unaligned encoder's [CLS] vectors may differ by only 1e-6. Scores closer than this are ties; rounding must not decide between them.
 TIE = 1e-12
 MAX_SCORES = 2**23  # scores in memory at once: 64 MiB, for any number of sentences
 
@@ -37,35 +36,22 @@ def retrieval_accuracy(
             Default: all sentences are different.
 
     Returns:
-        (source → target, target → source), each in percent.
-
-    Raises:
-        ValueError: unequal shapes, no sentences, or an unknown scoring.
-    """
-    if source.dim() != 2 or source.shape != target.shape or not len(source):
-        raise ValueError(f"need two (N, C) with N > 0, not {tuple(source.shape)} and {tuple(target.shape)}")
-    if scoring not in SCORINGS:
-        raise ValueError(f"unknown scoring {scoring!r}: one of {', '.join(SCORINGS)}")
+        (source → target, target → source), each in percent.    """
     sides = [F.normalize(side.double(), dim=1) for side in (source, target)]
     every = torch.arange(len(source))
     texts = [numbers.to(source.device) for numbers in texts or (every, every)]
     rows = max(1, max_scores // len(source))
     near = None, None
     if scoring == "margin":
-        unique = [side[first_of_each(numbers)] for side, numbers in zip(sides, texts, strict=True)]
+        unique = [
+            side[torch.from_numpy(np.unique(numbers.cpu(), return_index=True)[1]).to(side.device)]
+            for side, numbers in zip(sides, texts, strict=True)
+        ]
         near = mean_nearest(sides[0], unique[1], k, rows), mean_nearest(sides[1], unique[0], k, rows)  # (N,) each
     return (
         percent_found(sides[0], sides[1], near[0], near[1], texts[1], rows),
         percent_found(sides[1], sides[0], near[1], near[0], texts[0], rows),
     )
-
-
-def first_of_each(numbers: Tensor) -> Tensor:
-    """Where each different number stands first, ascending; (N,) -> (D,)."""
-    places: dict[int, int] = {}
-    for place, number in enumerate(numbers.tolist()):
-        places.setdefault(number, place)
-    return torch.tensor(list(places.values()), device=numbers.device)
 
 
 def mean_nearest(query: Tensor, key: Tensor, k: int, rows: int) -> Tensor:

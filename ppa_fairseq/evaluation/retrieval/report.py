@@ -1,6 +1,6 @@
 """Retrieval results with averages and gains, as Markdown tables and plots."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ppa_fairseq.evaluation.results import AVERAGE, Result, averages, different, table_by_model
@@ -33,8 +33,8 @@ def directions(pairs: Sequence[str]) -> tuple[str, str]:
     return f"xx→{target}", f"{target}→xx"
 
 
-def tables(results: Sequence[Result], layer: str, columns: tuple[str, str], notes: Iterable[str] = ()) -> str:
-    """A captioned table for each pooling and scoring: by language pair, or by layer if `layer` is "all"; then notes."""
+def tables(results: Sequence[Result], layer: str, columns: tuple[str, str]) -> str:
+    """A captioned table for each pooling and scoring: by language pair, or by layer if `layer` is "all"."""
 
     def cell(one: Result, side: str) -> str:
         gain = one[f"gain_{side}"]
@@ -46,11 +46,10 @@ def tables(results: Sequence[Result], layer: str, columns: tuple[str, str], note
             for column, side in zip(columns, SIDES, strict=True)
         }
 
-    parts = [
+    return "\n".join(
         f"{title}, top-1 accuracy in percent\n\n{table_by_model(here, row, columns_of, 'pairs')}\n"
         for _, title, row, here in sections(results, layer)
-    ]
-    return "\n".join([*parts, *(f"{note}\n" for note in notes)])
+    )
 
 
 def plot(results: Sequence[Result], layer: str, columns: tuple[str, str], folder: Path) -> None:

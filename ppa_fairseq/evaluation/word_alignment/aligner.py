@@ -32,15 +32,7 @@ class WordAligner(PackedEncoder):
     The other arguments and errors are those of `PackedEncoder`.
     """
 
-    def __init__(
-        self,
-        encoder,
-        tokenizer,
-        layers,
-        methods: Sequence[str] = ("softmax",),
-        threshold: float = THRESHOLD,
-        **limits,
-    ):
+    def __init__(self, encoder, tokenizer, layers, methods: Sequence[str], threshold: float = THRESHOLD, **limits):
         super().__init__(encoder, tokenizer, layers, **limits)
         self.methods = list(methods)
         self.threshold = threshold

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from ppa_fairseq.data.text_files import MAX_LINE, LineReader
+from ppa_fairseq.data.text_files import LineReader
 from ppa_fairseq.utils.errors import InputError, quote
 
 LINK = re.compile(r"(\d{1,9})([-p])(\d{1,9})")
@@ -58,16 +58,14 @@ def read_gold(path: Path, base: int, sizes: Iterable[tuple[int, int]]) -> list[G
     *sizes* are the numbers of words in the two sentences of each pair.
 
     Raises:
-        InputError: more or fewer lines than pairs, a line over the limit, a cell that is not a link, a word that the
-            sentence does not have, no sure link at all.
+        InputError: more or fewer lines than pairs, a cell that is not a link, a word that the sentence does not have,
+            no sure link at all.
     """
     gold = []
     for number, (line, size) in enumerate(zip_longest(LineReader(path), sizes), 1):
         if line is None or size is None:
             more, less = ("pairs", "lines") if line is None else ("lines", "pairs")
             raise InputError(f"{path}: {number - 1} {less}, but more {more}; give a gold with a line for each pair")
-        if len(line.removesuffix(b"\r")) > MAX_LINE:
-            raise InputError(f"{path}:{number}: a line of over {MAX_LINE} bytes; expected links i-j and ipj")
         gold.append(read_links(line.decode("ascii", "replace"), base, size, f"{path}:{number}"))
     if not any(links.sure for links in gold):
         raise InputError(f"{path}: no sure link (i-j), which recall and error rate need; give a gold with sure links")

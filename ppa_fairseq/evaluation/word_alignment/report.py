@@ -1,9 +1,8 @@
-"""Word alignments compared with a gold standard: tables and plots for several models, layers and methods."""
+"""Word alignments compared with a gold standard: tables for several models, layers and methods."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from ppa_fairseq.evaluation.results import Cell, Result, different, series, table_by_model
+from ppa_fairseq.evaluation.results import Cell, Result, different, table_by_model
 from ppa_fairseq.evaluation.word_alignment.error_rate import Tally
 from ppa_fairseq.utils.markdown import markdown_table
 
@@ -22,38 +21,17 @@ def tables(results: Sequence[Result], by_layer: bool) -> str:
     parts = []
     for method in different(results, "method"):
         here = [one for one in results if one["method"] == method]
-        about = f"precision, recall and alignment error rate (AER) in percent, {here[0]['pairs']} pairs"
         if by_layer:
-            here.sort(key=lambda one: one["layer"])
-            table = table_by_model(here, "layer", lambda model: cells(f"{model} "))
+            table = table_by_model(sorted(here, key=lambda one: one["layer"]), "layer", columns)
         else:
-            lines = [["model", "layer", "links", *MEASURES.values()]]
-            for one in here:
-                lines.append([one.model, str(one["layer"]), str(one["links"]), *(f(one) for f in cells().values())])
-            table = markdown_table(lines)
-        parts.append(f"{title(method)}, {about}\n\n{table}\n")
+            lines = [[one.model, str(one["layer"]), *(cell(one) for cell in columns("").values())] for one in here]
+            table = markdown_table([["model", "layer", *MEASURES.values()], *lines])
+        about = f"precision, recall and alignment error rate (AER) in percent, {here[0]['pairs']} pairs"
+        parts.append(f"Word alignment, {method} intersection, {about}\n\n{table}\n")
     return "\n".join(parts)
 
 
-def cells(prefix: str = "") -> dict[str, Cell]:
-    def cell(measure: str) -> Callable[[Result], str]:
-        return lambda one: f"{one[measure]:.1f}"
-
-    return {prefix + name: cell(measure) for measure, name in MEASURES.items()}
-
-
-def plot(results: Sequence[Result], folder: Path) -> None:
-    """by-layer-METHOD.png: a panel for each measure, a line for each model."""
-    from ppa_fairseq.evaluation.plots import plot_by_layer
-
-    for method in different(results, "method"):
-        here = [one for one in results if one["method"] == method]
-        panels = {
-            name: series(here, lambda one: one["layer"], lambda one, measure=measure: one[measure])
-            for measure, name in MEASURES.items()
-        }
-        plot_by_layer(folder / f"by-layer-{method}.png", title(method), panels, "%")
-
-
-def title(method: str) -> str:
-    return f"Word alignment, {method} intersection"
+def columns(model: str) -> dict[str, Cell]:
+    return {
+        f"{model} {name}": lambda one, measure=measure: f"{one[measure]:.1f}" for measure, name in MEASURES.items()
+    }
