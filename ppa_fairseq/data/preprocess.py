@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ppa_fairseq
 from ppa_fairseq.data.dictionary import WRITTEN_BY, read_symbols
-from ppa_fairseq.data.nli.encoder import FIELDS
+from ppa_fairseq.data.nli.prepare import FIELDS
 from ppa_fairseq.utils.errors import InputError, shown
 
 SPLITS = ("train", "valid", "test")
