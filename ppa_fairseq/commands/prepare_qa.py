@@ -6,8 +6,10 @@ question by its id, so a question must have the same id in all languages.
 
 OUT gets LANG/{train,valid}.{question,context,answer}.{bin,idx} and ids.txt of each, dict.txt, the tokenizer's files and
 qa.json with the window sizes, the languages and the statistics. An earlier run in OUT is replaced. Contexts are stored
-whole: training cuts the windows, since a code-switched question has another length. A question keeps the first of its
-answers that is at its answer_start; one without such an answer is left out and counted.
+whole: training cuts the windows, since a code-switched question has another length.
+
+A question keeps the first of its answers that is at its answer_start and has a token. Left out and counted are questions
+without an answer (unanswerable), with none at its answer_start (misplaced) and without a token (blank).
 """
 
 import argparse
@@ -20,11 +22,7 @@ from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.markdown import markdown_table
 
 SPLITS = ("train", "valid")
-REASONS = {
-    "unanswerable": "questions without an answer in the file",
-    "misplaced": "questions with no answer that is at its answer_start and has a token",
-    "blank": "questions without a token",
-}
+REASONS = ("unanswerable", "misplaced", "blank")  # to leave out a question
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,5 +65,3 @@ def run(args: argparse.Namespace) -> None:
             share = f"{counts['unknown'] / counts['tokens']:.2%}"
             rows.append([f"{split} {language}", *(f"{number:,}" for number in numbers), share])
     print(markdown_table(rows))
-    for reason, meaning in REASONS.items():
-        print(f"{reason}: {meaning}; left out")

@@ -9,7 +9,8 @@ premise, hypothesis, label; plain, .gz or .xz. Its rows say the language (XNLI-1
   --valid XNLI-1.0/xnli.dev.tsv --test XNLI-1.0/xnli.test.tsv
 
 The languages of a split must have the same rows in the same order; in a file of several languages, the pairIDs say
-which belong together. Other counts, labels or pairIDs are an error. OUT gets LANG/{train,valid,test}.{input0,input1,
+which belong together. Other counts, labels or pairIDs are an error. Rows without consensus on the label, and training
+rows with an empty sentence, are left out in every language and counted. OUT gets LANG/{train,valid,test}.{input0,input1,
 label}, dict.txt, labels.txt, the tokenizer's files and statistics.json; an earlier run in OUT is replaced. Memory does
 not grow with the text, except for files of several languages.
 """
@@ -50,7 +51,7 @@ def label_order(text: str) -> list[str]:
 
 def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.data.nli.files import nli_files
-    from ppa_fairseq.data.nli.prepare import describe_dropped, prepare_nli
+    from ppa_fairseq.data.nli.prepare import prepare_nli
 
     if args.workers:
         os.environ["RAYON_NUM_THREADS"] = str(args.workers)  # what the tokenizers library reads
@@ -58,12 +59,11 @@ def run(args: argparse.Namespace) -> None:
     if not any(files.values()):
         raise InputError("nothing to prepare; name files with --train, --valid or --test")
     statistics = prepare_nli(args.tokenizer, args.out, files, args.langs.split(",") if args.langs else ())
-    lines = [["", "rows", *LABELS, "tokens a row", "[UNK]"]]
+    lines = [["", "rows read", "no consensus", "empty", *LABELS, "tokens a row", "[UNK]"]]
     for split, of_split in statistics.items():
-        counts = [f"{number:,}" for number in (of_split["rows"], *of_split["labels"].values())]
+        counts = [of_split["read"], *of_split["dropped"].values(), *of_split["labels"].values()]
+        counts = [f"{number:,}" for number in counts]
         for language, of_language in of_split["languages"].items():
             tokens, unknown = of_language["tokens"], of_language["unknown"]
             lines.append([f"{split} {language}", *counts, f"{tokens / of_split['rows']:.1f}", f"{unknown / tokens:.2%}"])
     print(markdown_table(lines))
-    for split, of_split in statistics.items():
-        print(f"{split}: {of_split['read']:,} rows read, {describe_dropped(of_split)}")

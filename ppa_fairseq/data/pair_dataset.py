@@ -95,11 +95,8 @@ class PairDataset(FairseqDataset):
         if self.language is None:
             return self._fill(indices, max_tokens, max_sentences)
         languages = self.language[indices]
-        return [
-            batch
-            for language in np.unique(languages)
-            for batch in self._fill(indices[languages == language], max_tokens, max_sentences)
-        ]
+        parts = (indices[languages == language] for language in np.unique(languages))
+        return [batch for part in parts for batch in self._fill(part, max_tokens, max_sentences)]
 
     def _fill(self, indices: np.ndarray, max_tokens: int | None, max_sentences: int | None) -> list[np.ndarray]:
         starts = np.flatnonzero(np.diff(self.group[indices], prepend=-1))  # (G,)

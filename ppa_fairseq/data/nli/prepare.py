@@ -43,19 +43,12 @@ def prepare_nli(
             chosen = {language: rows for language, rows in examples.items() if language in (languages or found)}
             statistics[split] = of_split = _write_split(chosen, split, folder, tokenizer, symbols)
             if not of_split["rows"]:
-                fault = f"none of {of_split['read']:,} rows is left ({describe_dropped(of_split)})"
-                raise InputError(f"--{split}: {fault}; give other files")
+                raise InputError(f"--{split}: none of {of_split['read']:,} rows is left; give other files or --langs")
         tokenizer_files.write_files(texts, folder)
         for name, entries in (("dict.txt", symbols), ("labels.txt", LABELS)):
             (folder / name).write_text("".join(f"{entry} 1\n" for entry in entries), encoding="utf-8")
         (folder / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
     return statistics
-
-
-def describe_dropped(statistics: dict) -> str:
-    """Say how many rows of a split were dropped, and why."""
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in statistics["dropped"].items())
-    return f"dropped in every language: {reasons or 'none'}"
 
 
 def _write_split(
@@ -67,7 +60,7 @@ def _write_split(
     tokens. Raises InputError on the latter in another split: no row of a benchmark may vanish.
     """
     unknown = tokenizer.token_to_id(family_of(symbols).unk)
-    read, labels, dropped = 0, Counter(dict.fromkeys(LABELS, 0)), Counter()
+    read, labels, dropped = 0, Counter(dict.fromkeys(LABELS, 0)), {"no consensus": 0, "empty": 0}
     of_language = {language: {"tokens": 0, "unknown": 0} for language in examples}
     rows = iter(tqdm(side_by_side(examples), desc=split, unit=" rows"))
     with ExitStack() as stack:

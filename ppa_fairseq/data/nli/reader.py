@@ -108,7 +108,13 @@ class NLIFile:
         may_be_csv = not self.unquote
         for where, line in self._lines():
             if is_json:
-                yield where, _parse_json(line, where)
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    record = None
+                if not isinstance(record, dict):
+                    raise InputError(f"{where}: not a JSON object; give one a line")
+                yield where, record
                 continue
             cells = line.split("\t")
             if '"' in line:
@@ -161,13 +167,3 @@ def _fields(names: Iterable[str]) -> dict[str, str]:
     """Map our names of the fields to the publisher's, for those that are there."""
     found = {field: [name for name in known if name in names] for field, known in NAMES.items()}
     return {field: known[0] for field, known in found.items() if known}
-
-
-def _parse_json(line: str, where: str) -> dict:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: not a JSON object; give one a line")
-    return record

@@ -34,7 +34,9 @@ def window_sizes(folder: str) -> tuple[int, int]:
     return meta["max_length"], meta["doc_stride"]
 
 
-def load_qa(folder: str, split: str, languages: list[str], dictionary: WordPieceDictionary) -> list[QACorpus]:
+def load_qa(
+    folder: str, split: str, languages: list[str], dictionary: WordPieceDictionary | None = None
+) -> list[QACorpus]:
     """Open *split* of every language, memory-mapped. Raises InputError if a file is missing, damaged or does not fit."""
     numbers: dict[str, int] = {}  # of question ids: the same in every language
     corpora = []
@@ -45,7 +47,7 @@ def load_qa(folder: str, split: str, languages: list[str], dictionary: WordPiece
     return corpora
 
 
-def _load(folder: Path, split: str, dictionary: WordPieceDictionary):
+def _load(folder: Path, split: str, dictionary: WordPieceDictionary | None):
     question, context = (open_indexed(f"{folder}/{split}.{part}", dictionary) for part in ("question", "context"))
     answer = open_indexed(f"{folder}/{split}.answer")
     names = folder / f"{split}.ids.txt"
