@@ -29,7 +29,7 @@ from tqdm import tqdm
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Checkpoint, part
 from ppa_fairseq.commands import export_hf
-from ppa_fairseq.data.nli.reader import read_nli
+from ppa_fairseq.data.nli.files import find_nli
 from ppa_fairseq.data.qa.squad import Question, read_squad
 from ppa_fairseq.evaluation.classification.classifier import PairClassifier
 from ppa_fairseq.evaluation.question_answering.answerer import QuestionAnswerer
@@ -217,7 +217,7 @@ def main() -> None:
         work = (read_squad(args.data) if args.data else sample_questions(args.count))[: args.count]
         sides = question_sides(model, args.model)
     else:
-        rows = next(iter(read_nli(args.data).values())) if args.data else []
+        rows = next(iter(find_nli([args.data]).values())) if args.data else []
         work = [(row.premise, row.hypothesis) for row in rows][: args.count] or sample_pairs(args.count)
         sides = pair_sides(model, args.model, work[:PAIR_BATCH])
     seconds, answers = take_turns(sides, work, args.chunk)

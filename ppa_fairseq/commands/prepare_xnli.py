@@ -7,20 +7,19 @@ premise, hypothesis, label; plain, .gz or .xz. Its rows say the language (XNLI-1
   --train XNLI-MT-1.0/multinli/multinli.train.*.tsv    15 languages (translate-train)
   --train en=nli-en/                                   all .tsv, .jsonl and .json in the folder, one after the other
   --valid XNLI-1.0/xnli.dev.tsv --test XNLI-1.0/xnli.test.tsv
-  --valid dev-*.tsv
 
 The languages of a split must have the same rows in the same order; in a file of several languages, the pairIDs say
-which belong together. Other counts, labels or pairIDs are an error. OUT gets LANG/{train,valid,test}.{input0,input1,
+which belong together. Other counts, labels or pairIDs are an error. Rows without consensus on the label, and training
+rows with an empty sentence, are left out in every language and counted. OUT gets LANG/{train,valid,test}.{input0,input1,
 label}, dict.txt, labels.txt, the tokenizer's files and statistics.json; an earlier run in OUT is replaced. Memory does
 not grow with the text, except for files of several languages.
 """
 
 import argparse
 import os
-from itertools import chain
 
-from ppa_fairseq.commands.arguments import Once, positive
-from ppa_fairseq.data.nli.reader import LABELS, SEEMS_CSV, SYNONYMS
+from ppa_fairseq.commands.arguments import positive
+from ppa_fairseq.data.nli.reader import LABELS, SYNONYMS
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.markdown import markdown_table
 
@@ -34,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for split in SPLITS:
         help_text = f"files or folders of the {split} split"
         add(f"--{split}", nargs="+", action="extend", default=[], metavar="[LANG=]PATH", help=help_text)
-    add("--langs", metavar="A,B,C", action=Once, help="languages to take (default: all in the files)")
-    add("--labels", metavar="A,B,C", type=label_order, action=Once,
+    add("--langs", metavar="A,B,C", help="languages to take (default: all in the files)")
+    add("--labels", metavar="A,B,C", type=label_order,
         help="the classes of the labels 0, 1 and 2, where labels are numbers: publishers number differently (XNLI: "
         f"{','.join(LABELS)})")  # fmt: skip
     add("--unquote", action="store_true",
-        help='read TSV as a CSV writer writes it, "a ""b""" for a "b" (default: quotes are text)')  # fmt: skip
+        help='take off the quotes of a CSV writer, "a ""b""" for a "b" (default: quotes are text)')  # fmt: skip
     add("--workers", type=positive, metavar="N", help="threads that tokenize (default: all cores)")
 
 
@@ -52,27 +51,19 @@ def label_order(text: str) -> list[str]:
 
 def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.data.nli.files import nli_files
-    from ppa_fairseq.data.nli.prepare import describe_dropped, prepare_nli
+    from ppa_fairseq.data.nli.prepare import prepare_nli
 
     if args.workers:
         os.environ["RAYON_NUM_THREADS"] = str(args.workers)  # what the tokenizers library reads
-    files = {
-        split: [file for source in getattr(args, split) for file in nli_files(source, args.labels, args.unquote)]
-        for split in SPLITS
-    }
+    files = {split: nli_files(getattr(args, split), args.labels, args.unquote) for split in SPLITS}
     if not any(files.values()):
         raise InputError("nothing to prepare; name files with --train, --valid or --test")
-    all_counts = prepare_nli(args.tokenizer, args.out, files, args.langs.split(",") if args.langs else None)
-    lines = [["", "rows", *LABELS, "tokens a row", "[UNK]"]]
-    for split, counts in all_counts.items():
-        labels = [f"{counts.labels[label]:,}" for label in LABELS]
-        for language, tokens in counts.tokens.items():
-            mean, unknown = tokens / counts.rows, counts.unknown[language] / tokens
-            lines.append([f"{split} {language}", f"{counts.rows:,}", *labels, f"{mean:.1f}", f"{unknown:.2%}"])
+    statistics = prepare_nli(args.tokenizer, args.out, files, args.langs.split(",") if args.langs else ())
+    lines = [["", "rows read", "no consensus", "empty", *LABELS, "tokens a row", "[UNK]"]]
+    for split, of_split in statistics.items():
+        counts = [of_split["read"], *of_split["dropped"].values(), *of_split["labels"].values()]
+        counts = [f"{number:,}" for number in counts]
+        for language, of_language in of_split["languages"].items():
+            tokens, unknown = of_language["tokens"], of_language["unknown"]
+            lines.append([f"{split} {language}", *counts, f"{tokens / of_split['rows']:.1f}", f"{unknown / tokens:.2%}"])
     print(markdown_table(lines))
-    for split, counts in all_counts.items():
-        print(f"{split}: {counts.read:,} rows read, {describe_dropped(counts)}")
-        if missing := [label for label in LABELS if not counts.labels[label]]:
-            print(f"{split}: no row is labelled {' or '.join(missing)}; the task has three classes")
-    if csv := [str(file.path) for file in chain(*files.values()) if file.seems_csv]:
-        print(f"{csv[0]}{f' and {len(csv) - 1} more' if csv[1:] else ''}: {SEEMS_CSV}")

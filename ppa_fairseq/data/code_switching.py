@@ -16,8 +16,7 @@ class CodeSwitch:
 
     Attributes:
         probability: of mixing an example, drawn anew every epoch.
-        first, second: make the form whose first (second) half is English. The paper makes both. First and second
-            are premise and hypothesis, or question and context.
+        first, second: make the form whose first (second) half is English; the paper makes both.
     """
 
     probability: float = 1.0
@@ -27,18 +26,12 @@ class CodeSwitch:
 
 @dataclass(frozen=True)
 class Mixture:
-    """The E examples of one epoch: entry *i* takes its first half from one language and its second from another.
+    """The E examples of one epoch: entry *i* takes its first half from one language and its second from another."""
 
-    Attributes:
-        first, second: (E,) numbers of languages.
-        row: (E,) the example's row, the same in every language.
-        group: (E,) ascending; the two mixed forms of one example are one group.
-    """
-
-    first: np.ndarray
-    second: np.ndarray
-    row: np.ndarray
-    group: np.ndarray
+    first: np.ndarray  # (E,) numbers of languages
+    second: np.ndarray  # (E,)
+    row: np.ndarray  # (E,) the example's row, the same in every language
+    group: np.ndarray  # (E,) ascending; the two mixed forms of one example are one group
 
 
 def mix(

@@ -5,7 +5,7 @@ import pytest
 from fairseq.data import data_utils
 
 from ppa_fairseq.data.code_switching import CodeSwitch, mix
-from ppa_fairseq.data.grouped_dataset import GroupedDataset
+from ppa_fairseq.data.pair_dataset import PairDataset
 from ppa_fairseq.utils.errors import InputError
 
 LANGUAGES = ["en", "de", "fr"]
@@ -67,21 +67,12 @@ def test_an_example_without_english_is_not_mixed():
     assert mixed(mixture) == [(1, 0, 3), (0, 1, 3)] and len(entries(mixture)) == 5
 
 
-class Groups(GroupedDataset):
+class Groups(PairDataset):
     def __init__(self, counts, seed=0, languages=None):
         rng = np.random.default_rng(seed)
         self.group = np.repeat(np.arange(len(counts)), counts)
         self.sizes = rng.integers(3, 40, len(self.group))
         self.language = None if languages is None else self.group % languages
-
-    def __getitem__(self, index):
-        return index
-
-    def collater(self, samples):
-        return {"items": samples}
-
-    def set_epoch(self, epoch):
-        pass
 
 
 @pytest.mark.parametrize("limits", [(None, 7), (None, 8), (160, None), (300, 9), (None, None)])

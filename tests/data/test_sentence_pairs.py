@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from ppa_fairseq.data.sentence_pairs import PairLayout, longest_first
+from ppa_fairseq.data.sentence_pairs import PairLayout
 
 BERT = SimpleNamespace(bos=lambda: 0, eos=lambda: 1, between=[], second_type=1)
 ROBERTA = SimpleNamespace(bos=lambda: 0, eos=lambda: 1, between=[1], second_type=0)
@@ -39,8 +39,3 @@ def test_every_pair_of_lengths_equals_tokenizers(family, dictionary, max_length)
             assert tokens.tolist() == expected.ids, (first, second)
             assert token_types.tolist() == expected.type_ids
             assert layout.length(first, second) == len(tokens)
-
-
-def test_nothing_is_cut_that_fits():
-    assert longest_first(5, 7, 12) == (5, 7)
-    assert longest_first(0, 0, 0) == (0, 0)

@@ -241,7 +241,7 @@ def test_bad_input_is_one_clear_line(finetune, arguments, message):
     ("damage", "message"),
     [
         (lambda d: shutil.rmtree(d / "fr" / "label"), "fr/label/dict.txt: no such file"),
-        (lambda d: (d / "fr/label/train.idx").unlink(), "fr/label/train.idx: no such file"),
+        (lambda d: (d / "fr/label/train.idx").unlink(), "fr/label/train.bin and .idx: no such file"),
         (lambda d: replace(d, "fr/input1/train", "fr/input1/valid"), "150 premises, 45 hypotheses, 150 labels"),
         (lambda d: replace(d, "fr/label/train", "fr/input0/train"), "fr/label/train: row 1 is not one label"),
         (lambda d: replace(d, "fr/label/valid", "fr/input1/valid"), "row [23] is not one label"),

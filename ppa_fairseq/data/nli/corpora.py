@@ -8,6 +8,7 @@ from fairseq.data import Dictionary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.indexed import open_indexed
 from ppa_fairseq.data.nli.dataset import NLICorpus
+from ppa_fairseq.data.nli.prepare import FIELDS
 from ppa_fairseq.utils.errors import InputError
 
 HOW_TO_PREPARE = "prepare it with scripts/prepare_xnli.sh, or `ppa prepare-xnli` and `ppa binarize`"
@@ -34,50 +35,39 @@ def load_dictionaries(folder: str, languages: list[str]) -> tuple[WordPieceDicti
 
 
 def load_nli(
-    folder: str, split: str, languages: list[str], labels: Dictionary, words: WordPieceDictionary | None = None
+    folder: str, split: str, languages: list[str], labels: Dictionary, words: WordPieceDictionary
 ) -> list[NLICorpus]:
     """Open *split* of every language, memory-mapped.
 
-    Raises InputError if a file is missing or damaged, a premise has no hypothesis or no label, a label is unknown, or
-    an id is not in *words* (None: do not check).
+    Raises InputError if a file is missing or damaged, a premise has no hypothesis or no label, or an id is unknown.
     """
-    return [_load(Path(folder, language), split, language, labels, words) for language in languages]
+    return [_load(Path(folder, language), split, labels, words) for language in languages]
 
 
 def check_parallel(corpora: list[NLICorpus], folder: str, split: str) -> None:
     """Raise InputError unless all *corpora* have equally many rows, with equal labels."""
     first = corpora[0]
     for other in corpora[1:]:
-        if len(other.label) != len(first.label):
-            difference = f"{len(other.label)} rows in {other.language}, but {len(first.label)} in {first.language}"
-        elif (unlike := np.flatnonzero(other.label != first.label)).size:
-            difference = f"row {unlike[0] + 1} has different labels in {other.language} and {first.language}"
-        else:
-            continue
-        raise InputError(f"{folder}, {split}: {difference}; code-switching needs translations row by row")
+        if not np.array_equal(other.label, first.label):
+            raise InputError(
+                f"{folder}, {split}: {len(other.label)} rows in {other.language}, but {len(first.label)} in "
+                f"{first.language}, or other labels; code-switching needs translations row by row"
+            )
 
 
-def _load(
-    folder: Path, split: str, language: str, labels: Dictionary, words: WordPieceDictionary | None
-) -> NLICorpus:
-    for part in ("input0", "input1", "label"):
-        if not Path(folder, part, f"{split}.idx").is_file():
-            raise InputError(f"{folder}/{part}/{split}.idx: no such file; {HOW_TO_PREPARE}")
-    premise, hypothesis = (open_indexed(f"{folder}/{part}/{split}", words) for part in ("input0", "input1"))
+def _load(folder: Path, split: str, labels: Dictionary, words: WordPieceDictionary) -> NLICorpus:
+    premise, hypothesis = (open_indexed(f"{folder}/{part}/{split}", words) for part in FIELDS[:2])
     label = open_indexed(f"{folder}/label/{split}")
-    counts = f"{len(premise)} premises, {len(hypothesis)} hypotheses, {len(label)} labels"
-    if not len(premise) == len(hypothesis) == len(label) > 0:
+    if not len(premise) == len(hypothesis) == len(label):
+        counts = f"{len(premise)} premises, {len(hypothesis)} hypotheses, {len(label)} labels"
         raise InputError(f"{folder}, {split}: {counts}; binarize them again")
     if (label.sizes != 2).any():
         raise InputError(f"{folder}/label/{split}: row {np.argmax(label.sizes != 2) + 1} is not one label")
     ids = np.fromfile(f"{folder}/label/{split}.bin", dtype=label._index.dtype)
     classes = ids.reshape(-1, 2)[:, 0].astype(np.int64) - labels.nspecial  # (rows,), without the end of each row
-    if (unknown := np.flatnonzero((classes < 0) | (classes >= len(labels) - labels.nspecial))).size:
+    if (unknown := (classes < 0) | (classes >= len(labels) - labels.nspecial)).any():
         raise InputError(
-            f"{folder}/label/{split}: the label of row {unknown[0] + 1} is not in {folder}/label/dict.txt; "
+            f"{folder}/label/{split}: the label of row {np.argmax(unknown) + 1} is not in {folder}/label/dict.txt; "
             "binarize it with the labels.txt of `ppa prepare-xnli` as --srcdict"
         )
-    for side, rows in (("premise", premise), ("hypothesis", hypothesis)):
-        if (rows.sizes < 2).any():
-            raise InputError(f"{folder}, {split}: the {side} of row {np.argmax(rows.sizes < 2) + 1} is empty")
-    return NLICorpus(language, premise, hypothesis, classes)
+    return NLICorpus(folder.name, premise, hypothesis, classes)

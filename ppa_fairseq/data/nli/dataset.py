@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from ppa_fairseq.data.code_switching import mix
-from ppa_fairseq.data.pair_dataset import PairDataset, lengths
-from ppa_fairseq.data.sentence_pairs import collate, gather
+from ppa_fairseq.data.pair_dataset import PairDataset, gather, lengths
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,10 @@ class NLIDataset(PairDataset):
             "language": self.numbers[mixture.first[index]],
             "tokens": torch.from_numpy(tokens),
             "token_types": torch.from_numpy(token_types),
-            "label": int(first.label[row]),
+            "target": torch.tensor(first.label[row]),
         }
 
     def origin(self, index: int) -> str:
         """Say where an example comes from: "fr/en row 18" has a French premise and an English hypothesis."""
         first, second = (self.languages[side[index]] for side in (self.mixture.first, self.mixture.second))
         return f"{first}{'' if first == second else '/' + second} row {self.mixture.row[index] + 1}"
-
-    def collater(self, samples: list[dict]) -> dict:
-        """Batch N examples: ``net_input`` packed, ``target`` (N,), ``language`` (N,) of the premises, counts."""
-        if not samples:
-            return {}
-        return collate(samples) | {"target": torch.tensor([s["label"] for s in samples])}

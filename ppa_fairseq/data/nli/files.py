@@ -1,5 +1,6 @@
 """Files of NLI by language, and the rows of several languages side by side."""
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,9 +8,11 @@ from itertools import chain, zip_longest
 from operator import itemgetter
 from pathlib import Path
 
-from ppa_fairseq.data.nli.reader import NO_CONSENSUS, NLIExample, NLIFile, language_of, read_nli
+from ppa_fairseq.data.nli.reader import NO_CONSENSUS, NLIExample, NLIFile, language_of
 from ppa_fairseq.data.text_files import LANGUAGE
 from ppa_fairseq.utils.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 NLI_NAME = re.compile(r"[^.].*\.(tsv|jsonl|json)(\.gz|\.xz)?")
 SOURCE = re.compile(rf"({LANGUAGE.pattern})=(.+)")
@@ -21,64 +24,70 @@ def find_nli(
 ) -> dict[str, list[NLIExample]]:
     """Read the labelled examples of several files by language; *paths* as in `nli_files`.
 
-    Raises InputError as `read_nli` does, and if two files have the same language.
+    Leave out rows without consensus, with a warning that counts them. Raises InputError as `by_language` does, and on
+    an empty premise or hypothesis: no row of a benchmark may vanish.
     """
-    found: dict[str, list[NLIExample]] = {}
-    origin: dict[str, Path] = {}
-    for file in chain.from_iterable(nli_files(path, label_order, unquote) for path in paths):
-        for name, examples in read_nli(file.path, file.language, label_order, unquote).items():
-            if name in found:
-                raise InputError(f"{origin[name]} and {file.path} both have {name}; name the files to read one by one")
-            found[name], origin[name] = examples, file.path
+    found = {}
+    for language, rows in by_language(nli_files(paths, label_order, unquote)).items():
+        rows = list(rows)
+        found[language] = labelled = [row for row in rows if row.label != NO_CONSENSUS]
+        for row in labelled:
+            if not (row.premise and row.hypothesis):
+                field = "hypothesis" if row.premise else "premise"
+                raise InputError(f"{row.place}: empty {field}; correct the line or remove it in every language")
+        if not labelled:
+            raise InputError(f"{rows[0].place}: no row of {language} has a label; name another file")
+        if left_out := len(rows) - len(labelled):
+            logger.warning(f"{language}: {left_out:,} rows without a label ({NO_CONSENSUS}: no consensus) are left out")
     return found
 
 
-def nli_files(source: str | Path, label_order: Sequence[str] | None = None, unquote: bool = False) -> list[NLIFile]:
-    """Return the files that *source* names: a file, a folder, or one of them with its language, as in `fr=PATH`.
+def nli_files(
+    sources: Iterable[str | Path], label_order: Sequence[str] | None = None, unquote: bool = False
+) -> list[NLIFile]:
+    """Return the files that *sources* name: files, folders, or one of them with its language, as in `fr=PATH`.
 
     Raises InputError if there is none.
     """
-    match = SOURCE.fullmatch(str(source))
-    language, path = (match[1], Path(match[2])) if match and not Path(source).exists() else (None, Path(source))
-    if not path.exists():
-        raise InputError(f"{path}: no such file; name files or folders, as in dev-fr.tsv or fr=dev.tsv")
-    paths = [path]
-    if path.is_dir():
-        paths = sorted(file for file in path.iterdir() if file.is_file() and NLI_NAME.fullmatch(file.name))
-        if not paths:
-            raise InputError(f"{path}: no .tsv, .jsonl or .json in this folder, plain, .gz or .xz; name the files")
-    return [NLIFile(file, language, label_order, unquote) for file in paths]
+    files = []
+    for source in sources:
+        match = SOURCE.fullmatch(str(source))
+        language, path = (match[1], Path(match[2])) if match and not Path(source).exists() else (None, Path(source))
+        if not path.exists():
+            raise InputError(f"{path}: no such file; name files or folders, as in dev-fr.tsv or fr=dev.tsv")
+        paths = [path]
+        if path.is_dir():
+            paths = sorted(file for file in path.iterdir() if file.is_file() and NLI_NAME.fullmatch(file.name))
+            if not paths:
+                raise InputError(f"{path}: no .tsv, .jsonl or .json in this folder, plain, .gz or .xz; name the files")
+        files += [NLIFile(file, language, label_order, unquote) for file in paths]
+    return files
 
 
-def by_language(files: Iterable[NLIFile], chosen: Sequence[str] | None = None) -> dict[str, Iterator[NLIExample]]:
-    """Return iterators over the examples by language, English first: all other languages follow the first one.
+def by_language(files: Iterable[NLIFile]) -> dict[str, Iterator[NLIExample]]:
+    """Return iterators over the examples by language.
 
-    Files that *source* gave one language follow one another. Raises InputError if others have the same language.
+    Files that a user gave one language follow one another. Raises InputError if others have the same language.
     """
-    parts: dict[str, list[Iterable[NLIExample]]] = {}
+    parts: dict[str, list[Iterable[NLIExample]]] = defaultdict(list)
     origins: dict[str, NLIFile] = {}
     for file in files:
-        for language, examples in _examples(file).items():
-            if chosen and language not in chosen:
-                continue
+        if file.language or not file.names_languages:
+            examples = {file.language or language_of(file.path): map(itemgetter(1), file)}
+        else:
+            examples = defaultdict(list)
+            for language, example in file:
+                examples[language].append(example)
+            examples = matched(examples)
+        for language, rows in examples.items():
             origin = origins.setdefault(language, file)
             if origin is not file and None in (origin.language, file.language):
                 raise InputError(
                     f"{origin.path} and {file.path} both have {language}; name one of them, or write {language}= "
                     "before each to read one after the other"
                 )
-            parts.setdefault(language, []).append(examples)
-    languages = sorted(parts, key=lambda language: (language != "en", language))
-    return {language: chain.from_iterable(parts[language]) for language in languages}
-
-
-def _examples(file: NLIFile) -> dict[str, Iterable[NLIExample]]:
-    if file.language or not file.names_languages:
-        return {file.language or language_of(file.path): map(itemgetter(1), file)}
-    examples = defaultdict(list)
-    for language, example in file:
-        examples[language].append(example)
-    return matched(examples)
+            parts[language].append(rows)
+    return {language: chain.from_iterable(rows) for language, rows in parts.items()}
 
 
 def matched(examples: dict[str, list[NLIExample]]) -> dict[str, list[NLIExample]]:
@@ -87,7 +96,7 @@ def matched(examples: dict[str, list[NLIExample]]) -> dict[str, list[NLIExample]
     Else return them as they are.
     """
     by_id = {language: {row.pair_id: row for row in rows} for language, rows in examples.items()}
-    first = by_id.get("en") or next(iter(by_id.values()))
+    first = by_id.get("en") or next(iter(by_id.values()), {})
     same = all(by_id[name].keys() == first.keys() and len(first) == len(rows) for name, rows in examples.items())
     if None in first or not same:
         return examples
@@ -100,16 +109,14 @@ def side_by_side(examples: dict[str, Iterable[NLIExample]]) -> Iterator[tuple[NL
     Raises InputError, which names the rows, if the languages differ in their number of rows, or a row in its pairIDs
     or labels. A row without consensus agrees with any label.
     """
-    languages, last = list(examples), None
+    languages = list(examples)
     for row in zip_longest(*examples.values()):
         if None in row:
             here = next(example for example in row if example)
-            end = f"its last is {last[row.index(None)].place}" if last else "it has none"
-            raise InputError(f"{here.place}: {languages[row.index(None)]} has no row for this one ({end}); {PARALLEL}")
+            raise InputError(f"{here.place}: {languages[row.index(None)]} has no row for this one; {PARALLEL}")
         for field, name, none in (("pair_id", "pairID", None), ("label", "label", NO_CONSENSUS)):
             known = {getattr(example, field): example for example in row if getattr(example, field) != none}
             if len(known) > 1:
                 (one, first), (other, second), *_ = known.items()
                 raise InputError(f"{second.place}: {name} {other}, but {one} in {first.place}; {PARALLEL}")
         yield row
-        last = row

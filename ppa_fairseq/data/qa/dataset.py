@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from ppa_fairseq.data.code_switching import mix
-from ppa_fairseq.data.pair_dataset import PairDataset, lengths
+from ppa_fairseq.data.pair_dataset import PairDataset, gather, lengths
 from ppa_fairseq.data.qa.windows import cut_windows
-from ppa_fairseq.data.sentence_pairs import collate, gather
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,9 @@ class QADataset(PairDataset):
         return f"{both} WordPieces {self._start[index] + 1}-{self._end[index]}"
 
     def collater(self, samples: list[dict]) -> dict:
-        """Batch N windows.
+        """Batch N windows: ``target`` (N, 2), the positions of the answer's first and last token in the sequence.
 
-        Returns:
-            ``net_input`` packed, ``choices`` (T,) whether an answer can begin or end at a token (the context, and [CLS]
-            for no answer), ``target`` (N, 2) positions of its first and last token in the sequence, ``language`` (N,),
-            counts.
+        ``choices`` (T,) says whether an answer can begin or end at a token: in the context, and at [CLS] for no answer.
         """
-        if not samples:
-            return {}
-        choices, target = torch.cat([s["choices"] for s in samples]), torch.stack([s["target"] for s in samples])
-        return collate(samples) | {"choices": choices, "target": target}
+        batch = super().collater(samples)
+        return batch and batch | {"choices": torch.cat([s["choices"] for s in samples])}

@@ -15,10 +15,9 @@ def check_window_sizes(max_length: int, doc_stride: int, specials: int) -> None:
 
 
 def kept_question(question_length, max_length: int, doc_stride: int, specials: int):
-    """Return how many tokens of a question to keep: all if `tokenizers` can cut windows beside it.
+    """Return how many tokens of a question to keep; the length may be an array, (E,).
 
-    Where it would raise instead, the question and the step of the window get half each of what the overlap leaves.
-    The length may be an array, (E,).
+    Where `tokenizers` would raise, the question and the step of the window get half each of what the overlap leaves.
     """
     shared = max_length - specials - doc_stride
     return np.where(question_length < shared, question_length, shared // 2)
@@ -44,12 +43,9 @@ def context_windows(
     """Return the windows of one context as [start, end), in order; together they cover all of it.
 
     Lengths count tokens without specials; *max_length* counts the whole sequence with its *specials* (BERT: [CLS]
-    question [SEP] context [SEP], 3; XLM-R: 4). Consecutive windows share *doc_stride* tokens, as in transformers. The
-    windows are those of `tokenizers` with truncation "only_second", *doc_stride* as its stride and overflowing
-    tokens; a question too long for that is cut to `kept_question`.
-    Raises InputError as `check_window_sizes` does.
+    question [SEP] context [SEP], 3; XLM-R: 4). The windows are those of `tokenizers` with truncation "only_second" and
+    *doc_stride* as its stride; a question too long for that is cut to `kept_question`.
     """
-    check_window_sizes(max_length, doc_stride, specials)
     lengths = np.array([question_length]), np.array([context_length])
     _, start, end, _ = cut_windows(*lengths, max_length, doc_stride, specials)
     return list(zip(start.tolist(), end.tolist(), strict=True))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppa_fairseq.data.nli.files import find_nli, nli_files
-from ppa_fairseq.data.nli.reader import LABELS, NO_CONSENSUS, NLIExample, NLIFile, language_of, read_nli
+from ppa_fairseq.data.nli.reader import DEFAULT_HEADER, LABELS, NO_CONSENSUS, NLIExample, NLIFile, language_of
 from ppa_fairseq.utils.errors import InputError
 
 # What must not end a line or a field: quotes, a lone \r, Unicode's own line separators.
@@ -69,7 +69,7 @@ def test_every_format_gives_the_same_rows(tmp_path, name, packing):
     content = FORMATS[name](ROWS).encode()
     path = tmp_path / f"{name}{packing}"
     path.write_bytes({"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[packing](content))
-    examples = read_nli(path, "fr", LABELS)
+    examples = find_nli([f"fr={path}"], LABELS)
     assert list(examples) == ["fr"]
     assert [(example.premise, example.hypothesis, example.label) for example in examples["fr"]] == ROWS
     has_header = name.endswith((".tsv", ".txt")) and name != "train-fr.tsv"
@@ -98,33 +98,32 @@ def test_a_file_that_names_its_languages_gives_them_all(tmp_path):
     for name, content in (("xnli.dev.tsv", tsv(rows, XNLI_HEADER)), ("xnli.dev.jsonl", json_lines(rows))):
         path = tmp_path / name
         path.write_bytes(content.encode())
-        assert NLIFile(path).names_languages
-        examples = read_nli(path)
+        examples = find_nli([path])
         assert list(examples) == ["ar", "zh", "en"]
         for number, language in enumerate(examples):
             first = number + 1 + name.endswith("tsv")
             assert [one.place for one in examples[language]] == [f"{path}:{first + 3 * k}" for k in range(5)]
             assert [(one.premise, one.hypothesis, one.label) for one in examples[language]] == ROWS
-        assert read_nli(path, "zh") == {"zh": examples["zh"]}
+        assert find_nli([f"zh={path}"]) == {"zh": examples["zh"]}
         with pytest.raises(InputError, match="no row of language sw in it"):
-            read_nli(path, "sw")
+            find_nli([f"sw={path}"])
 
 
 def hugging_face(*labels):
     return json_lines([{"premise": "a", "hypothesis": "b", "label": label} for label in labels])
 
 
-def test_rows_without_consensus_are_left_out_and_counted(tmp_path, caplog):
+@pytest.mark.parametrize("name", ["multinli_1.0_train.txt", "multinli_1.0_train.jsonl", "hf.jsonl"])
+def test_rows_without_consensus_are_left_out_and_counted(tmp_path, caplog, name):
     rows = [*ROWS, ("a", "b", "-"), ("", "", "-"), ("c", "d", "neutral")]
-    contents = {name.replace("train", "dev"): FORMATS[name](rows) for name in FORMATS if name.startswith("multinli_")}
-    contents["hf.jsonl"] = hugging_face(*(({"-": -1} | {label: label for label in LABELS})[row[2]] for row in rows))
-    for name, content in contents.items():
-        path = tmp_path / name
-        path.write_text(content, newline="\n")
-        caplog.clear()
-        assert [one.label for one in read_nli(path, "en")["en"]] == [label for *_, label in ROWS] + ["neutral"]
-        assert f"{path}: 2 rows without a label" in caplog.text
-        assert [one.label for _, one in NLIFile(path, "en")][5:] == [NO_CONSENSUS, NO_CONSENSUS, "neutral"]
+    numbers = {"-": -1} | {label: label for label in LABELS}
+    path = tmp_path / name
+    path.write_text(
+        hugging_face(*(numbers[row[2]] for row in rows)) if name == "hf.jsonl" else FORMATS[name](rows), newline="\n"
+    )
+    assert [one.label for one in find_nli([f"en={path}"])["en"]] == [label for *_, label in ROWS] + ["neutral"]
+    assert "en: 2 rows without a label" in caplog.text
+    assert [one.label for _, one in NLIFile(path, "en")][5:] == [NO_CONSENSUS, NO_CONSENSUS, "neutral"]
 
 
 @pytest.mark.parametrize("name", ["en.jsonl", "en.tsv"])
@@ -133,55 +132,38 @@ def test_label_numbers_need_an_order(tmp_path, name):
     order = ("contradiction", "entailment", "neutral")
     numbers = [2, 0, 1, "0"]
     path.write_text(hugging_face(*numbers) if "json" in name else tsv([["a", "b", str(n)] for n in numbers]))
-    assert [one.label for one in read_nli(path, label_order=order)["en"]] == [order[int(n)] for n in numbers]
+    assert [one.label for one in find_nli([path], label_order=order)["en"]] == [order[int(n)] for n in numbers]
     message = f"{path}:1: the label 2 is a number, and publishers number differently; .*--labels entailment,neutral,"
     with pytest.raises(InputError, match=message):
-        read_nli(path)
-
-
-def test_data_of_two_classes_is_refused(tmp_path):
-    path = tmp_path / "en.jsonl"
-    path.write_text(hugging_face(0, 1, 1, 0))
-    with pytest.raises(InputError, match=f"{path}: its label numbers stand only for entailment and neutral, but"):
-        read_nli(path, label_order=LABELS)
-    path.write_text(hugging_face("entailment", "not_entailment"))
-    with pytest.raises(InputError, match=f"{path}:2: unknown label 'not_entailment'; expected entailment, neutral"):
-        read_nli(path)
-    path.write_text(hugging_face("entailment", "neutral"))  # SciTail means what it says
-    assert len(read_nli(path)["en"]) == 2
-
-
-def write_csv(path, rows, **dialect):
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file, delimiter="\t", lineterminator="\n", **dialect).writerows(rows)
+        find_nli([path])
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL], ids=["some", "all"])
-def test_unquote_reads_what_a_csv_writer_writes(tmp_path, quoting):
+def test_unquote_reads_what_a_csv_writer_writes(tmp_path, caplog, quoting):
     path = tmp_path / "dev-fr.tsv"
-    rows = [*ROWS[2:], ('He said "no".', 'a\tb\nc "d"', "neutral"), ('"', "b", "entailment")]
-    write_csv(path, [("premise", "hypothesis", "label"), *rows], quoting=quoting)
-    found = read_nli(path, unquote=True)["fr"]
+    rows = [*ROWS[2:], ('He said "no".', 'c "d"', "neutral"), ('"', "b", "entailment")]
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter="\t", lineterminator="\n", quoting=quoting).writerows([DEFAULT_HEADER, *rows])
+    found = find_nli([path], unquote=True)["fr"]
     assert [(one.premise, one.hypothesis, one.label) for one in found] == rows
-    assert found[-1].place == f"{path}:7"
+    assert not caplog.text
+    if quoting == csv.QUOTE_MINIMAL:
+        assert find_nli([path])["fr"][3].premise == '"He said ""no""."'
+        assert caplog.text.count("--unquote") == 1
 
 
-def test_a_csv_writers_quotes_are_named_once(tmp_path, caplog):
+@pytest.mark.parametrize("raw", ['He said "no".', '"Yes," he said, "no."', '"All of it."'])
+def test_quotes_of_the_text_cause_no_hint(tmp_path, caplog, raw):
     path = tmp_path / "dev-fr.tsv"
-    write_csv(path, [('He said "no".', "b", "neutral"), ("a", '"b" or "c"', "entailment")] * 3)
-    assert read_nli(path)["fr"][0].premise == '"He said ""no""."'
-    assert caplog.text.count(f"{path}: quotes are read as text, but every cell") == caplog.text.count("--unquote") == 1
-    caplog.clear()
-    for raw in ('He said "no".', '"Yes," he said, "no."', '"All of it."'):
-        path.write_text(tsv([[raw, "b", "neutral"], ['"c ""d"""' if "he" in raw else "c", "b", "neutral"]]))
-        assert read_nli(path)["fr"][0].premise == raw
+    path.write_text(tsv([[raw, "b", "neutral"]]))
+    assert find_nli([path])["fr"][0].premise == raw
     assert not caplog.text
 
 
 def test_empty_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
     path = tmp_path / "dev-fr.tsv"
     path.write_bytes("\ufeffa\tb\tneutral\r\n\r\n\nc\td\tneutral\n\n".encode())
-    assert read_nli(path)["fr"] == [
+    assert find_nli([path])["fr"] == [
         NLIExample("a", "b", "neutral", f"{path}:1"),
         NLIExample("c", "d", "neutral", f"{path}:4"),
     ]
@@ -209,9 +191,9 @@ def test_files_folders_and_named_languages_are_found_together(tmp_path):
     assert {language: len(examples) for language, examples in found.items()} == {"de": 5, "fr": 5, "sw": 5, "zh": 2}
     with pytest.raises(InputError, match=re.escape(f"{folder}/dev-de.tsv and {other} both have de")):
         find_nli([folder, f"de={other}"], LABELS)
-    assert [(file.language, file.path) for file in nli_files(str(other))] == [(None, other)]
+    assert [(file.language, file.path) for file in nli_files([str(other)])] == [(None, other)]
     with pytest.raises(InputError, match="^x/dev.tsv: no such file"):
-        nli_files("fr=x/dev.tsv")
+        nli_files(["fr=x/dev.tsv"])
     other.unlink()
     with pytest.raises(InputError, match=f"{tmp_path}: no .tsv, .jsonl or .json in this folder"):
         find_nli([tmp_path])
@@ -225,32 +207,23 @@ HEADER = "premise\thypo\tlabel\n"
     ("name", "content", "message"),
     [
         ("dev-fr.tsv", GOOD + "a\tb\tmaybe\n", ":2: unknown label 'maybe'; expected entailment, neutral"),
-        ("dev-fr.tsv", GOOD + "a\tb\t\n", ":2: unknown label ''"),
         ("dev-fr.tsv", GOOD + "a b\tneutral\n", ":2: 2 tab-separated columns, but 3 in the first line; correct"),
-        ("dev-fr.tsv", GOOD + '"a\t""b"""\tb\tneutral\n', ":2: 4 tab-separated columns, but 3 in the first line; if a"),
-        ("dev-fr.tsv", '"a"\t"b"\t"neutral"\n', ":1: unknown label '\"neutral\"'; expected entailment"),
         ("dev-fr.tsv", GOOD + "a\t  \tneutral\n", ":2: empty hypothesis"),
-        ("dev-fr.tsv", HEADER + "\tb\tneutral\n", ":2: empty premise"),
-        ("dev-fr.tsv", GOOD.encode() + b"a\xff\tb\tneutral\n", ":2: not UTF-8 ('utf-8' codec can't decode byte 0xff"),
+        ("dev-fr.tsv", GOOD.encode() + b"a\xff\tb\tneutral\n", ":2: not UTF-8 (invalid start byte)"),
         ("dev-fr.tsv", (GOOD * 2).replace("\n", "\r"), ": its lines end in CR alone"),
         ("dev-fr.tsv", GOOD + "a" * 40_000, ":2: a line of over 32768 bytes"),
-        ("dev-fr.tsv", "", ": no row in it"),
         ("dev-fr.tsv", HEADER, ": no row in it"),
-        ("dev-fr.tsv", "a\tb\t-\n", ": no row with a label in it"),
-        ("dev-fr.tsv", "a,b,neutral\n", ":1: 1 tab-separated columns, and none named premise or sentence1; hypothesis"),
-        ("dev-fr.tsv", "premise\tlabel\n", ":1: 2 tab-separated columns, and none named hypothesis or hypo or sente"),
+        ("dev-fr.tsv", "a\tb\t-\n", ":1: no row of fr has a label"),
+        ("dev-fr.tsv", "a,b,neutral\n", ":1: 1 tab-separated columns, not named premise"),
         ("dev.tsv", GOOD, ": neither its rows nor its name"),
         ("dev.tsv", "language\t" + HEADER + "fr\t" + GOOD + "../x\t" + GOOD, ":3: '../x' in the column language"),
-        ("fr.jsonl", '{"premise": "a", "hypothesis": "b", "label": "neutral"}\n{"premise"\n', ":2: not JSON ("),
+        ("fr.jsonl", '{"premise": "a", "hypothesis": "b", "label": "neutral"}\n{"premise"\n', ":2: not a JSON object"),
         ("fr.jsonl", '[{"premise": "a"}]\n', ":1: not a JSON object"),
         ("fr.jsonl", '{"hypothesis": "b", "label": "neutral"}\n', ":1: no text for the premise or the hypothesis"),
-        ("fr.jsonl", '{"premise": {"en": "a"}, "hypothesis": "b"}\n', ":1: no text for the premise"),
-        ("fr.jsonl", '{"premise": "a", "hypothesis": "b"}\n', ":1: unknown label ''"),
         ("fr.jsonl", hugging_face(True), ":1: unknown label 'true'"),
-        ("fr.jsonl", hugging_face([1]), ":1: unknown label '[1]'"),
         ("dev-fr.tsv.gz", GOOD, ": truncated or damaged"),
         ("dev-fr.zip", GOOD, ": cannot read .zip"),
-        ("none-fr.tsv", None, ": No such file or directory"),
+        ("none-fr.tsv", None, ": no such file"),
     ],
 )
 def test_bad_input_names_file_and_line(tmp_path, name, content, message):
@@ -258,15 +231,5 @@ def test_bad_input_names_file_and_line(tmp_path, name, content, message):
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as caught:
-        read_nli(path)
+        find_nli([path])
     assert str(caught.value).startswith(f"{path}{message}")
-
-
-def test_unquote_and_label_order_have_their_own_refusals(tmp_path):
-    path = tmp_path / "dev-fr.tsv"
-    path.write_text(GOOD + '"a"b\tc\tneutral\n')
-    with pytest.raises(InputError, match=f"{path}:2: not as a CSV writer writes it .*; leave --unquote out"):
-        read_nli(path, unquote=True)
-    path.write_text("a\tb\t3\n")
-    with pytest.raises(InputError, match=f"{path}:1: unknown label '3'"):
-        read_nli(path, label_order=LABELS)
