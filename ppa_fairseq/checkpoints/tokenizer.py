@@ -44,15 +44,15 @@ class ModelTokenizer:
         second_type: token type of the second sentence and of its eos.
         special: ids that are never masked and never drawn: special tokens other than unk, and ids in no text.
 
-    Raises InputError if transformers cannot read it, if it has no fast form, no pad or mask token, or if it does not put
-    one token before and one behind a sentence.
+    Raises InputError if transformers cannot read it, if it has no fast form, no pad or mask token, or if it does not
+    put one token before and one behind a sentence.
     """
 
     def __init__(self, texts: dict[str, str], source: str):
         if not texts:
             raise InputError(
-                f"{source}: has no tokenizer (tokenizer.json, sentencepiece.bpe.model, vocab.txt or another form); copy "
-                "the files of the model's own"
+                f"{source}: has no tokenizer (tokenizer.json, sentencepiece.bpe.model, vocab.txt or another form); "
+                "copy the files of the model's own"
             )
         with TemporaryDirectory() as folder:
             write_files(_with_class(texts, list(texts), source), folder)

@@ -75,12 +75,12 @@ def load_pickle(path: Path):
 
     Raises InputError if it is truncated, foreign or holds any other object.
     """
+    with path.open("rb"):  # a missing file or permission is the system's own error
+        pass
     torch.serialization.add_safe_globals([argparse.Namespace])  # fairseq stores parts of its configuration as one
     try:
         # Mapped, the optimizer state of a training checkpoint is never read. Files of torch < 1.6 cannot be mapped.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:  # no permission, no memory to map
-        raise
     except Exception as error:  # a broken file raises anything
         raise InputError(
             f"{path}: truncated, not a PyTorch file, or it holds Python objects beside its weights; copy it again or, "

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import ppa_fairseq
-from ppa_fairseq.data.dictionary import WRITTEN_BY, read_symbols
+from ppa_fairseq.data.dictionary import read_symbols
 from ppa_fairseq.data.nli.encoder import FIELDS
 from ppa_fairseq.utils.errors import InputError, quote
 
@@ -136,4 +136,4 @@ def _count_file(text: Path, dictionary: Path) -> Counter:
 
 @lru_cache(maxsize=2)
 def _symbols(dictionary: Path) -> frozenset[str]:
-    return frozenset(read_symbols(str(dictionary), str(dictionary), WRITTEN_BY)[0])
+    return frozenset(read_symbols(str(dictionary))[0])
