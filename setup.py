@@ -27,7 +27,7 @@ setup(
         "omegaconf>=2.3,<2.4",
         "torch>=2.6,<2.14",  # 2.13 is the newest that the tests ran with
         "numpy>=1.26",
-        "transformers>=4.45",
+        "transformers>=5",
         "tokenizers>=0.20",
         "sentencepiece",  # transformers needs both to read an XLM-R folder that has no tokenizer.json
         "protobuf",

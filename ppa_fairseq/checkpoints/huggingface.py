@@ -14,6 +14,7 @@ from ppa_fairseq.checkpoints.weights import (
     SPAN_HEAD,
     Checkpoint,
     check_state,
+    check_vocabulary,
     load_pickle,
     load_safetensors,
 )
@@ -34,17 +35,14 @@ def read(folder: str | Path) -> Checkpoint:
     (dense N(0, 0.02) from a fixed seed, zero biases). The result's `notes` say what was added and what left out.
     Raises InputError for anything else.
     """
-    folder = Path(folder)
-    sentence = sentence_encoder.read(folder)
-    folder = sentence.folder
+    sentence = sentence_encoder.read(Path(folder))
+    folder, notes = sentence.folder, sentence.notes
     config_file = folder / "config.json"
     config = read_object(config_file, "give a Hugging Face folder of a BERT or XLM-RoBERTa")
     layout, shape = read_shape(config, config_file)
     tensors, source = read_tensors(folder)
     tensors = _without_wrapper(tensors, layout, source)
-    if shape.layers > len(tensors):
-        raise InputError(f"{source}: too few tensors for {shape.layers:,} layers; config.json belongs to another model")
-    heads, notes = _heads(config, tensors, layout), list(sentence.notes)
+    heads = _heads(config, tensors, layout)
     if LM_HEAD in heads:
         _untie(tensors, source, layout)
     table = layout.name_table(shape.layers, heads)
@@ -57,7 +55,10 @@ def read(folder: str | Path) -> Checkpoint:
         ours: torch.cat([tensors[name] for name in theirs]) if len(theirs) > 1 else tensors[theirs[0]]
         for ours, theirs in table.items()
     }
-    labels = _labels(config, config_file) if CLASSIFICATION_HEAD in heads else None
+    labels = None
+    if CLASSIFICATION_HEAD in heads:  # where config.json names no classes, transformers has two
+        names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+        labels = [names[index] for index in sorted(names, key=int)]
     check_state(state, shape, str(source), labels)
     if not heads:
         state |= initial_head(shape, state["encoder.embed_tokens.weight"].dtype)
@@ -73,12 +74,18 @@ def read(folder: str | Path) -> Checkpoint:
     if left_out := sorted(modules - layout.copies):
         notes.append(f"left out, as alignment does not use it: {', '.join(left_out)}")
     texts = read_files(folder, min(shape.max_positions - shape.position_offset, sentence.max_length or 1 << 30))
-    tokens = _check_tokenizer(ModelTokenizer(texts, str(folder)), shape, layout, folder)
-    if unused := shape.vocab_size - tokens:
+    tokenizer = ModelTokenizer(texts, str(folder))
+    if layout.required.get("pad_token_id", tokenizer.pad()) != tokenizer.pad():
+        raise InputError(
+            f"{folder}: the tokenizer's padding token has the id {tokenizer.pad()}, but the model's has "
+            f"{layout.required['pad_token_id']}; take both from the same model"
+        )
+    if 0 < (unused := shape.vocab_size - len(tokenizer)) <= MOST_PADDING:
         notes.append(f"left out: the last {unused} word embeddings, which belong to no token of the tokenizer")
-        shape.vocab_size = tokens
+        shape.vocab_size = len(tokenizer)
         for name in {"encoder.embed_tokens.weight", LM_HEAD + "bias"} & state.keys():
-            state[name] = state[name][:tokens].clone()
+            state[name] = state[name][: len(tokenizer)].clone()
+    check_vocabulary(tokenizer, shape, str(folder))
     return Checkpoint(shape, state, texts, sentence.pooling, labels, notes=notes)
 
 
@@ -97,14 +104,10 @@ def read_shape(config: dict, path: Path) -> tuple[Layout, BertShape]:
     sizes = {}
     for size, (key, default) in SIZES.items():
         value = config.get(key, default)
-        kind = type(getattr(BertShape, size))
-        if type(value) not in (int, kind) or not (0 < value < 1 << 31 if kind is int else 0 <= value < 1):
-            raise InputError(f"{path}: {key} is {quote(value)}, which is not a size; fetch the file again")
-        sizes[size] = kind(value)
-    shape = BertShape(**sizes, position_offset=layout.position_offset)
-    if shape.dim % shape.heads:
-        raise InputError(f"{path}: hidden_size {shape.dim} is not a multiple of its {shape.heads} attention heads")
-    return layout, shape
+        if not isinstance(value, (int, float)):
+            raise InputError(f"{path}: {key} is {quote(value)}, not a number; fetch the file again")
+        sizes[size] = value
+    return layout, BertShape(**sizes, position_offset=layout.position_offset)
 
 
 def read_tensors(folder: Path) -> tuple[dict[str, Tensor], Path]:
@@ -112,11 +115,13 @@ def read_tensors(folder: Path) -> tuple[dict[str, Tensor], Path]:
     for name, load in (("model.safetensors", load_safetensors), ("pytorch_model.bin", load_pickle)):
         whole, index = folder / name, folder / f"{name}.index.json"
         if whole.is_file():
-            return _load_tensors(whole, load), whole
+            return load(whole), whole
         if index.is_file():
             tensors = {}
-            for shard in _shards(index):
-                tensors |= _load_tensors(shard, load)
+            for shard in sorted(set(read_object(index)["weight_map"].values())):
+                if not (folder / shard).is_file():
+                    raise InputError(f"{index}: names {shard}, which is missing; fetch all shards")
+                tensors |= load(folder / shard)
             return tensors, index
     raise InputError(f"{folder}: no model.safetensors and no pytorch_model.bin; fetch the model's weights")
 
@@ -167,10 +172,7 @@ def to_config(checkpoint: Checkpoint) -> dict:
 
 def layout_of(shape: BertShape) -> Layout:
     """Find the kind of model whose positions start where `shape` has them start."""
-    for layout in LAYOUTS:
-        if layout.position_offset == shape.position_offset:
-            return layout
-    raise InputError(f"position offset {shape.position_offset}: neither that of a BERT (0) nor of an XLM-RoBERTa (2)")
+    return next(layout for layout in LAYOUTS if layout.position_offset == shape.position_offset)
 
 
 def _own_heads(checkpoint: Checkpoint) -> dict[str, str]:
@@ -180,42 +182,13 @@ def _own_heads(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _heads(config: dict, tensors: dict[str, Tensor], layout: Layout) -> tuple[str, ...]:
     """The heads to read: the MLM head that is there, and the one that the model's class is named after."""
-    classes = config.get("architectures")
-    classes = classes if isinstance(classes, list) else []
+    classes = config.get("architectures") or []
     heads = [head for ending, head in CLASSES.items() if head != LM_HEAD and layout.class_prefix + ending in classes]
     if config.get("problem_type") not in (None, "single_label_classification"):
         heads = [head for head in heads if head != CLASSIFICATION_HEAD]  # its logits do not choose one class
     if any(name.startswith(layout.mlm_prefix) for name in tensors):
         heads.append(LM_HEAD)
     return tuple(heads)
-
-
-def _labels(config: dict, path: Path) -> list[str]:
-    """The class names in id order; where config.json names none, transformers' own two."""
-    names = config.get("id2label") or {str(index): f"LABEL_{index}" for index in range(2)}
-    if not isinstance(names, dict) or sorted(map(str, names)) != sorted(map(str, range(len(names)))):
-        raise InputError(f"{path}: id2label does not name the classes 0, 1, ...; fetch the file again")
-    return [str(names[str(index)]) for index in range(len(names))]
-
-
-def _shards(index: Path) -> list[Path]:
-    weight_map = read_object(index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise InputError(f"{index}: no weight_map; fetch the file again")
-    names = sorted(set(map(str, weight_map.values())))
-    for name in names:
-        if Path(name).name != name or not (index.parent / name).is_file():
-            raise InputError(f"{index}: names {name}, which is not a file of this folder; fetch all shards")
-    return [index.parent / name for name in names]
-
-
-def _load_tensors(path: Path, load) -> dict[str, Tensor]:
-    tensors = load(path)
-    if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in tensors.items()
-    ):
-        raise InputError(f"{path}: not a state dict (names with tensors); fetch the model's own weights")
-    return tensors
 
 
 def _without_wrapper(tensors: dict[str, Tensor], layout: Layout, source: Path) -> dict[str, Tensor]:
@@ -238,24 +211,3 @@ def _untie(tensors: dict[str, Tensor], source: Path, layout: Layout) -> None:
     for own, shared in ((decoder + "weight", layout.words), (decoder + "bias", bias)):
         if own in tensors and shared in tensors and not torch.equal(tensors[own], tensors[shared]):
             raise InputError(f"{source}: {own} differs from {shared}; only a tied MLM head can be taken")
-
-
-def _check_tokenizer(tokenizer: ModelTokenizer, shape: BertShape, layout: Layout, folder: Path) -> int:
-    """Return the number of tokens. Raises InputError if the tokenizer cannot be that of the model."""
-    tokens, rows = len(tokenizer), shape.vocab_size
-    if not 0 <= rows - tokens <= min(MOST_PADDING, tokens):
-        raise InputError(
-            f"{folder}: the tokenizer has {tokens:,} tokens and the model {rows:,} word embeddings; "
-            "take both from the same model"
-        )
-    if layout.required.get("pad_token_id", tokenizer.pad()) != tokenizer.pad():
-        raise InputError(
-            f"{folder}: the tokenizer's padding token has the id {tokenizer.pad()}, but the model's has "
-            f"{layout.required['pad_token_id']}; take both from the same model"
-        )
-    if tokenizer.second_type >= shape.token_types:
-        raise InputError(
-            f"{folder}: the tokenizer gives type {tokenizer.second_type} to a second sentence, but the model has "
-            f"{shape.token_types} token types; take both from the same model"
-        )
-    return tokens

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.json_files import read_object
 
 MODULES, LENGTH, CONFIG = "modules.json", "sentence_bert_config.json", "config.json"
@@ -22,23 +21,16 @@ class SentenceEncoder:
 
 
 def read(folder: Path) -> SentenceEncoder:
-    """Find the transformer, the pooling and the length in a folder. Raises InputError if its modules are broken."""
+    """Find the transformer, the pooling and the length in a folder."""
     found = SentenceEncoder(folder)
-    if not (folder / MODULES).is_file():
-        return found
-    try:
-        modules = [(str(m["type"]).split(".")[-1], str(m["path"])) for m in json.loads((folder / MODULES).read_bytes())]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / MODULES}: not a list of modules ({error!r}); fetch the file again") from None
-    for kind, path in modules:
+    modules = json.loads((folder / MODULES).read_bytes()) if (folder / MODULES).is_file() else []
+    for module in modules:
+        kind, path = module["type"].split(".")[-1], module["path"]
         place = folder / path
-        if ".." in Path(path).parts or Path(path).is_absolute():
-            raise InputError(f"{folder / MODULES}: names {path}, which is not a folder inside it; fetch the file again")
         if kind == "Transformer":
             found.folder = place
             if (place / LENGTH).is_file():
-                length = read_object(place / LENGTH).get("max_seq_length")
-                found.max_length = length if isinstance(length, int) else None
+                found.max_length = read_object(place / LENGTH).get("max_seq_length")
         elif kind == "Pooling":
             found.pooling, mode = _pooling(read_object(place / CONFIG))
             if found.pooling is None:
@@ -60,10 +52,9 @@ def _pooling(config: dict) -> tuple[str | None, str]:
 
 def write(folder: Path, dim: int, pooling: str, max_length: int) -> None:
     """Write these files to a folder, in the form of releases before 6, which later ones still read."""
-    steps = {"Transformer": "", "Pooling": POOLING_FOLDER}
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (kind, path) in enumerate(steps.items())
+        for i, (kind, path) in enumerate([("Transformer", ""), ("Pooling", POOLING_FOLDER)])
     ]
     (folder / POOLING_FOLDER).mkdir()
     write_json(folder / MODULES, modules)

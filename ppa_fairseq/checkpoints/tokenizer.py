@@ -4,10 +4,8 @@ It is kept as the texts of its files, {file name: text}, which fit into a checkp
 writes, so that AutoTokenizer gives the same ids for the model's folder, for our checkpoint and for our export.
 """
 
-import hashlib
 import json
 import re
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,15 +13,8 @@ from ppa_fairseq.utils.errors import InputError, quote
 from ppa_fairseq.utils.json_files import parse_object
 
 CONFIG = "tokenizer_config.json"
-FILES = (  # all texts that a tokenizer can consist of
-    "tokenizer.json",
-    CONFIG,
-    "vocab.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-)
+OTHERS = ("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
+FILES = ("tokenizer.json", CONFIG, "vocab.txt", *OTHERS)  # all texts that a tokenizer can consist of
 BINARY_FILES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "spm.model")
 # Where no file names the tokenizer's class: a file or a kind of model -> the class.
 CLASSES = {
@@ -53,15 +44,16 @@ class ModelTokenizer:
         second_type: token type of the second sentence and of its eos.
         special: ids that are never masked and never drawn: special tokens other than unk, and ids in no text.
 
-    Raises:
-        InputError: transformers cannot read it, it has no fast form, no pad or mask token, or it does not put one token
-            before and one behind a sentence.
+    Raises InputError if transformers cannot read it, if it has no fast form, no pad or mask token, or if it does not
+    put one token before and one behind a sentence.
     """
 
     def __init__(self, texts: dict[str, str], source: str):
         if not texts:
-            names = ", ".join((*FILES[:1], *BINARY_FILES[:1], *FILES[2:3]))
-            raise InputError(f"{source}: has no tokenizer ({names} or another form); copy the files of the model's own")
+            raise InputError(
+                f"{source}: has no tokenizer (tokenizer.json, sentencepiece.bpe.model, vocab.txt or another form); "
+                "copy the files of the model's own"
+            )
         with TemporaryDirectory() as folder:
             write_files(_with_class(texts, list(texts), source), folder)
             tokenizer = _auto_tokenizer(folder, source)
@@ -81,11 +73,7 @@ class ModelTokenizer:
         added = self.backend.get_added_tokens_decoder()
         special = {index for index, token in added.items() if token.special} | set(tokenizer.all_special_ids)
         special |= {index for index, symbol in enumerate(self.symbols) if UNUSED.fullmatch(symbol)}
-        self.special = special - {self._unk} | {self._pad}
-        self._read_layout("token_type_ids" in tokenizer.model_input_names, source)
-
-    def _read_layout(self, has_types: bool, source: str) -> None:
-        """Ask the tokenizer what it puts before, between and behind sentences."""
+        # What the tokenizer puts before, between and behind sentences.
         single, pair = self.backend.encode("a"), self.backend.encode("a", "a")
         ids, sides = pair.ids, pair.sequence_ids  # the side of a special token is None
         start, second = (sides.index(side) if side in sides else 0 for side in (0, 1))
@@ -97,10 +85,8 @@ class ModelTokenizer:
                 "only one with a token before and a token behind each sentence can be used"
             )
         (self._bos,), (self._eos,), self.between = prefix, suffix, middle[1:]
-        self.special |= {self._bos, self._eos}
-        self.second_type = pair.type_ids[-1] if has_types else 0
-        if has_types and pair.type_ids != [0] * second + [self.second_type] * (len(ids) - second):
-            raise InputError(f"{source}: the tokenizer gives the token types {pair.type_ids} to a pair of sentences")
+        self.special = special - {self._unk} | {self._pad, self._bos, self._eos}
+        self.second_type = pair.type_ids[-1] if "token_type_ids" in tokenizer.model_input_names else 0
 
     # As fairseq's Dictionary names them.
     def bos(self) -> int:
@@ -125,41 +111,28 @@ class ModelTokenizer:
         """Ids that are never masked, ascending."""
         return sorted(self.special)
 
-    def random_ids(self) -> list[int]:
-        """Ids that TLM may draw as a random token, ascending: all but the special ones and unk."""
-        return sorted(set(range(len(self))) - self.special - {self._unk})
-
-    @property
-    def lowers_case(self) -> bool:
-        normalizer = self.backend.normalizer
-        return normalizer is not None and normalizer.normalize_str("A") == "a"
-
     def case_warning(self) -> str | None:
         """Say that the tokenizer lower-cases where its vocabulary has capital letters, which no text can reach then."""
+        normalizer = self.backend.normalizer
         added = {escape(token.content) for token in self.backend.get_added_tokens_decoder().values()}
         capital = (s for s in self.symbols if s != s.lower() and s not in added and not UNUSED.fullmatch(s))
-        if not self.lowers_case or (example := next(capital, None)) is None:
+        if normalizer is None or normalizer.normalize_str("A") != "a" or (example := next(capital, None)) is None:
             return None
         return (
             f"WARNING: the tokenizer lower-cases text, but its vocabulary has capital letters ({quote(example)}); "
             f'if the model is a cased one, put "do_lower_case": false into its {CONFIG}'
         )
 
-    @cached_property
-    def parts(self) -> dict[str, str]:
-        """A fingerprint of each part that decides which ids a text gets; equal for tokenizers that do the same."""
-        content = {k: v for k, v in json.loads(self.backend.to_str()).items() if k not in NOT_BEHAVIOUR}
-        content["special tokens"] = [self._bos, self._eos, self._pad, self._unk, self._mask, sorted(self.special)]
-        content["token types"] = self.second_type
-        return {
-            name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
-            for name, part in content.items()
-        }
-
     def difference(self, other: "ModelTokenizer") -> str | None:
         """Name the parts in which two tokenizers differ; None if they do the same."""
-        names = sorted(self.parts.keys() | other.parts.keys())
-        return ", ".join(name for name in names if self.parts.get(name) != other.parts.get(name)) or None
+        one, two = self._behaviour(), other._behaviour()
+        return ", ".join(sorted(k for k in one.keys() | two.keys() if one.get(k) != two.get(k))) or None
+
+    def _behaviour(self) -> dict:
+        """All that decides which ids a text gets."""
+        content = {k: v for k, v in json.loads(self.backend.to_str()).items() if k not in NOT_BEHAVIOUR}
+        special = [self._bos, self._eos, self._pad, self._unk, self._mask, self.special]
+        return content | {"special tokens": special, "token types": self.second_type}
 
 
 def read_files(folder: str | Path, max_length: int | None = None) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The weights of an encoder and its heads: what every reader returns, how files are opened safely, what is checked."""
 
 import argparse
-import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -49,12 +49,25 @@ class Checkpoint:
     def build_tokenizer(self, source: str) -> ModelTokenizer:
         """Build the tokenizer. Raises InputError if there is none, or if it belongs to another model."""
         tokenizer = ModelTokenizer(self.tokenizer, source)
-        if len(tokenizer) != self.shape.vocab_size:
-            raise InputError(
-                f"{source}: the tokenizer has {len(tokenizer):,} tokens and the model {self.shape.vocab_size:,} word "
-                "embeddings; take both from the same model"
-            )
+        check_vocabulary(tokenizer, self.shape, source)
         return tokenizer
+
+    def build_encoder(self, source: str) -> tuple[BertEncoder, Tokenizer]:
+        """Build the encoder, in fp32 and eval mode, and its fast tokenizer. Raises InputError as `build_tokenizer`."""
+        tokenizer = self.build_tokenizer(source).backend
+        with no_values():
+            encoder = BertEncoder(self.shape)
+        encoder.load_state_dict(part(self.state, "encoder."), assign=True)
+        return encoder.float().eval(), tokenizer
+
+
+def check_vocabulary(tokenizer: ModelTokenizer, shape: BertShape, source: str) -> None:
+    """Raise InputError unless there is a word embedding for each token and no more."""
+    if len(tokenizer) != shape.vocab_size:
+        raise InputError(
+            f"{source}: the tokenizer has {len(tokenizer):,} tokens and the model {shape.vocab_size:,} word "
+            "embeddings; take both from the same model"
+        )
 
 
 def load_pickle(path: Path):
@@ -66,23 +79,13 @@ def load_pickle(path: Path):
         pass
     torch.serialization.add_safe_globals([argparse.Namespace])  # fairseq stores parts of its configuration as one
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd pickle protocols, before the error
-            # Mapped, the optimizer state of a training checkpoint is never read. Files of torch < 1.6 cannot be mapped.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        # Mapped, the optimizer state of a training checkpoint is never read. Files of torch < 1.6 cannot be mapped.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a broken file raises anything
-        objects = ", ".join(_python_objects(path))
-        fault = f"holds Python objects ({objects}) beside its weights" if objects else "truncated, or no PyTorch file"
         raise InputError(
-            f"{path}: {fault}; copy it again, or, if you trust it, save it as safetensors: no code of a file is run"
+            f"{path}: truncated, not a PyTorch file, or it holds Python objects beside its weights; copy it again or, "
+            "if you trust it, save it as safetensors: no code of a file is run"
         ) from error
-
-
-def _python_objects(path: Path) -> list[str]:
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))[:3]
-    except Exception:  # truncated, or of torch < 1.6
-        return []
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -120,13 +123,7 @@ def check_state(state: dict[str, Tensor], shape: BertShape, source: str, labels:
         if part(state, LM_HEAD):
             modules[LM_HEAD] = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
         if part(state, CLASSIFICATION_HEAD):
-            classes = len(state.get(CLASSIFICATION_HEAD + "out_proj.bias", ()))
-            if classes != len(labels or ()):
-                raise InputError(
-                    f"{source}: its classification head has {classes} classes, but it names {len(labels or ())} "
-                    "labels; head and labels belong to different trainings"
-                )
-            modules[CLASSIFICATION_HEAD] = ClassificationHead(shape.dim, classes, shape.dropout)
+            modules[CLASSIFICATION_HEAD] = ClassificationHead(shape.dim, len(labels or ()), shape.dropout)
         if part(state, SPAN_HEAD):
             modules[SPAN_HEAD] = SpanHead(shape.dim)
     expected = {
@@ -141,7 +138,7 @@ def check_state(state: dict[str, Tensor], shape: BertShape, source: str, labels:
         if tuple(tensor.shape) != size or not tensor.is_floating_point():
             raise InputError(
                 f"{source}: {name} is {tuple(tensor.shape)} of {tensor.dtype}, not {size} of floating point; "
-                "the sizes in its configuration belong to another model, or the weights are quantised"
+                "its configuration (sizes, labels) belongs to another model, or the weights are quantised"
             )
         if not tensor.sum(dtype=torch.float64).isfinite():
             raise InputError(f"{source}: {name} holds NaN or infinity; take an earlier checkpoint")

@@ -26,7 +26,7 @@ import ppa_fairseq
 from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.commands.arguments import Once, add_workers_argument
 from ppa_fairseq.data.bitext.corpora import find_pairs
-from ppa_fairseq.data.nli.corpora import FIELDS
+from ppa_fairseq.data.nli.prepare import FIELDS
 from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder

@@ -13,10 +13,7 @@ from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints import huggingface
 from ppa_fairseq.checkpoints import tokenizer as tokenizers
 from ppa_fairseq.checkpoints.weights import Checkpoint
-from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
-
-DICTIONARY_FILE = "dict.txt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,17 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if not args.dir.is_dir():
-        raise InputError(f"{args.dir}: no such folder; give a Hugging Face folder")
     with output_folder(args.out, "import-hf") as folder:
         imported = huggingface.read(args.dir)
         tokenizer = imported.build_tokenizer(str(args.dir))
         write_import(folder, imported, tokenizer)
-    shape = imported.shape
-    weights = sum(tensor.numel() for tensor in imported.state.values())
-    name = huggingface.layout_of(shape).name
-    print(f"{args.out}: {name}, {shape.layers} layers x {shape.dim}, {weights / 1e6:.1f} M weights")
-    print(f"  {shape.vocab_size} tokens, {'lower-cased text' if tokenizer.lowers_case else 'text in its own case'}")
+    shape, name = imported.shape, huggingface.layout_of(imported.shape).name
+    weights = sum(tensor.numel() for tensor in imported.state.values()) / 1e6
+    sizes = f"{shape.layers} layers x {shape.dim}, {shape.vocab_size} tokens, {weights:.1f} M weights"
+    print(f"{args.out}: {name}, {sizes}")
     for note in filter(None, [*imported.notes, tokenizer.case_warning()]):
         print(f"  {note}")
 
@@ -43,6 +37,6 @@ def run(args: argparse.Namespace) -> None:
 def write_import(folder: Path, imported: Checkpoint, tokenizer: tokenizers.ModelTokenizer) -> None:
     """Write the checkpoint, its dictionary and its tokenizer's files to a folder."""
     lines = "".join(f"{symbol} 1\n" for symbol in tokenizer.symbols)
-    (folder / DICTIONARY_FILE).write_text(lines, encoding="utf-8", newline="\n")
+    (folder / "dict.txt").write_text(lines, encoding="utf-8", newline="\n")
     tokenizers.write_files(imported.tokenizer, folder)
     checkpoint.write(folder / checkpoint.MODEL_FILE, imported)

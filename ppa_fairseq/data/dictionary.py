@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from fairseq.data import Dictionary
-from fairseq.tokenizer import tokenize_line
 
 from ppa_fairseq.checkpoints.tokenizer import UNUSED, ModelTokenizer, read_files
 from ppa_fairseq.utils.errors import InputError, quote
 
 WRITTEN_BY = "give the dict.txt that `ppa import-hf` writes"
-MOST_DIGITS = 18  # of a count; int() raises at thousands of them
 # bos, pad, eos, unk and mask of BERT and of XLM-RoBERTa, whether two eos stand between sentences, type of the second
 KNOWN = (
     (("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"), False, 1),
@@ -20,30 +18,20 @@ KNOWN = (
 )
 
 
-def read_symbols(f, source: str, advice: str) -> tuple[list[str], list[int]]:
-    """Read the symbols and counts of a dict.txt (a path or an open text file): one `symbol count` a line.
-
-    Raises InputError, which names *source* and gives *advice*, on a missing or foreign file.
-    """
+def read_symbols(path: str) -> tuple[list[str], list[int]]:
+    """Read the symbols and counts of a dict.txt: one `symbol count` a line. Raises InputError on a foreign file."""
     try:
-        if isinstance(f, str):
-            with open(f, encoding="utf-8", newline="\n") as file:
-                text = file.read()
-        else:
-            text = f.read()
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{source}: no such file; {advice}") from None
+        # Only \n ends a line: splitlines() and rstrip() would cut symbols at \r and at odd Unicode spaces.
+        lines = Path(path).read_bytes().decode().removesuffix("\n").split("\n")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {WRITTEN_BY}") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{source}: not UTF-8 ({error}); {advice}") from None
-    # Only \n ends a line: splitlines() and rstrip() would cut symbols at \r and at odd Unicode spaces.
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
+        raise InputError(f"{path}: not UTF-8 ({error}); {WRITTEN_BY}") from None
     symbols, counts = [], []
     for number, line in enumerate(lines, start=1):
         symbol, space, count = line.rpartition(" ")
-        if not space or not count.isdecimal() or len(count) > MOST_DIGITS:
-            raise InputError(f"{source}:{number}: expected `symbol count`, not {quote(line)}; {advice}")
+        if not space or not count.isdecimal():
+            raise InputError(f"{path}:{number}: expected `symbol count`, not {quote(line)}; {WRITTEN_BY}")
         symbols.append(symbol)
         counts.append(int(count))
     return symbols, counts
@@ -58,7 +46,7 @@ class WordPieceDictionary(Dictionary):
     XLM-RoBERTa; and symbols named [unusedN] are special.
 
     The vocabulary is closed. A symbol that stands twice is found at its later line, as in Hugging Face's readers.
-    Raises InputError if a special is missing; `source` names the vocabulary in the message.
+    Raises InputError if a special symbol is missing; `source` names the vocabulary in the message.
 
     Attributes:
         tokenizer: that one, if there is one.
@@ -103,44 +91,28 @@ class WordPieceDictionary(Dictionary):
         return cls(tokenizer.symbols, tokenizer=tokenizer)
 
     @classmethod
-    def load(cls, f, add_special_symbols: bool = False) -> "WordPieceDictionary":
-        """Read dict.txt (a path or an open text file): one `symbol count` a line.
-
-        `add_special_symbols` is fairseq's and unused. Raises InputError on a missing or foreign file.
-        """
-        source = f if isinstance(f, str) else getattr(f, "name", "dictionary")
-        symbols, counts = read_symbols(f, source, WRITTEN_BY)
-        for folder in Path(f).parents[:3] if isinstance(f, str) else ():
+    def load(cls, path: str) -> "WordPieceDictionary":
+        """Read dict.txt and the tokenizer near it. Raises InputError on a foreign file."""
+        symbols, counts = read_symbols(path)
+        for folder in Path(path).parents[:3]:
             if texts := read_files(folder):
-                return cls(symbols, counts, source, ModelTokenizer(texts, str(folder)))
-        return cls(symbols, counts, source)
+                return cls(symbols, counts, path, ModelTokenizer(texts, str(folder)))
+        return cls(symbols, counts, path)
 
     def mask(self) -> int:
-        """Index of the mask token."""
         return self.mask_index
 
     def special_ids(self) -> list[int]:
-        """Ids never masked, ascending: special tokens but unk, and those in no text."""
+        """Ids that are never masked, ascending: special tokens but unk, and those in no text."""
         return sorted(self.special)
 
     def random_ids(self) -> list[int]:
         """Ids that TLM may draw as the random token, ascending: all but `special_ids()` and unk."""
         return sorted(set(range(len(self))) - self.special - {self.unk_index})
 
-    def encode_line(
-        self,
-        line,
-        line_tokenizer=tokenize_line,
-        add_if_not_exist=True,
-        consumer=None,
-        append_eos=True,
-        reverse_order=False,
-    ) -> torch.IntTensor:
+    def encode_line(self, line, consumer=None, append_eos=True, **fairseqs_other_options) -> torch.IntTensor:
         """Ids of a line of symbols, (symbols [+ 1],) int32. An unknown symbol is unk and never added."""
-        # str.split() cuts where tokenize_line's \s does, at a fraction of its time.
-        words = line.split() if line_tokenizer is tokenize_line else line_tokenizer(line)
-        if reverse_order:
-            words = words[::-1]
+        words = line.split()  # cuts where fairseq's \s does, at a fraction of its time
         lookup, unk = self.indices.get, self.unk_index
         ids = [lookup(word, unk) for word in words]
         if consumer is not None:

@@ -8,7 +8,7 @@ import torch
 from helpers.checkpoints import SHAPE, TOKENIZER, Touch, random_state, spoilt_model_cfg, trained
 
 from ppa_fairseq.checkpoints import format as checkpoint
-from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Checkpoint, check_state, no_values, part
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Checkpoint, part
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.utils.errors import InputError
@@ -91,44 +91,20 @@ def without(name, state=None):
 
 
 FAULTS = {
-    "no plugin's": ({"model": {"decoder.weight": torch.ones(2)}}, "not a checkpoint of this plugin"),
-    "no model": ({"model": None}, "not a checkpoint of this plugin"),
+    "another program's": ({"model": {"decoder.weight": torch.ones(2)}}, "not a checkpoint of this plugin"),
     "no configuration": ({"cfg": None}, "not a checkpoint of this plugin"),
     "no size": ({"cfg": spoilt_model_cfg(encoder_layers=None)}, "KeyError: 'encoder_layers'"),
     "other sizes": ({"cfg": spoilt_model_cfg(encoder_layers=1)}, "has no place in an encoder of 1 layers"),
     "other width": ({"cfg": spoilt_model_cfg(encoder_embed_dim=16)}, "not (20, 16)"),
     "no tokenizer's place": ({"task_state": {}}, "has no tokenizer, because it was trained without --pretrained"),
-    "missing tensor": (
-        {"model": without("encoder.layers.0.fc1.bias")},
-        "encoder.layers.0.fc1.bias is missing",
-    ),
+    "missing tensor": ({"model": without("encoder.layers.0.fc1.bias")}, "encoder.layers.0.fc1.bias is missing"),
     "half a head": ({"model": without("lm_head.bias")}, "lm_head.bias is missing"),
-    "half a classification head": (
-        {"model": without(CLASSIFICATION_HEAD + "dense.bias", finetuned()), "task_state": labelled("a", "b", "c")},
-        "head.dense.bias is missing",
-    ),
     "half a span head": (
         {"model": without(SPAN_HEAD + "weight", finetuned()), "task_state": labelled("a", "b", "c")},
         "span_head.weight is missing",
     ),
-    "a head without labels": ({"model": finetuned()}, "head has 3 classes, but it names 0 labels"),
-    "other labels": (
-        {"model": finetuned(5), "task_state": labelled("a", "b", "c")},
-        "head has 5 classes, but it names 3 labels",
-    ),
-    "labels that are none": ({"task_state": {"tokenizer": TOKENIZER, "labels": 3}}, "not a checkpoint of this plugin"),
-    "NaN in a head": (
-        {"model": {**finetuned(), SPAN_HEAD + "bias": torch.full((2,), torch.inf)}, "task_state": labelled(*"abc")},
-        "span_head.bias holds NaN",
-    ),
-    "no tensor": (
-        {"model": {**random_state(), "encoder.layers.0.fc1.bias": 3}},
-        "not a checkpoint of this plugin",
-    ),
-    "NaN": (
-        {"model": {**random_state(), "lm_head.bias": torch.full((20,), torch.nan)}},
-        "lm_head.bias holds NaN",
-    ),
+    "other labels": ({"model": finetuned(5), "task_state": labelled(*"abc")}, "configuration (sizes, labels) belongs"),
+    "NaN": ({"model": {**random_state(), "lm_head.bias": torch.full((20,), torch.nan)}}, "lm_head.bias holds NaN"),
 }
 
 
@@ -143,13 +119,13 @@ def test_foreign_checkpoints_get_one_clear_line(tmp_path, fault):
 
 
 @pytest.mark.parametrize("old_format", [False, True])
-@pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
 def test_truncated_checkpoints_get_one_clear_line(tmp_path, old_format, keep):
     path = tmp_path / "c.pt"
     torch.save(trained(), path, _use_new_zipfile_serialization=not old_format)
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(InputError, match="truncated, or no PyTorch file"):
+    with pytest.raises(InputError, match="truncated, not a PyTorch file"):
         checkpoint.read(path)
 
 
@@ -157,8 +133,7 @@ def test_truncated_checkpoints_get_one_clear_line(tmp_path, old_format, keep):
 def test_no_code_of_a_checkpoint_is_run(tmp_path, old_format):
     path, ran = tmp_path / "c.pt", tmp_path / "ran"
     torch.save(trained(extra_state=Touch(ran)), path, _use_new_zipfile_serialization=not old_format)
-    fault = "truncated, or no PyTorch file" if old_format else r"holds Python objects \(posix.mkdir\)"
-    with pytest.raises(InputError, match=f"c.pt: {fault}.* no code of a file is run") as caught:
+    with pytest.raises(InputError, match="c.pt: .*holds Python objects.* no code of a file is run") as caught:
         checkpoint.read(path)
     assert "\n" not in str(caught.value) and not ran.exists()
     torch.load(path, weights_only=False)
@@ -173,7 +148,7 @@ def test_missing_files_and_other_objects(tmp_path):
     with pytest.raises(InputError, match="not a checkpoint of this plugin"):
         checkpoint.read(save(tmp_path / "list.pt", [torch.ones(2)]))
     (tmp_path / "text.pt").write_text("text")
-    with pytest.raises(InputError, match="truncated, or no PyTorch file"):
+    with pytest.raises(InputError, match="truncated, not a PyTorch file"):
         checkpoint.read(tmp_path / "text.pt")
 
 
@@ -215,14 +190,3 @@ def test_a_training_checkpoint_of_version_0_1_keeps_its_query_encoder(tmp_path):
     old = trained(model=random_state() | extra)
     read = checkpoint.read(save(tmp_path / "c.pt", old))
     assert read.state.keys() == random_state().keys() and read.left_behind == ["queue", "twin"]
-
-
-def test_modules_without_values_have_every_name_and_size():
-    with no_values():
-        encoder = BertEncoder(SHAPE)
-    sizes = {f"encoder.{name}": tensor.shape for name, tensor in encoder.state_dict().items()}
-    assert sizes == {
-        name: tensor.shape for name, tensor in random_state().items() if name.startswith("encoder.")
-    }
-    assert all(parameter.is_meta for parameter in encoder.parameters())
-    check_state(random_state(), SHAPE, "here")

@@ -57,7 +57,7 @@ def test_no_command_runs_the_code_of_a_model(attack, capsys, command):
     assert not (attack / "ran").exists()
     if command == "prepare-bitext":  # which reads no weights
         return
-    assert status == 1 and "holds Python objects (posix.mkdir)" in error.splitlines()[-1]
+    assert status == 1 and "holds Python objects" in error.splitlines()[-1]
     assert not (attack / "out").exists()
     torch.load(attack / "c.pt", weights_only=False)
     assert (attack / "ran").exists()  # it would have run
@@ -73,7 +73,7 @@ def test_no_training_runs_the_code_of_a_checkpoint(attack, train, place):
     if place == "--save-dir":  # as if it were this training's own
         (attack / "c.pt").rename(attack / "checkpoints" / "checkpoint_last.pt")
         flags = []
-    with pytest.raises(InputError, match=r"holds Python objects \(posix.mkdir\)"):
+    with pytest.raises(InputError, match="holds Python objects"):
         train("--max-update", "1", *flags)
     assert not (attack / "ran").exists()
 
@@ -83,6 +83,6 @@ def test_no_fine_tuning_runs_the_code_of_a_checkpoint(attack, dictionary):
     data = make_qa_bin(attack / "qa", dictionary, {"train": 4, "valid": 4})
     flags = "--user-dir ppa_fairseq --task mlqa_codeswitch --arch ppa_bert_reader --criterion span_prediction --cpu"
     flags = [*flags.split(), "--optimizer", "adam", "--batch-size", "2", "--pretrained", str(attack / "c.pt")]
-    with pytest.raises(InputError, match=r"c.pt: holds Python objects \(posix.mkdir\)"):
+    with pytest.raises(InputError, match="c.pt: .*holds Python objects"):
         run_training([str(data), *flags], attack / "checkpoints")
     assert not (attack / "ran").exists()

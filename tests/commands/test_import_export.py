@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import sys
 import pytest
 import torch
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
-from helpers.checkpoints import Touch
 from helpers.hf_folders import POSITIONS, SIZES, TOKENIZERS, sample_sentences, save_random
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
@@ -98,7 +96,9 @@ def test_there_and_back_is_bit_equal(bert, tmp_path, capsys):
     assert_same_tensors(tensors, encoder_and_mlm(tensors_of(bert)))
     assert "left out, as alignment does not use it: bert.pooler.dense, cls.seq_relationship" in report
     assert (tmp_path / "out" / "vocab.txt").read_bytes() == (bert / "vocab.txt").read_bytes()
-    assert "text in its own case" in report and "2 layers x 16" in report and "WARNING" not in report
+    assert "2 layers x 16, 14 tokens" in report and "WARNING" not in report
+    dictionary = WordPieceDictionary.load(str(tmp_path / "in" / "dict.txt"))
+    assert dictionary.symbols == VOCABULARY
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
@@ -152,11 +152,11 @@ def test_an_export_can_be_read_by_whom_the_umask_lets(bert, tmp_path, capsys):
 
 def test_neither_command_imports_fairseq(bert, tmp_path):
     program = (
-        "import sys; from ppa_fairseq.commands import main as cli\n"
-        "status = cli.main(sys.argv[1:]); assert 'fairseq' not in sys.modules; sys.exit(status)"
+        "import sys; from ppa_fairseq.commands import main as cli; bert, imported, out = sys.argv[1:]\n"
+        "assert cli.main(['import-hf', bert, imported]) == cli.main(['export-hf', imported, out]) == 0\n"
+        "assert 'fairseq' not in sys.modules"
     )
-    for command in (["import-hf", bert, tmp_path / "in"], ["export-hf", tmp_path / "in", tmp_path / "out"]):
-        subprocess.run([sys.executable, "-c", program, *map(str, command)], check=True)
+    subprocess.run([sys.executable, "-c", program, bert, tmp_path / "in", tmp_path / "out"], check=True)
 
 
 def test_folders_of_sentence_transformers(folder, tmp_path, capsys):
@@ -191,79 +191,53 @@ def test_a_pooling_of_the_newest_sentence_transformers_is_read(folder, tmp_path,
     assert read.pooling is None and any("not taken: its pooling (max)" in note for note in read.notes)
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "model.", "encoder.", "0.auto_model.", "_orig_mod.module."])
-@pytest.mark.parametrize("whole", [True, False], ids=["masked LM", "encoder"])
-def test_wrapped_names_are_taken(folder, tmp_path, capsys, wrapper, whole):
-    tensors = tensors_of(folder)
-    expected = encoder_and_mlm(tensors)
-    if not whole:
-        tensors = {n.removeprefix("bert."): t for n, t in tensors.items() if n.startswith("bert.")}
-        expected = {n: t for n, t in expected.items() if n.startswith("bert.")}
-    save_file({wrapper + name: tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
-    _, exported = imported_and_exported(capsys, folder, tmp_path)
-    assert_same_tensors({name: exported[name] for name in expected}, expected)
-
-
 def save_bin(folder, tensors, **options):
     (folder / "model.safetensors").unlink()
     torch.save(tensors, folder / "pytorch_model.bin", **options)
 
 
-def save_shards(folder, tensors, name, save):
+def save_shards(folder, tensors):
     (folder / "model.safetensors").unlink()
-    stem, _, ending = name.partition(".")
-    files = [f"{stem}-0000{i}-of-00002.{ending}" for i in (1, 2)]
+    files = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     weight_map = {tensor: files[i % 2] for i, tensor in enumerate(sorted(tensors))}
     for file in files:
-        save({tensor: tensors[tensor] for tensor in tensors if weight_map[tensor] == file}, folder / file)
-    (folder / f"{name}.index.json").write_text(json.dumps({"weight_map": weight_map}))
-
-
-def old_names(tensors):
-    return {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-            "LayerNorm.bias", "LayerNorm.beta"
-        ): tensor
-        for name, tensor in tensors.items()
-    }
+        save_file({tensor: tensors[tensor] for tensor in tensors if weight_map[tensor] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
 def with_copies(tensors):
+    """As old releases name and repeat them."""
+    tensors = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): tensor for name, tensor in tensors.items()}
+    tensors["cls.predictions.decoder.bias"] = tensors.pop("cls.predictions.bias")
     words = tensors["bert.embeddings.word_embeddings.weight"]
-    return {
-        **{name: tensor for name, tensor in tensors.items() if name != "cls.predictions.bias"},
-        "bert.embeddings.position_ids": torch.arange(24)[None],
-        "cls.predictions.decoder.weight": words.clone(),
-        "cls.predictions.decoder.bias": tensors["cls.predictions.bias"],
-    }
+    copies = {"bert.embeddings.position_ids": torch.arange(24)[None], "cls.predictions.decoder.weight": words.clone()}
+    return tensors | copies
 
 
 FORMS = {
-    "pytorch_model.bin": lambda folder, tensors: save_bin(folder, tensors),
-    "pytorch_model.bin of old torch": lambda folder, tensors: save_bin(
-        folder, tensors, _use_new_zipfile_serialization=False
-    ),
-    "gamma and beta": lambda folder, tensors: save_bin(folder, old_names(tensors)),
-    "tied copies and buffers": lambda folder, tensors: save_bin(folder, with_copies(tensors)),
-    "sharded safetensors": lambda folder, tensors: save_shards(
-        folder, tensors, "model.safetensors", save_file
-    ),
-    "sharded bin": lambda folder, tensors: save_shards(folder, tensors, "pytorch_model.bin", torch.save),
-    "float16": lambda folder, tensors: save_file(
-        {name: tensor.half() for name, tensor in tensors.items()}, folder / "model.safetensors"
-    ),
+    "bin of old torch": lambda folder, t: save_bin(folder, t, _use_new_zipfile_serialization=False),
+    "old names and copies": lambda folder, t: save_bin(folder, with_copies(t)),
+    "shards": save_shards,
+    "wrapped": lambda folder, t: save_file({"module." + n: x for n, x in t.items()}, folder / "model.safetensors"),
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_the_weights_is_taken(folder, tmp_path, capsys, form):
     expected = encoder_and_mlm(tensors_of(folder))
-    if form == "float16":
-        expected = {name: tensor.half() for name, tensor in expected.items()}
     FORMS[form](folder, tensors_of(folder))
     report, tensors = imported_and_exported(capsys, folder, tmp_path)
     assert_same_tensors(tensors, expected)
     assert "decoder" not in report and "position_ids" not in report
+
+
+@pytest.mark.parametrize("wrapper", ["encoder.", "0.auto_model."])
+def test_wrapped_encoders_are_taken(folder, tmp_path, capsys, wrapper):
+    expected = {n: t for n, t in encoder_and_mlm(tensors_of(folder)).items() if n.startswith("bert.")}
+    tensors = {n.replace("bert.", wrapper, 1): t for n, t in tensors_of(folder).items() if n.startswith("bert.")}
+    save_file(tensors, folder / "model.safetensors")
+    _, exported = imported_and_exported(capsys, folder, tmp_path)
+    assert_same_tensors({name: exported[name] for name in expected}, expected)
 
 
 def test_without_head_and_prefix_a_stated_head_is_made(folder, tmp_path, capsys):
@@ -281,13 +255,6 @@ def test_without_head_and_prefix_a_stated_head_is_made(folder, tmp_path, capsys)
     assert all(tensor.eq(0).all() for tensor in head.values())
     imported_and_exported(capsys, folder, tmp_path)
     assert torch.equal(tensors_of(tmp_path / "out")["cls.predictions.transform.dense.weight"], dense)
-
-
-def test_the_dictionary_has_the_vocabularys_own_ids(bert, tmp_path, capsys):
-    run(capsys, "import-hf", bert, tmp_path / "in")
-    dictionary = WordPieceDictionary.load(str(tmp_path / "in" / "dict.txt"))
-    assert dictionary.symbols == VOCABULARY
-    assert (tmp_path / "in" / "dict.txt").read_text("utf-8").splitlines()[5] == "Ein 1"
 
 
 def test_fairseq_reads_the_checkpoint(bert, tmp_path, capsys):
@@ -379,126 +346,48 @@ def change_tensors(change):
     return apply
 
 
-def truncate(folder):
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
+def truncate(name):
+    def apply(folder):
+        if name.endswith(".bin"):
+            save_bin(folder, tensors_of(folder))
+        (folder / name).write_bytes((folder / name).read_bytes()[:-2000])
 
-
-def truncated_bin(folder):
-    save_bin(folder, tensors_of(folder))
-    path = folder / "pytorch_model.bin"
-    path.write_bytes(path.read_bytes()[:-2000])
-
-
-def poisoned_bin(folder):
-    tensors = tensors_of(folder)
-    save_bin(folder, {**tensors, "extra": Touch(folder / "ran")})
-
-
-def poisoned_pickle(folder):
-    (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Touch(folder / "ran"), protocol=2))
-
-
-def poisoned_new_pickle(folder):
-    (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Touch(folder / "ran"), protocol=5))
-
-
-def missing_shard(folder):
-    save_shards(folder, tensors_of(folder), "model.safetensors", save_file)
-    (folder / "model-00002-of-00002.safetensors").unlink()
-
-
-def escaping_shard(folder):
-    (folder / "model.safetensors").rename(folder.parent / "elsewhere.safetensors")
-    index = {"weight_map": {"a": "../elsewhere.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-
-
-def two_encoders(tensors):
-    tensors["other.bert.embeddings.word_embeddings.weight"] = torch.ones(2)
+    return apply
 
 
 def untie(tensors):
     tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"] + 1
 
 
-def poison(tensors):
-    tensors["bert.encoder.layer.1.output.dense.bias"][3] = float("nan")
+def missing_shard(folder):
+    save_shards(folder, tensors_of(folder))
+    (folder / "model-00002-of-00002.safetensors").unlink()
 
 
-def quantise(tensors):
-    name = "bert.encoder.layer.1.output.dense.weight"
-    tensors[name] = tensors[name].to(torch.int8)
-
-
-def add_word(folder):
-    with open(folder / "vocab.txt", "a", encoding="utf-8") as file:
-        file.write("noch\n")
-
-
+BIAS = "bert.encoder.layer.1.output.dense.bias"
 FAULTS = {
     "another architecture": (change_config(model_type="roberta"), "config.json: model_type is 'roberta'"),
     "another activation": (change_config(hidden_act="relu"), "hidden_act is 'relu'"),
-    "relative positions": (change_config(position_embedding_type="relative_key"), "position_embedding_type"),
-    "a decoder": (change_config(is_decoder=True), "is_decoder is True"),
-    "no size": (change_config(hidden_size="16"), "hidden_size is '16', which is not a size"),
     "a missing size": (change_config(num_hidden_layers=None), "num_hidden_layers is None"),
-    "fewer layers": (
-        change_config(num_hidden_layers=3),
-        "tensor bert.encoder.layer.2.attention.self.query.weight is missing",
-    ),
+    "more layers": (change_config(num_hidden_layers=3), "bert.encoder.layer.2.attention.self.query.weight is missing"),
     "too narrow": (change_config(intermediate_size=31), "fc1.weight is (32, 16) of torch.float32, not (31, 16)"),
-    "heads that do not divide": (change_config(num_attention_heads=3), "is not a multiple of its 3 attention heads"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: no such file"),
     "broken config": (lambda folder: (folder / "config.json").write_text("{"), "config.json: no JSON"),
-    "config no object": (
-        lambda folder: (folder / "config.json").write_text("3"),
-        "config.json: no JSON object",
-    ),
-    "no weights": (
-        lambda folder: (folder / "model.safetensors").unlink(),
-        "no model.safetensors and no pytorch",
-    ),
-    "truncated safetensors": (truncate, "model.safetensors: truncated"),
-    "truncated bin": (truncated_bin, "pytorch_model.bin: truncated"),
-    "foreign safetensors": (
-        lambda folder: (folder / "model.safetensors").write_text("hello"),
-        "truncated, or no",
-    ),
-    "code in the weights": (poisoned_bin, "no code of a file is run"),
-    "code as the weights": (poisoned_pickle, "no code of a file is run"),
-    "code of a newer protocol": (poisoned_new_pickle, "truncated, or no PyTorch file"),
-    "no state dict": (lambda folder: save_bin(folder, [torch.ones(2)]), "pytorch_model.bin: not a state dict"),
-    "missing shard": (
-        missing_shard,
-        "names model-00002-of-00002.safetensors, which is not a file of this folder",
-    ),
-    "shard elsewhere": (escaping_shard, "names ../elsewhere.safetensors, which is not a file of this folder"),
-    "missing tensor": (
-        change_tensors(lambda t: t.pop("bert.encoder.layer.1.output.dense.bias")),
-        "tensor bert.encoder.layer.1.output.dense.bias is missing",
-    ),
-    "half a head": (
-        change_tensors(lambda t: t.pop("cls.predictions.bias")),
-        "tensor cls.predictions.bias is missing",
-    ),
-    "two encoders": (change_tensors(two_encoders), "2 encoders (bert.embeddings"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors and no pytorch"),
+    "truncated safetensors": (truncate("model.safetensors"), "model.safetensors: truncated"),
+    "truncated bin": (truncate("pytorch_model.bin"), "pytorch_model.bin: truncated"),
+    "missing shard": (missing_shard, "names model-00002-of-00002.safetensors, which is missing"),
+    "missing tensor": (change_tensors(lambda t: t.pop(BIAS)), f"tensor {BIAS} is missing"),
     "no encoder": (lambda folder: save_bin(folder, {"a": torch.ones(2)}), "no tensor bert.embeddings.word_embeddings"),
-    "modules elsewhere": (
-        lambda folder: (folder / "modules.json").write_text('[{"type": "a.Transformer", "path": "../elsewhere"}]'),
-        "names ../elsewhere, which is not a folder inside it",
-    ),
     "untied decoder": (change_tensors(untie), "only a tied MLM head can be taken"),
-    "NaN": (change_tensors(poison), "encoder.layers.1.fc2.bias holds NaN"),
-    "quantised": (change_tensors(quantise), "torch.int8"),
-    "another vocabulary": (add_word, "the tokenizer has 15 tokens and the model 14 word embeddings"),
-    "no vocabulary": (
-        lambda folder: (folder / "vocab.txt").unlink(),
-        "has no tokenizer",
+    "NaN": (change_tensors(lambda t: t[BIAS].fill_(torch.nan)), "encoder.layers.1.fc2.bias holds NaN"),
+    "quantised": (change_tensors(lambda t: t.update({BIAS: t[BIAS].to(torch.int8)})), "torch.int8"),
+    "another vocabulary": (
+        lambda folder: (folder / "vocab.txt").write_text("\n".join([*VOCABULARY, "noch"])),
+        "the tokenizer has 15 tokens and the model 14 word embeddings",
     ),
-    "no folder": (shutil.rmtree, "no such folder"),
+    "no vocabulary": (lambda folder: (folder / "vocab.txt").unlink(), "has no tokenizer"),
+    "no folder": (shutil.rmtree, "no such file"),
 }
 
 
@@ -510,5 +399,4 @@ def test_whatever_is_not_a_bert_gets_one_clear_line_and_no_output(folder, tmp_pa
     assert status == 1 and report == ""
     assert error.startswith(f"ppa import-hf: error: {tmp_path}")
     assert message in error and error.count("\n") == 1
-    assert not (tmp_path / "in").exists() and not (folder / "ran").exists()
-    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    assert os.listdir(tmp_path) == ["copy"] * folder.exists()
