@@ -80,7 +80,9 @@ def _with_suffix(name: str, cfg) -> str:
 def _refuse_another_training(last: Path, progress: Progress, cfg, model_cfg, same: tuple[str, ...]) -> None:
     for name in same:
         part, now = ("model", model_cfg) if hasattr(model_cfg, name) else ("task", cfg)
-        now, then = getattr(now, name), progress.cfg[part].get(name)
+        if name not in progress.cfg[part]:  # an older version wrote it
+            continue
+        now, then = getattr(now, name), progress.cfg[part][name]
         if name in WEIGHTS or name == "freeze_encoder":
             agrees = cfg.reset_optimizer or then is None or bool(then) == bool(now)
             advice = ", or add --reset-optimizer"  # it has moments of the trained weights alone

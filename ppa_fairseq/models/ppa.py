@@ -36,7 +36,11 @@ class PPAModelConfig(EncoderConfig):
     pooling: ChoiceEnum(["cls", "mean"]) = field(
         default="cls", metadata={"help": "sentence vector: [CLS] of the last layer, or the mean of all tokens"}
     )
-    projection_dim: int = field(default=128, metadata={"help": "width of a key"})
+    projection_head: ChoiceEnum(["mlp", "linear", "none"]) = field(
+        default="mlp",
+        metadata={"help": "between a sentence vector and the contrastive loss: mlp (the paper's), linear, or none"},
+    )
+    projection_dim: int = field(default=128, metadata={"help": "width of a key; without a projection head, the encoder's"})
     queue_size: int = field(default=32000, metadata={"help": "number of earlier keys that serve as negatives"})
     momentum: float = field(
         default=0.999, metadata={"help": "m in the momentum encoder's update, θ_k ← m θ_k + (1 − m) θ_q"}
@@ -68,8 +72,9 @@ class PPAModel(BaseFairseqModel):
         self.encoder = FairseqBertEncoder(dictionary, shape)
         self.lm_head = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
         contrastive = cfg.contrastive_weight > 0
-        self.projection = ProjectionHead(shape.dim, cfg.projection_dim) if contrastive else None
-        self.queue = KeyQueue(cfg.queue_size, cfg.projection_dim) if contrastive else None
+        head = ProjectionHead(shape.dim, cfg.projection_dim, str(cfg.projection_head))
+        self.projection = head if contrastive else None
+        self.queue = KeyQueue(cfg.queue_size, head.output_dim) if contrastive else None
         self.language_embeddings = None
         if cfg.tlm_language_embeddings:
             # Row 0 means "no language" and stays zero: outside TLM the encoder's input does not change.
@@ -166,7 +171,7 @@ class PPAModel(BaseFairseqModel):
     @torch.no_grad()
     def encode_keys(self, packed: dict) -> torch.Tensor:
         """Keys of the momentum encoder (N, D), computed in the training precision; its weights stay in fp32."""
-        precision = self.projection.fc1.weight.dtype
+        precision = self.encoder.embed_tokens.weight.dtype
         cast = contextlib.nullcontext()
         if precision != torch.float32:
             cast = torch.autocast(packed["tokens"].device.type, dtype=precision)

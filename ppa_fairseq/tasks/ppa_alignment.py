@@ -82,6 +82,7 @@ class PPAAlignmentTask(EncoderTask):
         "lang_pairs",
         "tlm_language_embeddings",
         "freeze_encoder",
+        "projection_head",
         "contrastive_weight",
         "tlm_weight",
     )
