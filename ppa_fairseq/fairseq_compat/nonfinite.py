@@ -45,7 +45,7 @@ def watch(task, sample: dict, model: nn.Module, update_num: int) -> Iterator[lis
     net_input = sample["net_input"]
     # For each part of the loss in turn, one sequence for each of the N items.
     lengths = net_input.get("query_input", net_input)["lengths"]
-    sequences = torch.stack([tokens.any() for tokens in broken[0].cpu().split(lengths)])
+    sequences = torch.stack([tokens.any() for tokens in broken[0][: sum(lengths)].cpu().split(lengths)])
     items = [task.datasets["train"].origin(index) for index in sample["id"].tolist()]
     found = []
     for part, flags in zip(task.parts_of_loss, sequences.view(len(task.parts_of_loss), -1), strict=True):  # (N,)
