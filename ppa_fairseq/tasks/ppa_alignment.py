@@ -87,6 +87,7 @@ class PPAAlignmentTask(EncoderTask):
         "contrastive_weight",
         "tlm_weight",
     )
+    add_update_totals = staticmethod(add_update_totals)
 
     def __init__(self, cfg: PPAAlignmentConfig, dictionary: WordPieceDictionary, pairs: list[str]):
         super().__init__(cfg, dictionary)
@@ -160,14 +161,6 @@ class PPAAlignmentTask(EncoderTask):
         if not len(kept):
             raise InputError(f"{message}; no pair remains")
         return kept
-
-    @property
-    def parts_of_loss(self) -> tuple[str, ...]:
-        return ("contrastive",) * self.contrastive + ("tlm",) * self.tlm
-
-    def add_update_totals(self, batches: list[dict]) -> None:
-        super().add_update_totals(batches)
-        add_update_totals(batches)
 
     def micro_batches(self, sample: dict, device: str) -> list[dict]:
         if self.contrastive and self.negatives != "queue":  # every pair of a batch is a negative of the others

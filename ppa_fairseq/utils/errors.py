@@ -6,16 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CHOOSE = "choose another path or change its permissions"
 ADVICE = {
     errno.ENOTDIR: "a part of this path is a file; choose another path",
     errno.EISDIR: "give a file",
     errno.ENOENT: "give an existing path",
-    errno.EACCES: CHOOSE,
-    errno.EPERM: CHOOSE,
+    errno.EACCES: "choose another path or change its permissions",
     errno.EROFS: "choose another path",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EMFILE: "raise the limit of open files (ulimit -n) or use fewer workers",
 }
 
 
