@@ -35,7 +35,6 @@ def quote(value: object) -> str:
 
 _short = reprlib.Repr()
 _short.maxlevel, _short.maxdict, _short.maxlist, _short.maxstring, _short.maxother = 3, 3, 3, 80, 80
-shown = quote  # the former name
 
 
 def one_line(error: BaseException | None) -> str | None:
