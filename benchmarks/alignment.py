@@ -45,11 +45,11 @@ from ppa_fairseq.data.bitext.dataset import AlignmentDataset, ParallelCorpus
 from ppa_fairseq.data.bitext.masking import MaskingScheme
 from ppa_fairseq.data.bitext.micro_batches import micro_batches
 from ppa_fairseq.data.dictionary import WordPieceDictionary
+from ppa_fairseq.fairseq_compat.trainer import TRIM_INTERVAL
 from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
 from ppa_fairseq.modules.bert import BertShape
-from ppa_fairseq.modules.host_memory import keep_heap_small, return_freed
+from ppa_fairseq.modules.cpu import return_freed
 from ppa_fairseq.optim.fused_adamw import FusedAdamW
-from ppa_fairseq.fairseq_compat.trainer import TRIM_INTERVAL
 from ppa_fairseq.tasks.ppa_alignment import CPU_TOKENS_AT_ONCE
 from ppa_fairseq.utils.markdown import markdown_table
 
@@ -289,8 +289,6 @@ def serve(pipe, name: str, shape: BertShape, queue_size: int, batches: dict, thr
     """Answer ("step", order, number) with seconds, ("loss",) with the first batch's loss, ("memory",) with MiB."""
     sys.modules.setdefault("torchaudio", None)  # transformers imports it if it is installed, and it may not load
     torch.set_num_threads(threads)
-    if name == OURS:
-        keep_heap_small()  # as the task does
     if name.startswith("transformers"):
         import transformers.models.bert.modeling_bert  # noqa: F401
     before = status("VmRSS")

@@ -71,6 +71,7 @@ def make_model(dictionary):
             projection_dim=8,
             queue_size=16,
             contrastive_weight=1.0,
+            negatives="queue",
             tlm_weight=1.0,
             tlm_language_embeddings=False,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 
 from ppa_fairseq.fairseq_compat.arguments import check_values
@@ -22,6 +22,13 @@ class PPACriterionConfig(FairseqDataclass):
         default=1.0, metadata={"help": "weight of the contrastive loss; 0 switches it off"}
     )
     tlm_weight: float = field(default=1.0, metadata={"help": "weight of the TLM loss; 0 switches it off"})
+    negatives: ChoiceEnum(["queue", "in-batch", "both"]) = field(
+        default="queue",
+        metadata={
+            "help": "queue: keys of the momentum encoder (the paper's); in-batch: the other translations of a rank's "
+            "batch, with gradient on both sides and no momentum encoder; both"
+        },
+    )
     no_pivot_aware: bool = field(
         default=False,
         metadata={"help": "use a key as a negative even if it has the same sentence in --pivot as the query"},
@@ -76,35 +83,46 @@ class PPACriterion(FairseqCriterion):
 
         if self.cfg.contrastive_weight > 0:
             with torch.autocast(tlm.device.type, enabled=False):  # fp16 cosines are too coarse for a low temperature
-                contrastive, statistics = self.contrast(model.queue, output["query"], output["key"], sample["pivot"])
+                contrastive, statistics = self.contrast(model.queue, output, sample["pivot"])
             logged |= statistics
             loss = loss + self.cfg.contrastive_weight * contrastive
-            if model.training:
+            if model.training and model.queue is not None:
                 model.queue.stage(output["key"], sample["pivot"], self._attempt)
         logged["loss"] = loss.detach()
         return loss, pairs, logged
 
-    def contrast(self, queue, query: torch.Tensor, key: torch.Tensor, pivots: torch.Tensor):
-        """InfoNCE (MoCo, equation 1) of *query* with *key* (both (N, D)) and the keys in *queue*, summed over N pairs.
+    def contrast(self, queue, output: dict, pivots: torch.Tensor):
+        """Return the contrastive loss, summed over N pairs with *pivots* (N,), and values to log.
 
+        With a queue it is InfoNCE (MoCo, equation 1) of each query with its key and the keys in the queue. In-batch, it
+        is :func:`in_batch_loss`; with both, the queue's keys are further negatives there.
         Two keys with the same sentence in --pivot are not used as negatives for each other.
         """
-        positive = (query * key).sum(-1, keepdim=True)  # (N, 1) cosine
-        negative = query @ queue.keys.T  # (N, K)
-        is_negative, false_negatives = queue.is_negative(pivots, not self.cfg.no_pivot_aware)
-        negative = negative.masked_fill(~is_negative, -math.inf)
-        logits = torch.cat([positive, negative], dim=1) / self.cfg.temperature  # (N, 1 + K)
-        target = torch.zeros(len(query), dtype=torch.int64, device=query.device)
-        loss = F.cross_entropy(logits, target, reduction="sum")
+        query, pivot_aware = output["query"], not self.cfg.no_pivot_aware
+        negative, false_negatives, filled = None, pivots.new_zeros(()), 0
+        if queue is not None:
+            is_negative, false_negatives = queue.is_negative(pivots, pivot_aware)
+            negative = (query @ queue.keys.T).masked_fill(~is_negative, -math.inf)  # (N, K)
+            filled = queue.filled
+        if "translation" in output:
+            loss, scores = in_batch_loss(
+                query, output["translation"], pivots if pivot_aware else None, self.cfg.temperature, negative
+            )
+            positive, filled = scores.diagonal(), filled + len(query) - 1  # (N,)
+            negative = scores.masked_fill(torch.eye(*scores.shape, dtype=torch.bool, device=scores.device), -math.inf)
+        else:
+            positive = (query * output["key"]).sum(-1)  # (N,) cosine
+            logits = torch.cat([positive[:, None], negative], dim=1) / self.cfg.temperature  # (N, 1 + K)
+            loss = F.cross_entropy(logits, pivots.new_zeros(len(query)), reduction="sum")
         with torch.no_grad():
             hardest = negative.max(dim=1).values  # (N,), -inf without negatives
             statistics = {
                 "contrastive": loss.detach(),
-                "contrastive_correct": (positive[:, 0] > hardest).sum(),
+                "contrastive_correct": (positive > hardest).sum(),
                 "positive_similarity": positive.sum(),
                 "hardest_negative": hardest.clamp(min=-1.0).sum(),
                 "false_negatives": false_negatives,
-                "filled": queue.filled * len(query),
+                "filled": filled * len(query),
                 "contrasted": len(query),
             }
         return loss, statistics
@@ -137,3 +155,36 @@ class PPACriterion(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def in_batch_loss(
+    query: torch.Tensor,
+    translation: torch.Tensor,
+    pivots: torch.Tensor | None,
+    temperature: float,
+    queued: torch.Tensor | None = None,
+    symmetric: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Let each of N sentences find its translation among the batch's, and the reverse, by a softmax.
+
+    The multiple negatives ranking loss (Henderson et al. 2017), both directions averaged, gradient on both sides.
+
+    Args:
+        query, translation: (N, D) of unit length.
+        pivots: (N,); translations of the same sentence are not used as negatives. None: all others are.
+        queued: (N, K) cosines of the queries to further negatives, -inf for those that are not used.
+        symmetric: average both directions; else queries find translations only.
+
+    Returns:
+        the loss summed over pairs, and the queries' cosines (N, N + K).
+    """
+    scores = query @ translation.T  # (N, N)
+    if pivots is not None:
+        same = (pivots[:, None] == pivots) & ~torch.eye(len(pivots), dtype=torch.bool, device=pivots.device)
+        scores = scores.masked_fill(same, -math.inf)
+    target = torch.arange(len(query), device=query.device)
+    forward = scores if queued is None else torch.cat([scores, queued], dim=1)  # (N, N + K)
+    loss = F.cross_entropy(forward / temperature, target, reduction="sum")
+    if symmetric:
+        loss = (loss + F.cross_entropy(scores.T / temperature, target, reduction="sum")) / 2
+    return loss, forward

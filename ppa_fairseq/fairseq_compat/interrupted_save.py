@@ -6,6 +6,7 @@ fairseq starts a new training. This repeats the copies, each in one step.
 """
 
 import logging
+import os
 import re
 import shutil
 import zipfile
@@ -15,7 +16,6 @@ from typing import NamedTuple
 from ppa_fairseq.checkpoints.format import as_dict
 from ppa_fairseq.checkpoints.weights import load_pickle
 from ppa_fairseq.utils.errors import InputError
-from ppa_fairseq.utils.files import atomic_path
 
 logger = logging.getLogger(__name__)
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
@@ -43,8 +43,8 @@ def finish_last_save(folder: Path) -> None:
         InputError: there are checkpoints, but no complete one.
         OSError: writing a copy failed.
     """
-    for left in (*folder.glob("checkpoint*.pt.tmp"), *folder.glob(".checkpoint*.pt.*.tmp")):
-        left.unlink(missing_ok=True)
+    for left in folder.glob("checkpoint*.pt.tmp"):
+        left.unlink()
     _repeat_copies(folder)
     for link in (folder / BEST, folder / LAST):
         if link.is_symlink() and link.exists():  # fairseq would overwrite the checkpoint that it points to
@@ -82,8 +82,9 @@ def _repeat_copies(folder: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with atomic_path(target, follow_symlinks=False) as temporary:
-        shutil.copyfile(source, temporary)
+    temporary = target.with_name(target.name + ".tmp")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)  # a link itself, and not what it leads to
 
 
 def is_complete(path: Path) -> bool:

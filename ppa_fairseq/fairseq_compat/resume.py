@@ -6,22 +6,23 @@ fairseq itself resumes from whatever is in --save-dir, or starts a new training 
 import filecmp
 import logging
 import os
+import socket
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
+import torch.distributed as dist
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
 
 from ppa_fairseq.checkpoints.format import MODEL_FILE
-from ppa_fairseq.fairseq_compat import same_checkpoint
-from ppa_fairseq.fairseq_compat.interrupted_save import LAST, Progress, finish_last_save, read_progress
+from ppa_fairseq.fairseq_compat.interrupted_save import LAST, Progress, finish_last_save, is_complete, read_progress
 from ppa_fairseq.fairseq_compat.save_dir_lock import lock
-from ppa_fairseq.fairseq_compat.write_once import WriteOnce
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
-WEIGHTS = ("contrastive_weight", "tlm_weight")  # only whether they are 0 matters: that fixes what is trained
-OLD_METRICS = {"twin_dist": "momentum_distance"}  # their names in version 0.1
+# Only whether they are 0 matters: that fixes which weights have optimizer state.
+TRAINED = ("contrastive_weight", "tlm_weight", "freeze_encoder")
 
 
 def prepare(cfg, model_cfg, same: tuple[str, ...]) -> None:
@@ -38,9 +39,9 @@ def prepare(cfg, model_cfg, same: tuple[str, ...]) -> None:
     last = folder / _with_suffix(LAST, cfg)
     by_default = cfg.restore_file == LAST  # another name is given on purpose
     finishes = by_default and not cfg.no_last_checkpoints
-    same_checkpoint.on_first_rank(lambda: _take(folder, finishes))
-    if finishes:
-        same_checkpoint.share(folder / LAST)
+    _take_on_first_rank(folder, finishes)
+    if finishes and dist.is_initialized():
+        _check_all_ranks_see(folder / LAST)
     if by_default and last.exists():
         progress = read_progress(last)  # refuses a hostile file
         _refuse_another_training(last, progress, cfg, model_cfg, ("pretrained", *same))
@@ -50,10 +51,34 @@ def prepare(cfg, model_cfg, same: tuple[str, ...]) -> None:
         read_progress(named)
 
 
-def _take(folder: Path, finishes: bool) -> None:
-    lock(folder)
-    if finishes:
-        finish_last_save(folder)
+def _take_on_first_rank(folder: Path, finishes: bool) -> None:
+    """Lock *folder* on rank 0 while the others wait, and finish its last save. An error is raised on all ranks."""
+    failed: list[Exception | None] = [None]
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        try:
+            lock(folder)
+            if finishes:
+                finish_last_save(folder)
+        except (InputError, OSError) as error:
+            failed = [error]
+    if dist.is_initialized():
+        dist.broadcast_object_list(failed, src=0)
+    if failed[0] is not None:
+        raise failed[0]
+
+
+def _check_all_ranks_see(last: Path) -> None:
+    """Raise InputError unless all ranks see the same checkpoint: one without would start a new training."""
+    here = (socket.gethostname(), read_progress(last).updates if is_complete(last) else -1)
+    found = [here] * dist.get_world_size()
+    dist.all_gather_object(found, here)
+    first, updates = found[0]
+    for host, others in found:
+        if others != updates:
+            raise InputError(
+                f"{last} on {host} is not the one on {first}, where rank 0 saves; let the machines share --save-dir, "
+                "or copy the newest one to all of them (to start again, delete it on all of them)"
+            )
 
 
 def _named(cfg) -> Path | None:
@@ -63,14 +88,12 @@ def _named(cfg) -> Path | None:
         "continue-once": cfg.continue_once,
         "finetune-from-model": cfg.finetune_from_model,
     }
-    given = [(flag, name) for flag, name in flags.items() if name is not None]
-    if not given:
-        return None
-    flag, name = given[0]
-    if not PathManager.isfile(name):
-        problem = "is a folder" if Path(name).is_dir() else "no such file"
-        raise InputError(f"--{flag} {name}: {problem}; give the path of a checkpoint, or omit the flag")
-    return Path(PathManager.get_local_path(name))
+    for flag, name in flags.items():
+        if name is not None:
+            if not PathManager.isfile(name):
+                raise InputError(f"--{flag} {name}: no such file; give the path of a checkpoint, or omit the flag")
+            return Path(PathManager.get_local_path(name))
+    return None
 
 
 def _with_suffix(name: str, cfg) -> str:
@@ -79,13 +102,14 @@ def _with_suffix(name: str, cfg) -> str:
 
 def _refuse_another_training(last: Path, progress: Progress, cfg, model_cfg, same: tuple[str, ...]) -> None:
     for name in same:
-        part, now = ("model", model_cfg) if hasattr(model_cfg, name) else ("task", cfg)
-        now, then = getattr(now, name), progress.cfg[part].get(name)
-        if name in WEIGHTS or name == "freeze_encoder":
-            agrees = cfg.reset_optimizer or then is None or bool(then) == bool(now)
-            advice = ", or add --reset-optimizer"  # it has moments of the trained weights alone
+        part, owner = ("model", model_cfg) if hasattr(model_cfg, name) else ("task", cfg)
+        now, then = getattr(owner, name), progress.cfg[part].get(name)
+        if name not in progress.cfg[part] or str(then) == str(now):  # an older version did not write it
+            continue
+        if name in TRAINED:
+            agrees, advice = cfg.reset_optimizer or bool(then) == bool(now), ", or add --reset-optimizer"
         else:
-            agrees = str(then) == str(now) or name == "pretrained" and then and now and _same_weights(then, now)
+            agrees = name == "pretrained" and then and now and _same_weights(then, now)
             advice = f", or resume it anyway by --restore-file {last}"
         if not agrees:
             flag = "--" + name.replace("_", "-")
@@ -118,6 +142,27 @@ def _exit_if_done(last: Path, progress: Progress, cfg) -> None:
         )
 
 
+class WriteOnce:
+    """Part of every checkpoint that fails when it is pickled a second time; loaded, it is an empty OrderedDict.
+
+    If writing fails, fairseq retries into the same file, behind the first part. Nobody can read the result, yet fairseq
+    takes it for the newest checkpoint and removes the older ones: a disk that is full for a moment would cost the whole
+    training. With this the file stays a `*.tmp`, and the training ends.
+    """
+
+    def __init__(self):
+        self.written = False
+
+    def __reduce__(self):
+        if self.written:
+            raise InputError(
+                "writing a checkpoint failed (disk full, or a network file system); earlier checkpoints are complete: "
+                "free some space and repeat the command"
+            )
+        self.written = True
+        return OrderedDict, ()
+
+
 def extra_state(task: str) -> dict:
     """What fairseq does not save; the part under *task*, the name of its class, comes back on resume.
 
@@ -133,15 +178,7 @@ def extra_state(task: str) -> dict:
 def restore_extra_state(state: dict) -> None:
     for counts in _early_stop_counts():
         counts.update(state.get("early_stop", {}))
-    meters = metrics.state_dict() | {"train_inner": state["train_inner"]}
-    if any(name in OLD_METRICS for split in meters.values() for _, name, *_ in split):
-        renamed = {
-            split: [(priority, OLD_METRICS.get(name, name), *rest) for priority, name, *rest in found]
-            for split, found in meters.items()
-        }
-        metrics.load_state_dict(renamed)
-    else:
-        metrics.load_state_dict({"train_inner": meters["train_inner"]})
+    metrics.load_state_dict({"train_inner": state["train_inner"]})
 
 
 def _early_stop_counts() -> list[dict]:

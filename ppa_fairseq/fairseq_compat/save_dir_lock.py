@@ -34,11 +34,9 @@ def lock(folder: Path) -> None:
                 logger.warning(f"{path}: this file system has no locks; let no other training write here ({error})")
                 break
             if time.monotonic() > give_up:
-                file.seek(0)
-                owner = file.read().strip()
-                raise InputError(
-                    f"{folder}: another training ({owner}) writes here; stop it, or set another --save-dir"
-                ) from error
+                owner = path.read_text().strip()
+                message = f"{folder}: another training ({owner}) writes here; stop it, or set another --save-dir"
+                raise InputError(message) from error
         time.sleep(0.1)
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

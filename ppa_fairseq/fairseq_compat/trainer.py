@@ -1,4 +1,4 @@
-"""What fairseq's trainer needs around a step beyond the method: micro-batches, dummy batches, --amp, memory, searches.
+"""What fairseq's trainer needs around a step beyond the method: micro-batches, dummy batches, --amp, memory.
 
 Two decorators leave the method alone in a task's `train_step` and `optimizer_step`.
 """
@@ -7,13 +7,11 @@ import functools
 from contextlib import contextmanager, nullcontext, suppress
 
 import torch
-from fairseq import utils
 from fairseq.optim import FairseqOptimizer
 from fairseq.optim.amp_optimizer import AMPOptimizer
 
-from ppa_fairseq.fairseq_compat import nonfinite
 from ppa_fairseq.fairseq_compat.rank_check import check_ranks
-from ppa_fairseq.modules.host_memory import return_freed
+from ppa_fairseq.modules.cpu import return_freed
 
 TRIM_INTERVAL = 5  # updates
 
@@ -23,30 +21,22 @@ def guarded_train_step(step):
 
     *step* runs forward and backward on one micro-batch at a time. Ranks exchange gradients after the last one.
     A dummy batch, which fairseq gives to a rank without data, counts for nothing.
-    When fairseq repeats an update because something is not finite, this names the items (`nonfinite.py`).
     """
 
     @functools.wraps(step)
     def train_step(task, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        search = nonfinite.fairseq_searches(model)
-        if search and task.searched_update != update_num:  # the first batch: repeat the dropout of the failed attempt
-            task.searched_update = update_num
-            utils.set_torch_seed(task.cfg.seed + update_num)
-        is_dummy = ignore_grad or search and "is_of_update" not in sample  # a repeat does not pass ignore_grad
         device = next(model.parameters()).device.type
-        loss_of = _as_fairseq_calls(criterion, device, isinstance(optimizer, AMPOptimizer), is_dummy)
+        loss_of = _as_fairseq_calls(criterion, device, isinstance(optimizer, AMPOptimizer), ignore_grad)
         parts, done = task.micro_batches(sample, device), []
-        with _without_effect(model) if is_dummy else nullcontext():
+        with _without_effect(model) if ignore_grad else nullcontext():
             for number, part in enumerate(parts, start=1):
                 is_last = number == len(parts)
-                watch = nonfinite.watch(task, part, model, update_num) if search and not is_dummy else nullcontext([])
-                with watch as logged, nullcontext() if is_last or not hasattr(model, "no_sync") else model.no_sync():
+                with nullcontext() if is_last or not hasattr(model, "no_sync") else model.no_sync():
                     done.append(step(task, part, model, loss_of, optimizer))
-                    logged[:] = [done[-1][2]]
                 if device == "cpu" and (not is_last or update_num % TRIM_INTERVAL == 0):
-                    return_freed()  # batches of changing sizes fragment the heap
+                    return_freed()
         losses, sizes, logs = zip(*done, strict=True)
-        weight = 0 if is_dummy else 1
+        weight = 0 if ignore_grad else 1
         return sum(losses), weight * sum(sizes), {name: weight * sum(log[name] for log in logs) for name in logs[0]}
 
     return train_step
@@ -56,7 +46,7 @@ def _as_fairseq_calls(criterion, device: str, amp: bool, is_dummy: bool):
     """*criterion* as `FairseqTask.train_step` calls it: under --amp in fp16, for a dummy batch with a loss of 0."""
 
     def loss_of(model, sample):
-        with torch.autocast(device, torch.float16, enabled=True) if amp else nullcontext():
+        with torch.autocast(device, torch.float16) if amp else nullcontext():
             loss, sample_size, logged = criterion(model, sample)
         return loss * 0 if is_dummy else loss, sample_size, logged
 

@@ -8,6 +8,7 @@ loss), `data/bitext/dataset.py` (queries, keys and TLM sequences), `data/bitext/
 import contextlib
 import logging
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 import torch.nn as nn
@@ -24,7 +25,7 @@ from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead, Selec
 from ppa_fairseq.modules.cpu import announce_cpu_bf16, in_cpu_bf16
 from ppa_fairseq.modules.key_queue import KeyQueue
 from ppa_fairseq.modules.momentum_encoder import MomentumEncoder
-from ppa_fairseq.modules.packing import pool
+from ppa_fairseq.modules.packing import concatenate, pool
 from ppa_fairseq.modules.projection import ProjectionHead
 from ppa_fairseq.utils.errors import InputError
 
@@ -36,7 +37,13 @@ class PPAModelConfig(EncoderConfig):
     pooling: ChoiceEnum(["cls", "mean"]) = field(
         default="cls", metadata={"help": "sentence vector: [CLS] of the last layer, or the mean of all tokens"}
     )
-    projection_dim: int = field(default=128, metadata={"help": "width of a key"})
+    projection_head: ChoiceEnum(["mlp", "linear", "none"]) = field(
+        default="mlp",
+        metadata={"help": "between a sentence vector and the contrastive loss: mlp (the paper's), linear, or none"},
+    )
+    projection_dim: int = field(
+        default=128, metadata={"help": "width of a key; without a projection head, the encoder's"}
+    )
     queue_size: int = field(default=32000, metadata={"help": "number of earlier keys that serve as negatives"})
     momentum: float = field(
         default=0.999, metadata={"help": "m in the momentum encoder's update, θ_k ← m θ_k + (1 − m) θ_q"}
@@ -49,6 +56,7 @@ class PPAModelConfig(EncoderConfig):
         },
     )
     contrastive_weight: float = II("criterion.contrastive_weight")
+    negatives: str = II("criterion.negatives")
     tlm_weight: float = II("criterion.tlm_weight")
     tlm_language_embeddings: bool = II("task.tlm_language_embeddings")
 
@@ -57,7 +65,8 @@ class PPAModelConfig(EncoderConfig):
 class PPAModel(BaseFairseqModel):
     """The query encoder encodes queries and TLM sequences in one packed batch, the momentum encoder the keys.
 
-    With --contrastive-weight 0 there is no projection head, momentum encoder and queue: they are None.
+    With --contrastive-weight 0 there is no projection head, momentum encoder and queue: they are None. With --negatives
+    in-batch the query encoder encodes both sides, without momentum encoder and queue.
     """
 
     CONTRASTIVE = ("projection.", "momentum_encoder.", "queue.")  # names of their weights
@@ -68,8 +77,10 @@ class PPAModel(BaseFairseqModel):
         self.encoder = FairseqBertEncoder(dictionary, shape)
         self.lm_head = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
         contrastive = cfg.contrastive_weight > 0
-        self.projection = ProjectionHead(shape.dim, cfg.projection_dim) if contrastive else None
-        self.queue = KeyQueue(cfg.queue_size, cfg.projection_dim) if contrastive else None
+        head = ProjectionHead(shape.dim, cfg.projection_dim, str(cfg.projection_head))
+        self.projection = head if contrastive else None
+        with_queue = contrastive and cfg.negatives != "in-batch"
+        self.queue = KeyQueue(cfg.queue_size, head.output_dim) if with_queue else None
         self.language_embeddings = None
         if cfg.tlm_language_embeddings:
             # Row 0 means "no language" and stays zero: outside TLM the encoder's input does not change.
@@ -78,7 +89,7 @@ class PPAModel(BaseFairseqModel):
             self.language_embeddings.requires_grad_(cfg.tlm_weight > 0 and not cfg.freeze_encoder)
         self.encoder.requires_grad_(not cfg.freeze_encoder)
         self.lm_head.requires_grad_(cfg.tlm_weight > 0)  # DistributedDataParallel waits for every gradient
-        self.momentum_encoder = MomentumEncoder(self.encoder, self.projection) if contrastive else None
+        self.momentum_encoder = MomentumEncoder(self.encoder, self.projection) if with_queue else None
 
     @classmethod
     def build_model(cls, cfg: PPAModelConfig, task) -> "PPAModel":
@@ -106,16 +117,16 @@ class PPAModel(BaseFairseqModel):
         """Adapt a checkpoint of version 0.1, or of a training that used other objectives than this one, in place."""
         for old in [key for key in state_dict if key.startswith("twin.")]:
             state_dict["momentum_encoder." + old.removeprefix("twin.")] = state_dict.pop(old)
-        present = [key for key in state_dict if key.startswith(self.CONTRASTIVE)]
-        if self.queue is None and present:
-            logger.info("--contrastive-weight 0: drop the checkpoint's projection head, momentum encoder and queue")
-            for key in present:
+        own = {key: new for key, new in self.state_dict().items() if key.startswith(self.CONTRASTIVE)}
+        stored = {key for key in state_dict if key.startswith(self.CONTRASTIVE)}
+        if surplus := sorted({key.partition(".")[0] for key in stored - own.keys()}):
+            logger.info(f"this objective does not use the checkpoint's {', '.join(surplus)}")
+            for key in stored - own.keys():
                 del state_dict[key]
-        elif self.queue is not None and not present:
+        if not stored and own:
             logger.info("the checkpoint has no momentum encoder: copy the query encoder, and start with an empty queue")
-            for key, new in self.state_dict().items():  # the projection head before the momentum encoder
-                if key.startswith(self.CONTRASTIVE):
-                    state_dict[key] = state_dict.get(key.removeprefix("momentum_encoder."), new)
+        for key in own.keys() - stored:
+            state_dict[key] = state_dict.get(key.removeprefix("momentum_encoder."), own[key])
         super().upgrade_state_dict_named(state_dict, name)
 
     def max_positions(self) -> int:
@@ -134,25 +145,44 @@ class PPAModel(BaseFairseqModel):
             key_input: N keys, packed.
 
         Returns:
-            ``logits`` (M, V); for the contrastive loss also ``query`` and ``key`` (N, D), of unit length.
+            ``logits`` (M, V); for the contrastive loss also ``query``, and of the other side ``key`` by the momentum
+            encoder, ``translation`` by the query encoder, or both (--negatives); (N, D) of unit length.
         """
         count = 0 if key_input is None else len(key_input["lengths"])
-        starts = query_input["cu_seqlens"][: count + 1]  # (N + 1,) of the queries
-        # The last layer computes only what is read: all tokens of a query only for their mean.
-        if self.cfg.pooling == "cls":
-            places, counts = starts[:-1].long(), [1] * count
-        else:
-            counts = query_input["lengths"][:count]
-            places = torch.arange(sum(counts), device=masked.device)
-        selected = SelectedPositions(torch.cat([places, masked]), counts + masked_counts)
-        hidden, word_embeddings = self.encode(query_input, selected)
-        query_states, masked_states = hidden.split([len(places), len(masked)])
-        output = {"logits": self.lm_head(masked_states, word_embeddings)}  # (M, V)
-        if key_input is not None and self.queue is not None:
-            sentence = query_states if self.cfg.pooling == "cls" else pool(query_states, starts, "mean")  # (N, C)
-            output["query"] = self.projection(sentence)  # (N, D)
-            output["key"] = self.encode_keys(key_input)  # (N, D), without gradient
+        packed, sides = query_input, [slice(0, count)]  # the sequences that are sentences
+        contrastive = count > 0 and self.projection is not None
+        if contrastive and self.cfg.negatives != "queue":  # the query encoder encodes the other side, too
+            packed = concatenate(query_input, key_input)
+            sides.append(slice(len(query_input["lengths"]), len(packed["lengths"])))
+        read = [self.read_positions(packed, side) for side in sides]
+        places = [read[0].places, masked, *(side.places for side in read[1:])]
+        counts = [read[0].counts, masked_counts, *(side.counts for side in read[1:])]
+        # The last layer computes only what is read: all tokens of a sentence only for their mean.
+        selected = SelectedPositions(torch.cat(places), [one for some in counts for one in some])
+        hidden, word_embeddings = self.encode(packed, selected)
+        states = hidden.split([len(some) for some in places])
+        output = {"logits": self.lm_head(states[1], word_embeddings)}  # (M, V)
+        if contrastive:
+            output["query"] = self.projection(self.pool_read(states[0], read[0]))  # (N, D)
+            if self.queue is not None:
+                output["key"] = self.encode_keys(key_input)  # (N, D), without gradient
+            if len(sides) == 2:
+                output["translation"] = self.projection(self.pool_read(states[2], read[1]))  # (N, D)
         return output
+
+    def read_positions(self, packed: dict, side: slice) -> SelectedPositions:
+        """Select what the vectors of consecutive sentences are made of: their [CLS], or all their tokens."""
+        starts, lengths = packed["cu_seqlens"][side.start : side.stop + 1], packed["lengths"][side]
+        if self.cfg.pooling == "cls":
+            return SelectedPositions(starts[:-1].long(), [1] * len(lengths))
+        first = sum(packed["lengths"][: side.start])
+        return SelectedPositions(torch.arange(first, first + sum(lengths), device=starts.device), lengths)
+
+    def pool_read(self, states: torch.Tensor, read: SelectedPositions) -> torch.Tensor:
+        """Pool the hidden states at :meth:`read_positions` to sentence vectors (N, C)."""
+        if self.cfg.pooling == "cls":
+            return states
+        return pool(states, torch.tensor([0, *accumulate(read.counts)], device=states.device), "mean")
 
     def encode(self, packed: dict, selected: SelectedPositions) -> tuple[torch.Tensor, torch.Tensor]:
         """The query encoder's last hidden states at the selected positions (R, C), and its word embeddings (V, C)."""
@@ -166,7 +196,7 @@ class PPAModel(BaseFairseqModel):
     @torch.no_grad()
     def encode_keys(self, packed: dict) -> torch.Tensor:
         """Keys of the momentum encoder (N, D), computed in the training precision; its weights stay in fp32."""
-        precision = self.projection.fc1.weight.dtype
+        precision = self.encoder.embed_tokens.weight.dtype
         cast = contextlib.nullcontext()
         if precision != torch.float32:
             cast = torch.autocast(packed["tokens"].device.type, dtype=precision)
@@ -186,8 +216,9 @@ class PPAModel(BaseFairseqModel):
 
     def update_succeeded(self) -> None:
         """Move the momentum encoder (MoCo, equation 2), and let the staged keys enter the queue."""
-        self.momentum_encoder.follow(self.encoder, self.projection, self.cfg.momentum)
-        self.queue.commit(distributed_utils.get_data_parallel_group())
+        if self.queue is not None:
+            self.momentum_encoder.follow(self.encoder, self.projection, self.cfg.momentum)
+            self.queue.commit(distributed_utils.get_data_parallel_group())
 
 
 @register_model_architecture("ppa", "ppa_bert")

@@ -1,5 +1,6 @@
-"""What the CPU does in its own way: the gradient of tied word embeddings, and bfloat16 matrix products."""
+"""What the CPU does in its own way: the gradient of tied word embeddings, bfloat16 matrix products, memory."""
 
+import ctypes
 import functools
 import logging
 from collections.abc import Callable
@@ -61,3 +62,12 @@ def in_cpu_bf16(forward: Callable) -> Callable:
             return forward(self, *args, **kwargs)
 
     return run
+
+
+def return_freed() -> None:
+    """Give freed memory back to the system, where the C library can (glibc).
+
+    Batches of changing sizes leave gaps in the heap: without this, a training's memory triples within an hour.
+    """
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

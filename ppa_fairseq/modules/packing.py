@@ -67,3 +67,18 @@ def pool(hidden: Tensor, cu_seqlens: Tensor, mode: str) -> Tensor:
         means = torch.segment_reduce(hidden.float(), "mean", offsets=cu_seqlens.long(), axis=0)
         return means.to(hidden.dtype)
     raise ValueError(f"pooling is 'cls' or 'mean', not {mode!r}")
+
+
+def concatenate(first: dict, second: dict) -> dict:
+    """Put two packed batches into one; an entry a token that *second* lacks is 0 there."""
+    joined = {
+        name: torch.cat([values, second[name] if name in second else values.new_zeros(len(second["tokens"]))])
+        for name, values in first.items()
+        if torch.is_tensor(values) and name != "cu_seqlens"
+    }
+    return {
+        **joined,
+        "cu_seqlens": torch.cat([first["cu_seqlens"], second["cu_seqlens"][1:] + first["cu_seqlens"][-1]]),
+        "lengths": first["lengths"] + second["lengths"],
+        "max_length": max(first["max_length"], second["max_length"]),
+    }

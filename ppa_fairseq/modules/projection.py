@@ -1,23 +1,33 @@
-"""The head between a sentence vector and the contrastive loss (MoCo v2). It is thrown away after alignment."""
+"""The map between a sentence vector and the contrastive loss. It is thrown away after alignment."""
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+KINDS = ("mlp", "linear", "none")
+
 
 class ProjectionHead(nn.Module):
-    """Linear, ReLU, linear, then L2 normalisation: (N, C) -> (N, D) of unit length.
+    """Project sentence vectors (N, C) and L2-normalise them to keys (N, D).
 
     Args:
         dim: C, the encoder's width, also the hidden layer's.
-        output_dim: D.
+        output_dim: D; with kind "none" it is C.
+        kind: "mlp", linear, ReLU, linear (MoCo v2; the paper's); "linear", one layer; "none", the vector as it is.
     """
 
-    def __init__(self, dim: int, output_dim: int):
+    def __init__(self, dim: int, output_dim: int, kind: str = "mlp"):
         super().__init__()
-        self.fc1 = nn.Linear(dim, dim)
-        self.fc2 = nn.Linear(dim, output_dim)
+        self.kind = kind
+        self.output_dim = dim if kind == "none" else output_dim
+        if kind == "mlp":
+            self.fc1 = nn.Linear(dim, dim)
+        if kind != "none":
+            self.fc2 = nn.Linear(dim, output_dim)
 
     def forward(self, sentence: torch.Tensor) -> torch.Tensor:
-        projected = self.fc2(F.relu(self.fc1(sentence)))  # (N, D)
-        return F.normalize(projected.float(), dim=-1)
+        if self.kind == "mlp":
+            sentence = F.relu(self.fc1(sentence))  # (N, C)
+        if self.kind != "none":
+            sentence = self.fc2(sentence)  # (N, D)
+        return F.normalize(sentence.float(), dim=-1)

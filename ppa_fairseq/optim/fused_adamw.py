@@ -4,6 +4,7 @@ There fairseq's own `adam` is a Python loop with a dozen kernels per weight, and
 gradients twice more: to divide them by the batch size, and to clip them. With apex, `--optimizer adam` is as fast.
 """
 
+import ast
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, List
@@ -14,7 +15,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
-from ppa_fairseq.fairseq_compat.arguments import check_values, read_betas
+from ppa_fairseq.fairseq_compat.arguments import check_values
 
 
 @dataclass
@@ -59,9 +60,10 @@ class FusedAdamW(FairseqOptimizer):
     @property
     def optimizer_config(self) -> dict:
         """Arguments of torch's optimizer. On resume the checkpoint's replace them, except for the learning rate."""
+        betas = self.cfg.adam_betas
         return {
             "lr": self.cfg.lr[0] if isinstance(self.cfg.lr, Collection) else self.cfg.lr,
-            "betas": read_betas(self.cfg.adam_betas),
+            "betas": tuple(ast.literal_eval(betas) if isinstance(betas, str) else betas),
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,
         }

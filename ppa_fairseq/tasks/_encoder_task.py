@@ -20,7 +20,6 @@ from ppa_fairseq.fairseq_compat.arguments import check_parts, check_values
 from ppa_fairseq.fairseq_compat.environment import bound_waiting, prepare
 from ppa_fairseq.fairseq_compat.trainer import guarded_optimizer_step
 from ppa_fairseq.models._config import take_sizes
-from ppa_fairseq.modules.host_memory import keep_heap_small
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: fairseq imports only tasks and models)
 from ppa_fairseq.utils.errors import InputError
 
@@ -63,19 +62,19 @@ class EncoderTask(FairseqTask):
 
     Attributes:
         same_on_resume: fields of the config that must not change when a training resumes.
-        parts_of_loss: what an item of a batch has a sequence for, part after part.
+        add_update_totals: a function that writes into the batches of one update, those of this rank, what they need
+            from the whole update.
         metrics_hint: end of the message on a metric that validation does not log.
     """
 
     same_on_resume: tuple[str, ...] = ()
-    parts_of_loss: tuple[str, ...]
+    add_update_totals = None
     metrics_hint = ""
 
     def __init__(self, cfg: EncoderTaskConfig, dictionary: WordPieceDictionary):
         check_values(cfg)
         super().__init__(cfg)
         self.dictionary = dictionary
-        self.searched_update: int | None = None  # see `fairseq_compat.trainer`
 
     @classmethod
     def add_args(cls, parser) -> None:
@@ -86,7 +85,6 @@ class EncoderTask(FairseqTask):
     @classmethod
     def setup_task(cls, cfg: EncoderTaskConfig, **kwargs) -> "EncoderTask":
         prepare()
-        keep_heap_small()
         return cls.open_data(cfg)
 
     @classmethod
@@ -190,11 +188,6 @@ class EncoderTask(FairseqTask):
 
     def check_update_size(self, items: int) -> None:
         """Raise InputError if an update of so many items is too large."""
-
-    def add_update_totals(self, batches: list[dict]) -> None:
-        """Write into the batches of one update, those of this rank, what they need from the whole update."""
-        for batch in batches:
-            batch["is_of_update"] = True  # a dummy batch is not
 
     def micro_batches(self, sample: dict, device: str) -> list[dict]:
         """The parts of a batch that the encoder gets one after another."""

@@ -49,16 +49,13 @@ class FinetuningTask(EncoderTask):
     metrics: tuple[str, ...]  # what else a validation logs
     find_languages: Callable[[str, str], list[str]]  # data folder, split -> languages of the split there
     same_on_resume = ("train_langs", "code_switch")
-    parts_of_loss = ("fine-tuning",)
     metrics_hint = ", or set --valid-subset valid for all languages and their average"
 
     def __init__(self, cfg: FinetuningConfig, dictionary: WordPieceDictionary, languages: list[str]):
         super().__init__(cfg, dictionary)
         self.languages = languages  # all languages of the data folder
         self.train_langs = cfg.train_langs.split(",")
-        self._accuracy: dict[str, dict[str, float]] = {}  # of this validation until now: by split, by name
         self._best_metric: float | None = None  # value of --best-checkpoint-metric on the first subset
-        self._split = ""  # the split in validation, without its language
         english = {"both": (True, True), "first": (True, False), "second": (False, True)}[str(cfg.code_switch_english)]
         self.switch = CodeSwitch(cfg.code_switch_prob, *english) if cfg.code_switch else None
 
@@ -134,10 +131,6 @@ class FinetuningTask(EncoderTask):
             )
         return indices
 
-    def get_batch_iterator(self, dataset, *args, **kwargs):
-        self._split = next((name for name, one in self.datasets.items() if one is dataset), "").partition(".")[0]
-        return super().get_batch_iterator(dataset, *args, **kwargs)
-
     @guarded_train_step
     def train_step(self, sample, model, criterion, optimizer):
         loss, examples, logged = criterion(model, sample)
@@ -146,7 +139,7 @@ class FinetuningTask(EncoderTask):
         return loss, examples, logged | {"padded_tokens": max(lengths) * len(lengths)}
 
     def begin_valid_epoch(self, epoch, model) -> None:
-        self._accuracy, self._best_metric = {}, None
+        self._best_metric = None
 
     def valid_step(self, sample, model, criterion):
         loss, sample_size, logged = super().valid_step(sample, model, criterion)
@@ -170,21 +163,12 @@ class FinetuningTask(EncoderTask):
                 metrics.log_derived(f"accuracy_{AVERAGE}", self._mean_accuracy)
 
     def _mean_accuracy(self, meters) -> float:
-        by_language = [meters[name].avg for name in self._names() if name in meters]
+        names = [f"accuracy_{language}" for language in self.languages]
+        by_language = [meters[name].avg for name in names if name in meters]
         return round(float(sum(by_language)) / len(by_language), 2)
 
-    def _names(self) -> list[str]:
-        return [f"accuracy_{language}" for language in self.languages]
-
     def post_validate(self, model, stats, agg) -> None:
-        """Add to the line of a subset (``valid.en,valid.fr``) what earlier subsets logged, and the average until now.
-
-        fairseq looks for --best-checkpoint-metric in every subset: one without it gets the first subset's.
-        """
-        accuracy = self._accuracy.setdefault(self._split, {})
-        accuracy |= {name: stats[name] for name in self._names() if name in stats}
-        stats.update(accuracy)
-        stats[f"accuracy_{AVERAGE}"] = round(float(sum(accuracy.values())) / len(accuracy), 2)
+        """Give --best-checkpoint-metric of the first subset to the others, in which fairseq looks for it, too."""
         if self._best_metric is None:
             self._best_metric = stats[self.cfg.best_checkpoint_metric]
         stats.setdefault(self.cfg.best_checkpoint_metric, self._best_metric)

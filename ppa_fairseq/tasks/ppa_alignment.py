@@ -82,9 +82,12 @@ class PPAAlignmentTask(EncoderTask):
         "lang_pairs",
         "tlm_language_embeddings",
         "freeze_encoder",
+        "projection_head",
+        "negatives",
         "contrastive_weight",
         "tlm_weight",
     )
+    add_update_totals = staticmethod(add_update_totals)
 
     def __init__(self, cfg: PPAAlignmentConfig, dictionary: WordPieceDictionary, pairs: list[str]):
         super().__init__(cfg, dictionary)
@@ -92,6 +95,7 @@ class PPAAlignmentTask(EncoderTask):
         self.languages = sorted({language for pair in pairs for language in pair.split("-")})
         self.validation = ValidationRetrieval(pairs)
         self.contrastive = self.tlm = True  # which objectives the criterion trains; see build_criterion
+        self.negatives = "queue"
 
     @classmethod
     def open_data(cls, cfg: PPAAlignmentConfig) -> "PPAAlignmentTask":
@@ -158,22 +162,16 @@ class PPAAlignmentTask(EncoderTask):
             raise InputError(f"{message}; no pair remains")
         return kept
 
-    @property
-    def parts_of_loss(self) -> tuple[str, ...]:
-        return ("contrastive",) * self.contrastive + ("tlm",) * self.tlm
-
-    def add_update_totals(self, batches: list[dict]) -> None:
-        super().add_update_totals(batches)
-        add_update_totals(batches)
-
     def micro_batches(self, sample: dict, device: str) -> list[dict]:
+        if self.contrastive and self.negatives != "queue":  # every pair of a batch is a negative of the others
+            return [sample]
         most_tokens = self.cfg.tokens_at_once
         if most_tokens is None:
             most_tokens = CPU_TOKENS_AT_ONCE if device == "cpu" else 0
         return micro_batches(sample, most_tokens) if most_tokens else [sample]
 
     def check_update_size(self, pairs: int) -> None:
-        if self.contrastive and pairs > self.queue_size:
+        if self.contrastive and self.negatives != "in-batch" and pairs > self.queue_size:
             raise InputError(
                 f"--queue-size {self.queue_size} is smaller than the {pairs} pairs of one update (batch size × "
                 "--update-freq × ranks); increase it, or make the batch smaller"
@@ -183,6 +181,7 @@ class PPAAlignmentTask(EncoderTask):
         criterion = super().build_criterion(cfg, from_checkpoint)
         if isinstance(criterion, PPACriterion):  # an objective with weight 0 needs no data
             self.contrastive, self.tlm = criterion.cfg.contrastive_weight > 0, criterion.cfg.tlm_weight > 0
+            self.negatives = str(criterion.cfg.negatives)
             if self.contrastive and not criterion.cfg.no_pivot_aware:
                 self._check_pivot()
         return criterion
@@ -222,7 +221,7 @@ class PPAAlignmentTask(EncoderTask):
         if not self.contrastive:
             return
         model.update_succeeded()  # θ_k ← m θ_k + (1 − m) θ_q, and the staged keys replace the oldest in the queue
-        if (update_num + 1) % self.cfg.log_interval == 0:
+        if model.momentum_encoder is not None and (update_num + 1) % self.cfg.log_interval == 0:
             distance = model.momentum_encoder.distance(model.encoder, model.projection)
             metrics.log_scalar("momentum_distance", distance.item(), round=5)
 

@@ -6,16 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CHOOSE = "choose another path or change its permissions"
 ADVICE = {
     errno.ENOTDIR: "a part of this path is a file; choose another path",
     errno.EISDIR: "give a file",
     errno.ENOENT: "give an existing path",
-    errno.EACCES: CHOOSE,
-    errno.EPERM: CHOOSE,
+    errno.EACCES: "choose another path or change its permissions",
     errno.EROFS: "choose another path",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EMFILE: "raise the limit of open files (ulimit -n) or use fewer workers",
 }
 
 
@@ -39,6 +35,7 @@ def quote(value: object) -> str:
 
 _short = reprlib.Repr()
 _short.maxlevel, _short.maxdict, _short.maxlist, _short.maxstring, _short.maxother = 3, 3, 3, 80, 80
+
 
 def one_line(error: BaseException | None) -> str | None:
     """Return the line that a user reads instead of a traceback; None if the traceback helps more."""

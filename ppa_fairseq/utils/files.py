@@ -16,14 +16,14 @@ READABLE = {"encoding": "utf-8", "errors": "backslashreplace"}
 
 
 @contextmanager
-def atomic_path(path: str | Path, *, follow_symlinks: bool = True) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a free path beside `path` for a file or a folder; when the block ends, move it to `path`.
 
     If the block raises (a full disk, Ctrl-C), remove what it wrote and leave `path` unchanged. If `path` is a symlink,
-    replace its target, or without `follow_symlinks` the link itself. Raise InputError before the block if `path`
-    cannot be replaced, and after it if the block wrote a file and `path` is a folder.
+    replace its target. Raise InputError before the block if `path` cannot be replaced, and after it if the block wrote
+    a file and `path` is a folder.
     """
-    named, path = path, _resolve(Path(path), follow_symlinks)
+    named, path = path, _resolve(Path(path))
     new_parents = [folder for folder in path.parents if not folder.exists()]  # the deepest first
     beside, replaced = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     try:
@@ -58,8 +58,9 @@ def output_folder(path: str | Path, command: str) -> Iterator[Path]:
         if not path.is_dir():
             raise InputError(f"{path}: is a file; name a new folder")
         if foreign := _foreign_file(path, command):
-            fault = f"holds {foreign}, which `ppa {command}` did not write"
-            raise InputError(f"{path}: {fault}; name a new or empty folder")
+            raise InputError(
+                f"{path}: holds {foreign}, which `ppa {command}` did not write; name a new or empty folder"
+            )
     with atomic_path(path) as folder:
         folder.mkdir()
         yield folder
@@ -89,16 +90,13 @@ def _files_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in found)
 
 
-def _resolve(path: Path, follow_symlinks: bool) -> Path:
+def _resolve(path: Path) -> Path:
     """Return the absolute path to replace. Raise InputError if nothing there can be replaced."""
-    if path.is_symlink() and not follow_symlinks:
-        return path.parent.resolve() / path.name
     place = Path(os.path.realpath(path))
     if os.path.lexists(place) and not (place.is_file() or place.is_dir()):
         raise InputError(f"{path}: neither a file nor a folder; choose another path")
     if place.is_dir() and (os.path.ismount(place) or Path.cwd().is_relative_to(place)):
-        kind = "a mount point" if os.path.ismount(place) else "the current folder, or holds it"
-        raise InputError(f"{path}: is {kind}, and cannot be replaced; name a new folder in it")
+        raise InputError(f"{path}: a mount point or the current folder cannot be replaced; name a new folder in it")
     return place
 
 

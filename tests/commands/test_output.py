@@ -51,7 +51,7 @@ def test_a_full_disk_behind_the_output_is_one_line(run):
     with open("/dev/full", "wb") as full:
         done = run(stdout=full)
     assert done.returncode == 1
-    message = "standard output: No space left on device; its end is lost, all files are whole"
+    message = "No space left on device; free some space and repeat the command; all files are whole or absent"
     assert done.stderr.decode() == f"ppa fake: error: {message}\n"
 
 
@@ -66,8 +66,7 @@ def test_a_broken_pipe_is_one_line(run):
     done = run(stdout=writer)
     os.close(writer)
     assert done.returncode == 1
-    assert done.stderr.decode().startswith("ppa fake: error: standard output: Broken pipe; ")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.decode() == "ppa fake: error: standard output: its reader has ended; all files are whole\n"
 
 
 def test_help_lists_every_command_without_importing_it():

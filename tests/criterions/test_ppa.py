@@ -15,9 +15,12 @@ def vector(encoder, projection, tokens, pooling):
     """A sentence's unit vector, by one sequence through the encoder and loops over its dimensions."""
     hidden = encoder(**pack([tokens]))["hidden"]
     pooled = hidden[0] if pooling == "cls" else sum(hidden) / len(hidden)
-    hiddens = [max(0.0, float(w @ pooled + b)) for w, b in zip(projection.fc1.weight, projection.fc1.bias, strict=True)]
-    inner = torch.tensor(hiddens, dtype=torch.float64)
-    projected = [float(w @ inner + b) for w, b in zip(projection.fc2.weight, projection.fc2.bias, strict=True)]
+    if projection.kind == "mlp":
+        rows = zip(projection.fc1.weight, projection.fc1.bias, strict=True)
+        pooled = torch.tensor([max(0.0, float(w @ pooled + b)) for w, b in rows], dtype=torch.float64)
+    projected = pooled.tolist()
+    if projection.kind != "none":
+        projected = [float(w @ pooled + b) for w, b in zip(projection.fc2.weight, projection.fc2.bias, strict=True)]
     norm = math.sqrt(sum(x * x for x in projected))
     return [x / norm for x in projected]
 
@@ -34,9 +37,9 @@ def sequences(packed):
     return [tokens.clone() for tokens in packed["tokens"].split(packed["lengths"])]
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_losses_equal_plain_float64(make_model, make_criterion, make_dataset, pooling):
-    model, dataset, temperature = make_model(pooling=pooling).train(), make_dataset(), 0.05
+@pytest.mark.parametrize(("pooling", "head"), [("cls", "mlp"), ("mean", "mlp"), ("mean", "linear"), ("mean", "none")])
+def test_losses_equal_plain_float64(make_model, make_criterion, make_dataset, pooling, head):
+    model, dataset, temperature = make_model(pooling=pooling, projection_head=head).train(), make_dataset(), 0.05
     criterion = make_criterion(temperature=temperature)
     criterion.train()
     with torch.no_grad():  # the momentum encoder must differ from the query encoder

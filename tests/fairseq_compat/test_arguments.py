@@ -56,10 +56,6 @@ def test_a_lone_training_stays_unchanged():
     assert vars(args) == before
 
 
-def test_a_models_config_passes():
-    arguments.fix_training_args(argparse.Namespace(encoder_layers=2))
-
-
 @pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
 def test_a_rank_of_torchrun_joins_the_others(torchrun, monkeypatch, gpu):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
@@ -102,34 +98,19 @@ def test_lone_ranks_are_refused(monkeypatch, variables):
     "changed, message",
     [
         ({"optimizer": None}, "--optimizer is missing; add one, such as --optimizer fused_adamw"),
-        ({"batch_size": None, "max_tokens": None}, "--batch-size and --max-tokens are missing"),
-        ({"save_dir": ""}, "--save-dir is empty; name a folder"),
-        ({"adam_betas": "(0.9)"}, "--adam-betas '(0.9)': give two numbers from 0 to below 1"),
-        ({"adam_betas": (0.9, 1)}, "--adam-betas (0.9, 1): give two numbers from 0 to below 1"),
-        ({"lr_scheduler": "polynomial_decay", "total_num_update": None}, "add --total-num-update"),
-        ({"lr_scheduler": "polynomial_decay", "total_num_update": "0"}, "add --total-num-update"),
-        ({"optimizer": "nag", "task": "ppa_alignment"}, "--optimizer nag: its --momentum conflicts"),
-        ({"batch_size": 0}, "--batch-size must be at least 1 and finite, not 0"),
         ({"dropout": 2.0}, "--dropout must be at least 0 and at most 1, not 2.0"),
         ({"lr": [1e-3, -1.0]}, "--lr must be at least 0 and finite, not -1.0"),
-        ({"mask_prob": 0.0}, "--mask-prob must be over 0 and at most 1, not 0.0"),
         ({"momentum": float("nan")}, "--momentum must be at least 0 and at most 1, not nan"),
-        ({"queue_size": 10**10}, "--queue-size must be at least 1 and at most 2,147,483,648, not 10000000000"),
-        ({"seed": -1}, "--seed must be at least 0 and at most 4,000,000,000, not -1"),
         ({"temperature": 0.0}, "--temperature must be over 0 and finite, not 0.0"),
         ({"tlm_weight": float("inf")}, "--tlm-weight must be at least 0 and finite, not inf"),
-        ({"update_freq": [0]}, "--update-freq must be at least 1 and finite, not 0"),
-        ({"classification_head_name": "other"}, "--classification-head-name: --task xnli_codeswitch does not support"),
-        ({"report_mcc": True}, "--report-mcc: --task xnli_codeswitch does not support it"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_flags_that_cannot_work_are_refused(changed, message, monkeypatch):
-    monkeypatch.setattr(arguments, "check_parts", lambda *parts: None)
     args = parse()
     vars(args).update(changed)
     with pytest.raises(InputError) as caught:
-        arguments.check_command_line(args)
+        arguments.fix_training_args(args)
     assert message in str(caught.value)
 
 
@@ -169,5 +150,3 @@ def test_derived_tasks_models_and_criterions_fit(registered, monkeypatch):
     for task in ("ppa_alignment", "my_task"):
         arguments.check_parts(task, "my_arch", "my_loss")
         arguments.check_parts(task, "ppa_bert", "ppa")
-        with pytest.raises(InputError, match=f"--task {task} .* do not fit together; use --task ppa_alignment"):
-            arguments.check_parts(task, "my_arch", "masked_lm")

@@ -29,10 +29,9 @@ def write(path: str, command: str = "embed", files: tuple[str, ...] = ("a", "dee
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-@pytest.mark.parametrize("place", ["out", "new/deep/out"])
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit], ids=lambda error: error.__name__)
-def test_a_failed_block_leaves_nothing(here, kind, place, error):
-    with pytest.raises(error), atomic_path(place) as beside:
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt], ids=lambda error: error.__name__)
+def test_a_failed_block_leaves_nothing(here, kind, error):
+    with pytest.raises(error), atomic_path("new/deep/out") as beside:
         if kind == "folder":
             beside.mkdir()
             beside = beside / "file"
@@ -83,15 +82,13 @@ def test_an_earlier_run_is_replaced(here):
     "prepare, foreign",
     [
         (lambda: Path("out/vocab.txt").write_text("[PAD]"), "vocab.txt"),
-        (lambda: [write("out"), Path("out/z").touch()], "z"),
         (lambda: [write("out"), Path("out/deep/z").touch()], "deep/z"),
         (lambda: [write("out"), Path("out/deep/z").mkdir()], "deep/z"),
-        (lambda: [write("out"), Path("out/z").symlink_to("nowhere")], "z"),
         (lambda: write("out", "retrieve"), MARKER),
         (lambda: [write("out"), Path("out", MARKER).write_text("[]")], MARKER),
         (lambda: [write("out"), Path("out", MARKER).unlink()], "a"),
     ],
-    ids=["tokenizer", "one file more", "deep file", "empty folder", "link", "command", "broken marker", "no marker"],
+    ids=["tokenizer", "deep file", "empty folder", "command", "broken marker", "no marker"],
 )
 def test_a_folder_with_foreign_files_is_never_replaced(here, prepare, foreign):
     Path("out").mkdir()
@@ -122,31 +119,28 @@ def test_a_folder_is_written_through_a_link(here, target):
     assert names("disk") == {"out"} and names("disk/out") == {"a", "deep", MARKER}
 
 
-def test_a_file_is_written_through_a_link_or_in_its_place(here):
+def test_a_file_is_written_through_a_link(here):
     Path("link").symlink_to("old")
     Path("old").write_text("old")
     with atomic_path("link") as beside:
         beside.write_text("new")
     assert Path("link").is_symlink() and Path("old").read_text() == "new"
-    with atomic_path("link", follow_symlinks=False) as beside:
-        beside.write_text("newer")
-    assert not Path("link").is_symlink() and Path("old").read_text() == "new"
     assert names() == {"link", "old"}
 
 
 def test_the_current_folder_and_a_mount_point_are_not_replaced(here):
     with pytest.raises(InputError, match="current folder"), atomic_path("."):
         raise AssertionError("after the block")
-    with pytest.raises(InputError, match="/proc: is a mount point"), atomic_path("/proc"):
+    with pytest.raises(InputError, match="/proc: a mount point"), atomic_path("/proc"):
         raise AssertionError("after the block")
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "loop"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_what_is_neither_file_nor_folder_is_not_replaced(here, kind):
     if kind == "pipe":
         os.mkfifo("out")
     else:
-        Path("out").symlink_to(os.devnull if kind == "device" else "out")
+        Path("out").symlink_to(os.devnull)
     before = os.lstat("out")
     with pytest.raises(InputError, match="out: neither a file nor a folder; choose another path"), atomic_path("out"):
         raise AssertionError("after the block")
