@@ -12,7 +12,7 @@ from ppa_fairseq.utils.errors import one_line
 GROUPS = {
     "encoders": ("import-hf", "export-hf", "trim-vocab"),
     "data": ("prepare-bitext", "prepare-xnli", "prepare-qa", "binarize"),
-    "measurements": ("retrieve", "embed", "word-align", "perplexity", "evaluate-xnli", "evaluate-qa"),
+    "measurements": ("retrieve", "probe", "word-align", "perplexity", "evaluate-xnli", "evaluate-qa", "embed"),
 }
 COMMANDS = {name: f"ppa_fairseq.commands.{name.replace('-', '_')}" for names in GROUPS.values() for name in names}
 

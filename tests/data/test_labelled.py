@@ -1,0 +1,90 @@
+"""Labelled text as it is published: SIB-200, XNLI, JSON lines, Universal Dependencies."""
+
+import gzip
+
+import pytest
+
+from ppa_fairseq.data.labelled import Example, files_by_language, read_pairs, read_sentences, read_tags
+from ppa_fairseq.utils.errors import InputError
+
+
+def written(path, text):
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.tsv", 'category\ttext\nhealth\tSay "no", he said.\nsports\tGo\n'),
+        ("a.tsv.gz", 'index_id\tcategory\ttext\n1\thealth\tSay "no", he said.\n2\tsports\tGo\n'),
+        ("a.jsonl", '{"text": "Say \\"no\\", he said.", "label": "health"}\n{"text": "Go", "label": "sports"}\n'),
+    ],
+    ids=["SIB-200", "more columns, packed", "JSON lines"],
+)
+def test_sentences(tmp_path, name, text):
+    found = read_sentences(written(tmp_path / name, text))
+    assert found == [Example(['Say "no", he said.'], ["health"]), Example(["Go"], ["sports"])]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a b\tc\tneutral\r\n",
+        "gold_label\tsentence1\tsentence2\nneutral\ta b\tc\n",
+        '{"premise": "a b", "hypothesis": "c", "label": "neutral"}\n',
+    ],
+    ids=["no header", "header", "JSON lines"],
+)
+def test_pairs(tmp_path, text):
+    assert read_pairs(written(tmp_path / "a.txt", text)) == [Example(["a b", "c"], ["neutral"])]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The\tDET\ndog\tNOUN\n\nRun\tVERB\n",
+        "The DET\ndog NOUN\n\n\nRun VERB",
+        "# text = The dog\n1\tThe\tthe\tDET\tDT\t_\t2\tdet\t_\t_\n1-2\tx\t_\t_\t_\t_\t_\t_\t_\t_\n"
+        "2\tdog\tdog\tNOUN\tNN\t_\t0\troot\t_\t_\n\n1\tRun\trun\tVERB\tVB\t_\t0\troot\t_\t_\n\n",
+    ],
+    ids=["tabs", "spaces", "CoNLL-U"],
+)
+def test_tags(tmp_path, text):
+    expected = [Example(["The", "dog"], ["DET", "NOUN"]), Example(["Run"], ["VERB"])]
+    assert read_tags(written(tmp_path / "a.conllu", text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (read_sentences, "one\ttwo\n", ":1: no columns named text or sentence or sentence1, label"),
+        (read_sentences, "", "no labelled text"),
+        (read_sentences, '{"text": "a"}\n', ":1: needs text"),
+        (read_sentences, '{"text": "a"\n', ":1: not a JSON object"),
+        (read_pairs, "a\tb\tneutral\na\tb\n", ":2: 2 columns; expected 3"),
+        (read_tags, "The\tDET\ndog\n", ":2: one column"),
+    ],
+)
+def test_bad_input_names_its_place(tmp_path, read, text, message):
+    with pytest.raises(InputError, match=message):
+        read(written(tmp_path / "a.tsv", text))
+
+
+def test_latin_1_is_refused_with_advice(tmp_path):
+    (tmp_path / "a.tsv").write_bytes("text\tlabel\nf\xfcr\tx\n".encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8 .* iconv"):
+        read_sentences(tmp_path / "a.tsv")
+
+
+def test_test_files_are_found_by_language(tmp_path):
+    names = ["test-de.tsv", "dev.zh-CN.tsv.xz", "fr.jsonl", "train-en.tsv", "README.md"]
+    for name in names:
+        (tmp_path / name).touch()
+    found = files_by_language(tmp_path)
+    assert {language: path.name for language, path in found.items()} == {
+        "de": "test-de.tsv", "zh-CN": "dev.zh-CN.tsv.xz", "fr": "fr.jsonl"
+    }  # fmt: skip
+    (tmp_path / "more-de.tsv").touch()
+    with pytest.raises(InputError, match="both of de"):
+        files_by_language(tmp_path)
