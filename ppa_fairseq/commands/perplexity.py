@@ -16,7 +16,14 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, probability, write_report
+from ppa_fairseq.commands._evaluation import (
+    describe,
+    limits,
+    note_truncated,
+    optional_folder,
+    probability,
+    write_report,
+)
 from ppa_fairseq.commands.arguments import (
     add_batching_arguments,
     add_columns_argument,

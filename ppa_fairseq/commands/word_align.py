@@ -17,7 +17,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, probability, write_report
+from ppa_fairseq.commands._evaluation import (
+    describe,
+    limits,
+    note_truncated,
+    optional_folder,
+    probability,
+    write_report,
+)
 from ppa_fairseq.commands.arguments import (
     Once,
     add_batching_arguments,

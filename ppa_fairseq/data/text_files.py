@@ -28,7 +28,7 @@ class LineReader:
     """Lines of a file as bytes, without their ends. `position` counts the bytes read of the file itself, packed or not.
 
     A line longer than MAX_LINE is cut, to a length that is still over MAX_LINE. Raises InputError on a pipe, on a
-    missing or damaged file, and on UTF-16.
+    missing or damaged file, on UTF-16, and where CR alone ends the lines.
     """
 
     path: Path
@@ -43,6 +43,9 @@ class LineReader:
                 block, tail = file.read(BLOCK).removeprefix(codecs.BOM_UTF8), b""
                 if block.startswith(UTF16_MARKS):
                     raise InputError(f"{self.path}: is UTF-16, not UTF-8; {CONVERT}")
+                if b"\n" not in block and b"\r" in block.rstrip(b"\r"):
+                    advice = f"convert it: tr '\\r' '\\n' < {self.path} > NEW_FILE"
+                    raise InputError(f"{self.path}: its lines end in CR alone, as on old Macs; {advice}")
                 while block:
                     self.position = raw.tell()
                     *lines, tail = (tail + block).split(b"\n")

@@ -12,6 +12,7 @@ from helpers.qa_by_hand import f1_by_hand, words_by_hand
 from helpers.qa_data import SHIFT, make_qa_bin
 from helpers.qa_data import questions as made_up_questions
 from helpers.training import run_training
+from ppa_fairseq.evaluation.question_answering.results import Measured, results_of
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoTokenizer,
@@ -28,7 +29,6 @@ from ppa_fairseq.evaluation import plots
 from ppa_fairseq.evaluation.question_answering import report as qa_report
 from ppa_fairseq.evaluation.question_answering.answerer import QuestionAnswerer
 from ppa_fairseq.evaluation.question_answering.metrics import Scores
-from ppa_fairseq.evaluation.question_answering.results import Measured, results_of
 from ppa_fairseq.evaluation.question_answering.sets import QuestionSet, find_question_sets
 from ppa_fairseq.evaluation.significance import interval
 from ppa_fairseq.utils.errors import InputError

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ppa_fairseq.data.bitext.encoder import PairEncoder
 
 from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.commands import main as cli
 from ppa_fairseq.data import text_files
 from ppa_fairseq.data.bitext import prepare as preparation
 from ppa_fairseq.data.bitext import writer as bitext_writer
-from ppa_fairseq.data.bitext.encoder import PairEncoder
 from ppa_fairseq.data.bitext.filters import LengthLimits, SeenPairs, is_valid, read_batches
 from ppa_fairseq.data.bitext.reader import parse_bitext
 from ppa_fairseq.data.bitext.writer import PairWriter

@@ -7,13 +7,21 @@
 
 import json
 import logging
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ppa_fairseq.data.text_files import LANGUAGE, MAX_LINE, LineReader, how_to_convert, unpacked_name, unquote
+from ppa_fairseq.data.text_files import (
+    CONVERT,
+    LANGUAGE,
+    LANGUAGE_AT_END,
+    MAX_LINE,
+    LineReader,
+    seems_csv,
+    unpacked_name,
+    unquote,
+)
 from ppa_fairseq.utils.errors import InputError, quote
 
 logger = logging.getLogger(__name__)
@@ -29,7 +37,6 @@ NAMES = {
     "language": ("language",),
 }
 DEFAULT_HEADER = ("premise", "hypothesis", "label")
-LANGUAGE_AT_END = re.compile(r"(?:^|[-._])([a-z]{2})$")
 ORDER = f"name the class of each number with --labels, as in --labels {','.join(LABELS)}"
 QUOTED = "if a CSV writer wrote the file, read it with --unquote"
 
@@ -126,10 +133,9 @@ class NLIFile:
                 continue
             cells = line.split("\t")
             if '"' in line:
-                texts = [unquote(cell) for cell in cells]
                 if self.unquote:
-                    cells = [cell if text is None else text for cell, text in zip(cells, texts, strict=True)]
-                elif may_be_csv and any('"' in (text or "") for text in texts):
+                    cells = list(map(unquote, cells))
+                elif may_be_csv and seems_csv(cells):
                     logger.warning(f'{where}: a cell is written like "a ""b""", and its quotes are kept; {QUOTED}')
                     may_be_csv = False
             if not header:
@@ -156,7 +162,7 @@ class NLIFile:
             try:
                 text = line.decode().removesuffix("\r")
             except UnicodeDecodeError as error:
-                raise InputError(f"{where}: not UTF-8 ({error.reason}); {how_to_convert(self.path, line)}") from None
+                raise InputError(f"{where}: not UTF-8 ({error.reason}); {CONVERT}") from None
             if text:
                 yield where, text
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ppa_fairseq.data.text_files import UNPACKERS, how_to_convert
+from ppa_fairseq.data.text_files import CONVERT, UNPACKERS
 from ppa_fairseq.utils.errors import InputError, quote
 
 EXPECTED = (
@@ -91,7 +91,7 @@ def _read_text(path: Path) -> str:
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path}: truncated or damaged ({error}); fetch it again") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason}); {how_to_convert(path, error.object)}") from None
+        raise InputError(f"{path}: not UTF-8 ({error.reason}); {CONVERT}") from None
 
 
 def _question(entry: dict, context: object, answers, place: str) -> Question:
