@@ -8,7 +8,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from torch import nn
 
 from ppa_fairseq.checkpoints import format as checkpoint
-from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN_HEAD
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN_HEAD, part
 from ppa_fairseq.fairseq_compat.arguments import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models._encoder import FairseqBertEncoder
@@ -50,7 +50,7 @@ class FinetunedModel(BaseFairseqModel):
 
         Raises InputError if that head has other classes.
         """
-        self.encoder.load_state_dict(checkpoint.part(pretrained.state, "encoder."))
+        self.encoder.load_state_dict(part(pretrained.state, "encoder."))
         head = {}
         if not self.cfg.new_head:
             head = {name: value for name, value in pretrained.state.items() if name.startswith(self.head_prefix)}

@@ -18,6 +18,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from omegaconf import II
 
 from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.checkpoints.weights import part
 from ppa_fairseq.fairseq_compat.arguments import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
 from ppa_fairseq.models._encoder import FairseqBertEncoder
@@ -104,8 +105,8 @@ class PPAModel(BaseFairseqModel):
 
     def start_from(self, pretrained: checkpoint.Checkpoint) -> None:
         """Load query encoder and MLM head from *pretrained*; the momentum encoder starts as the encoder's copy."""
-        self.encoder.load_state_dict(checkpoint.part(pretrained.state, "encoder."))
-        head = checkpoint.part(pretrained.state, "lm_head.")
+        self.encoder.load_state_dict(part(pretrained.state, "encoder."))
+        head = part(pretrained.state, "lm_head.")
         if head:
             self.lm_head.load_state_dict(head)
         else:
