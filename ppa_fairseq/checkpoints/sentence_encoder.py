@@ -8,6 +8,7 @@ from ppa_fairseq.utils.json_files import read_object
 
 MODULES, LENGTH, CONFIG = "modules.json", "sentence_bert_config.json", "config.json"
 POOLING_FOLDER = "1_Pooling"
+NOT_TAKEN = "not taken: "  # begins the notes on what would change a vector
 
 
 @dataclass
@@ -34,9 +35,9 @@ def read(folder: Path) -> SentenceEncoder:
         elif kind == "Pooling":
             found.pooling, mode = _pooling(read_object(place / CONFIG))
             if found.pooling is None:
-                found.notes.append(f"not taken: its pooling ({mode}); only cls and mean can be computed")
+                found.notes.append(f"{NOT_TAKEN}its pooling ({mode}); only cls and mean can be computed")
         else:
-            found.notes.append(f"not taken: its module {kind} ({path}), without which sentence vectors differ")
+            found.notes.append(f"{NOT_TAKEN}its module {kind} ({path}), without which sentence vectors differ")
     if found.pooling:
         found.notes.append(f"a sentence encoder: {found.pooling} pooling, {found.max_length or 'all'} tokens at most")
     return found

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, write_report
-from ppa_fairseq.commands.arguments import add_batching_arguments, add_models_argument, check_models, positive
+from ppa_fairseq.commands._evaluation import describe, load_embedder, note_truncated, optional_folder, write_report
+from ppa_fairseq.commands.arguments import add_embedding_arguments, add_models_argument, check_models, positive
 from ppa_fairseq.data.labelled import READERS, Example, files_by_language, read_files
 from ppa_fairseq.utils.errors import InputError, about_model
 
@@ -37,12 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mixed", metavar="LANG", help="also test pairs whose second sentence is in this language, and the reverse "
         "(row by row, the test files must translate each other)")  # fmt: skip
     add("--layer", default="last", help="last (default) or a number; 0 is the embeddings")
-    add("--pooling", choices=("cls", "mean"), default="mean", help="a sentence's vector (default: mean)")
     add("--seeds", metavar="N", type=positive, default=1, help="fit each probe with N seeds and average (default: 1)")
     add("--max-train", metavar="N", type=positive, default=20_000,
         help="train on the first N labels (default: 20000)")  # fmt: skip
     add("--output", metavar="DIR", type=Path, help=f"folder for table.md and {JSON_FILE}")
-    add_batching_arguments(parser)
+    add_embedding_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -105,14 +104,10 @@ def mixed_pairs(tests: dict[str, list[Example]], with_language: str) -> dict[str
 
 def measure(name: str, path: Path, tasks: list[Task], args: argparse.Namespace) -> tuple[dict, dict]:
     """Fit and test all probes on one encoder: facts about it, and {task: {language: share of seeds that are right}}."""
-    from ppa_fairseq.checkpoints.format import load_encoder
-    from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
     from ppa_fairseq.evaluation.probing.features import features
     from ppa_fairseq.evaluation.probing.probes import right_answers
 
-    encoder, tokenizer = load_encoder(path)
-    layers = choose_layers(args.layer, encoder.cfg.layers, several=False)
-    embedder = SentenceEmbedder(encoder, tokenizer, layers, [args.pooling], **limits(args))
+    embedder = load_embedder(name, path, args)
     answers, total = {}, 0
     for kind, task, train, tests in tasks:
         sets = {"": up_to(train, args.max_train), **tests}
@@ -125,7 +120,8 @@ def measure(name: str, path: Path, tasks: list[Task], args: argparse.Namespace) 
                 data[language] = features(embedder, examples, kind, bar.update), labels
         answers[task] = right_answers(data.pop(""), data, kind, args.seeds)
     note_truncated(name, embedder, total, "sentences")
-    return describe(path, embedder), answers
+    facts = {"pooling": embedder.poolings[0], "sentences": total, "truncated": embedder.truncated}
+    return describe(path, embedder, **facts), answers
 
 
 def up_to(examples: list[Example], labels: int) -> list[Example]:
