@@ -107,8 +107,8 @@ def report(results: Sequence[Result]) -> str:
     )
     if len(different(results, "model")) > 1:
         parts[-1] += (
-            f"\nGains are over {results[0].model}, in points; p: random sign flips, question by question, not corrected "
-            "for the number of tests."
+            f"\nGains are over {results[0].model}, in points; p: random sign flips, question by question, not "
+            "corrected for the number of tests."
         )
     return "\n\n".join(parts) + "\n"
 
