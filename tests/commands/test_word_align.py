@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.hf_folders import POSITIONS, make_bert, make_xlm_roberta, sample_sentences
+from helpers.hf_folders import POSITIONS, sample_sentences
 from helpers.tables import table_rows
 from transformers import AutoModel, AutoTokenizer
 
@@ -23,16 +23,6 @@ from ppa_fairseq.utils.errors import InputError
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "word_alignment.py"
 THRESHOLD = 0.05  # random encoders are less sure of themselves than trained ones
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """{family: Hugging Face folder}; with BERT's vocabulary of letters, a word is many tokens."""
-    makers = {"bert": make_bert, "xlmr": make_xlm_roberta}
-    paths = {name: tmp_path_factory.mktemp(name) for name in makers}
-    for name, make in makers.items():
-        make(paths[name])
-    return paths
 
 
 def some_pairs(count: int) -> list[tuple[list[str], list[str]]]:
@@ -155,28 +145,25 @@ def run(capsys, *flags) -> tuple[int, str, str]:
 @pytest.fixture
 def text(tmp_path):
     """14 pairs as `source ||| target`, and their gold standard, counted from 1: i-i sure, its neighbour possible."""
-    pairs = some_pairs(14)
-    lines = [f"{' '.join(source)}  ||| {' '.join(target)} \n" for source, target in pairs]
-    (tmp_path / "pairs.txt").write_text("".join(lines), encoding="utf-8")
-    gold = []
-    for source, target in pairs:
+    lines, gold = [], []
+    for source, target in some_pairs(14):
+        lines.append(f"{' '.join(source)}  ||| {' '.join(target)} \n")
         both = range(1, 1 + min(len(source), len(target)))
         gold.append(" ".join([f"{i}-{i}" for i in both] + [f"{i}p{i - 1}" for i in both if i > 1]) + "\n")
+    (tmp_path / "pairs.txt").write_text("".join(lines), encoding="utf-8")
     (tmp_path / "gold").write_text("".join(gold))
     return tmp_path / "pairs.txt"
 
 
 def test_links_are_printed_in_the_texts_order(folders, text, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(word_align, "WINDOW", 5)
-    columns = [line.split("|||") for line in text.read_text(encoding="utf-8").splitlines()]
-    tsv = "".join(f"{target}\tx\t{source}\n" for source, target in columns)
-    (tmp_path / "pairs.tsv.xz").write_bytes(lzma.compress(tsv.encode()))
+    sides = [[" ".join(side) for side in pair] for pair in some_pairs(14)]
+    (tmp_path / "pairs.tsv.xz").write_bytes(lzma.compress("".join(f"{b}\tx\t{a}\n" for a, b in sides).encode()))
     expected = [sorted(links) for links in as_sets(aligner_of(folders["bert"], [1])(some_pairs(14))[1, "argmax"])]
-    for flags in (["--text", text], ["--text", tmp_path / "pairs.tsv.xz", "--columns", "3,1"]):
-        model = ["--model", f"m={folders['bert']}", "--layer", 1, "--method", "argmax"]
-        status, out, _ = run(capsys, *model, *flags)
-        assert status == 0
-        assert out.split("\n") == [*(" ".join(f"{i}-{j}" for i, j in links) for links in expected), ""]
+    lines = [" ".join(f"{i}-{j}" for i, j in links) + "\n" for links in expected]
+    flags = ["--model", f"m={folders['bert']}", "--layer", 1, "--method", "argmax", "--text"]
+    assert run(capsys, *flags, text)[:2] == (0, "".join(lines))
+    assert run(capsys, *flags, tmp_path / "pairs.tsv.xz", "--columns", "3,1")[:2] == (0, "".join(lines))
 
 
 def test_models_layers_and_methods_are_measured(folders, text, tmp_path, capsys):
