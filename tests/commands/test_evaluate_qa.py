@@ -174,16 +174,14 @@ def test_a_grid_of_two_models(models, grid, tmp_path, capsys):
             questions = read_squad(grid / f"{name}.json")
             predictions = json.loads((output / f"predictions-{model}" / f"{name}.json").read_text())
             assert predictions.keys() == {question.id for question in questions}
-            result = found[model, name]
-            assert (result["group"], result["context"], result["asked"]) == ("mlqa-dev", context, asked)
-            assert (result["metric"], result["questions"]) == ("mlqa", len(questions))
+            place = {"group": "mlqa-dev", "context": context, "asked": asked, "metric": "mlqa"}
+            assert found[model, name].items() >= (place | {"questions": len(questions)}).items()
             percents[model, context, asked] = percents_by_hand(questions, predictions, context)
             for kind, percent in percents[model, context, asked].items():
-                assert result[kind]["percent"] == percent  # to the last digit
-                assert (result[kind]["interval"] is None) == (context != asked)
+                assert found[model, name][kind]["percent"] == percent  # to the last digit
+                assert (found[model, name][kind]["interval"] is None) == (context != asked)
         diagonal = [(language, language) for language in LANGUAGES]
         for name, members in {"XLT average": diagonal, "G-XLT average": cells}.items():
-            assert (found[model, name]["averaged"], found[model, name]["context"]) == (len(members), None)
             for kind in ("f1", "exact_match"):
                 expected = fmean(percents[(model, *member)][kind] for member in members)
                 assert found[model, name][kind]["percent"] == pytest.approx(expected)
@@ -199,13 +197,10 @@ def test_a_grid_of_two_models(models, grid, tmp_path, capsys):
 
     printed = capsys.readouterr().out
     assert (output / "table.md").read_text() in printed
-    rows = table_rows(printed)
-    assert ["name", "questions", "before F1", "before EM", "after F1", "gain", "after EM"] in rows
+    f1, rows = found["after", "G-XLT average"]["f1"], table_rows(printed)
     line = next(row for row in rows if row[0] == "G-XLT average")
-    result = found["after", "G-XLT average"]
-    assert line[4] == "{:.1f} [{:.1f}, {:.1f}]".format(result["f1"]["percent"], *result["f1"]["interval"])
-    assert line[5].startswith(f"{result['f1']['gain']:+.1f} (p ")
-    assert line[6] == f"{result['exact_match']['percent']:.1f}"
+    assert line[4] == "{:.1f} [{:.1f}, {:.1f}]".format(f1["percent"], *f1["interval"])
+    assert line[5].startswith(f"{f1['gain']:+.1f} (p ")
     line = [percents["before", "de", asked] for asked in LANGUAGES]
     assert ["de", *(f"{cell['f1']:.1f} / {cell['exact_match']:.1f}" for cell in line)] in rows
     names = {"table.md", "qa.json", "predictions-before", "predictions-after", ".ppa-output.json"}
@@ -249,25 +244,6 @@ def test_predictions_of_others_by_either_metric(tmp_path, capsys):
         ]
         gap = "theirs, xquad.de: 1 of 4 questions have no prediction and score 0; 2 predictions are for other questions"
         assert gap in capsys.readouterr().err
-
-
-def test_one_question_has_no_interval(tmp_path, capsys):
-    write_squad(tmp_path / "squad.json", [Question("1", "?", "a b", (("a", 0),), "")])
-    (tmp_path / "p.json").write_text('{"1": "b"}')
-    given = [f"--predictions={name}={tmp_path}/p.json" for name in "xy"]
-    assert evaluate(*given, "--data", tmp_path / "squad.json") == 0
-    assert ["squad", "1", "0.0", "0.0", "0.0", "+0.0 (p = 1.000)", "0.0"] in table_rows(capsys.readouterr().out)
-
-
-def test_repeated_ids_get_new_ones_where_asked(tmp_path, capsys):
-    questions = some_questions(6, seed=1)
-    write_squad(tmp_path / "tydiqa.en.dev.json", [*questions, *questions])
-    (tmp_path / "p.json").write_text("{}")
-    flags = [f"--predictions=p={tmp_path / 'p.json'}", "--data", tmp_path / "tydiqa.en.dev.json"]
-    assert evaluate(*flags) == 1
-    assert "has the same id" in capsys.readouterr().err
-    assert evaluate(*flags, "--renumber") == 0
-    assert "p, tydiqa.en.dev: 12 of 12 questions have no prediction" in capsys.readouterr().err
 
 
 def test_names_tell_languages_and_metrics(tmp_path):

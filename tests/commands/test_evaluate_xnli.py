@@ -237,20 +237,16 @@ def test_languages_are_chosen_and_the_run_repeats(models, data, tmp_path):
 
 def test_rows_are_matched_by_their_ids(models, tmp_path):
     """MultiNLI's JSON lines in an order of their own: the same rows are taken for translations."""
-    order = np.random.default_rng(0).permutation(40).tolist()
-    for number, french in enumerate((range(40), order)):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        for seed, language, places in ((5, "en", range(40)), (6, "fr", french)):
-            premises, hypotheses = some_pairs(40, seed)
-            rows = [
-                {"sentence1": premises[i], "sentence2": hypotheses[i], "gold_label": LABELS[i % 3], "pairID": f"p{i}"}
-                for i in places
-            ]
-            (folder / f"dev.{language}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        assert evaluate(models, "--data", folder, "--output", folder / "out") == 0
-        assert json.loads((folder / "out" / "xnli.json").read_text())["data"]["translations"]
-    assert_same_predictions(*(tmp_path / number / "out" / "predictions-base.tsv" for number in ("0", "1")))
+    for name, order in (("same", range(40)), ("other", np.random.default_rng(0).permutation(40).tolist())):
+        (tmp_path / name).mkdir()
+        for seed, language, places in ((5, "en", range(40)), (6, "fr", order)):
+            keys = ("sentence1", "sentence2", "gold_label", "pairID")
+            rows = list(zip(*some_pairs(40, seed), (LABELS * 14)[:40], map(str, range(40)), strict=True))
+            text = "".join(json.dumps(dict(zip(keys, rows[i], strict=True))) + "\n" for i in places)
+            (tmp_path / name / f"dev.{language}.jsonl").write_text(text)
+        assert evaluate(models, "--data", tmp_path / name, "--output", tmp_path / name / "out") == 0
+        assert json.loads((tmp_path / name / "out" / "xnli.json").read_text())["data"]["translations"]
+    assert_same_predictions(*(tmp_path / name / "out" / "predictions-base.tsv" for name in ("same", "other")))
 
 
 @pytest.mark.parametrize("change", ["fewer rows", "another label"])
