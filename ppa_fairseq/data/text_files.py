@@ -20,7 +20,9 @@ CONVERT = "convert it, as by `iconv -f ISO-8859-1 -t UTF-8` (or from WINDOWS-125
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # what a user may call a language; no hyphen, which joins a pair
 # A code among the other words of a file's name: de, deu, zh_CN, zh-CN, pt_br, sr_Latn.
 LANGUAGE_IN_NAME = re.compile(r"[a-z]{2,3}(?:[-_](?:[A-Z]{2}|[A-Z][a-z]{3})|_[a-z]{2})?")
-LANGUAGE_AT_END = re.compile(r"(?:^|[-._])([a-z]{2})$")  # of a name without its endings: dev-fr, multinli.train.fr
+# At the end of a name without its endings: dev-fr, multinli.train.fr, test-zh_CN. Three letters need a script or a
+# country after them, or "dev" would be a language.
+LANGUAGE_AT_END = re.compile(r"(?:^|[-._])([a-z]{2}|[a-z]{2,3}[-_](?:[A-Z]{2}|[A-Z][a-z]{3}))$")
 
 
 @dataclass
@@ -60,20 +62,26 @@ class LineReader:
             raise InputError(f"{self.path}: truncated or damaged ({error}); download it again") from None
 
 
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Place (file:line) and text of every line. Raises InputError on a line that is too long or not UTF-8."""
+    for number, line in enumerate(LineReader(path), 1):
+        where = f"{path}:{number}"
+        if len(line) > MAX_LINE:
+            raise InputError(f"{where}: a line of over {MAX_LINE} bytes; split it")
+        try:
+            yield where, line.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where}: not UTF-8 ({error.reason}); {CONVERT}") from None
+
+
 def text_lines(path: Path) -> Iterator[str]:
     """Lines of a text file. Raises InputError on an empty file, and on a line that is empty, too long or not UTF-8."""
-    number = 0
-    for number, line in enumerate(LineReader(path), 1):
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}:{number}: not UTF-8 ({error.reason}); {CONVERT}") from None
+    where = None
+    for where, text in numbered_lines(path):
         if not text.strip():
-            raise InputError(f"{path}:{number}: an empty line; remove it")
-        if len(line) > MAX_LINE:
-            raise InputError(f"{path}:{number}: a line of over {MAX_LINE} bytes; split it into sentences")
+            raise InputError(f"{where}: an empty line; remove it")
         yield text
-    if number == 0:
+    if where is None:
         raise InputError(f"{path}: the file is empty")
 
 

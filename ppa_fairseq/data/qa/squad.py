@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import re
 import sys
 import zlib
 from collections import Counter
@@ -72,7 +73,7 @@ def _read_file(path: Path) -> Iterator[Question]:
                     answers = [(answer["text"], answer["answer_start"]) for answer in entry.get("answers") or ()]
                     yield _question(entry, paragraph["context"], answers, place)
             return
-        for number, line in enumerate(text.split("\n"), start=1):
+        for number, line in enumerate(re.split(r"\r\n?|\n", text), start=1):
             if line.strip():
                 place = f"{path}:{number}"
                 entry = json.loads(line)
