@@ -49,8 +49,8 @@ def read_squad(*paths: str | Path, renumber: bool = False) -> list[Question]:
         repeated = next((question for question in questions if counts[question.id] > 1), None)
         if repeated and not renumber:
             raise InputError(
-                f"{repeated.place}: another question has the same id. Predictions and translations are found by the "
-                "id: give each question its own, as --renumber does"
+                f"{repeated.place}: another question has the same id, by which predictions and translations are found; "
+                "give each question its own, as --renumber does"
             )
         if repeated:
             questions = [replace(question, id=f"{path.name}:{k}") for k, question in enumerate(questions, start=1)]
@@ -78,8 +78,10 @@ def _read_file(path: Path) -> Iterator[Question]:
                 place = f"{path}:{number}"
                 entry = json.loads(line)
                 answers = entry.get("answers") or {"text": [], "answer_start": []}
-                pairs = zip(answers["text"], answers["answer_start"], strict=True)
-                yield _question(entry, entry["context"], pairs, place)
+                texts, starts = answers["text"], answers["answer_start"]
+                if len(texts) != len(starts):
+                    raise ValueError(f"{len(texts)} texts of answers, but {len(starts)} answer_start")
+                yield _question(entry, entry["context"], zip(texts, starts, strict=True), place)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         fault = f"no {error} in it" if isinstance(error, KeyError) else f"another format ({error})"
         raise InputError(f"{place}: {fault}; {EXPECTED}") from None

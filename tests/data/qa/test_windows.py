@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from ppa_fairseq.data.qa.windows import context_windows, cut_windows, kept_question
+from ppa_fairseq.data.qa.windows import check_window_sizes, context_windows, cut_windows, kept_question
 from ppa_fairseq.utils.errors import InputError
 
 LAYOUTS = {3: "[CLS] $A [SEP] $B:1 [SEP]:1", 4: "[CLS] $A [SEP] [SEP] $B:1 [SEP]:1"}  # BERT's and XLM-R's
@@ -71,5 +71,5 @@ def test_a_question_too_long_for_tokenizers_is_cut():
 )
 def test_sizes_without_room_are_refused(max_length, doc_stride, needed):
     with pytest.raises(InputError, match=f"--max-length {max_length} .*need a length of {needed} or more"):
-        context_windows(5, 100, max_length, doc_stride)
-    context_windows(5, 100, needed, max(doc_stride, 0))
+        check_window_sizes(max_length, doc_stride, 3)
+    check_window_sizes(needed, max(doc_stride, 0), 3)
