@@ -90,7 +90,7 @@ def files_by_language(path: Path) -> dict[str, Path]:
         else:
             found[match[1]] = file
     if not found:
-        raise InputError(f"{path}: no file whose name ends in its language; name files as in test-de.tsv")
+        raise InputError(f"{path}: no file named like test-de.tsv; put the language at the end of the name")
     if not_taken:
         logger.warning(f"{path}: not taken, as their names do not end in a language: {', '.join(not_taken)}")
     return found

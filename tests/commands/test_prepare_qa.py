@@ -80,7 +80,6 @@ def tree(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-WORDLESS = " \u200b"
 MIXED = "Überall in BONN, 東京b und à Bonning.  \u200b Ende"
 
 
@@ -97,7 +96,7 @@ def test_rows_and_spans_are_those_of_transformers(prepare, write, base):
         first = encoding.sequence_ids().index(1)
         assert [VOCABULARY.index("[CLS]"), *rows["question"][k], *rows["context"][k]] == encoding["input_ids"]
         ((text, start),) = question.answers
-        places = [start + n for n, letter in enumerate(text) if letter not in WORDLESS]
+        places = [start + n for n, letter in enumerate(text) if letter not in " \u200b"]
         span = [encoding.char_to_token(place, sequence_index=1) - first for place in (places[0], places[-1])]
         assert rows["answer"][k] == span
     assert (meta["max_length"], meta["doc_stride"], meta["train"], meta["valid"]) == (384, 128, ["de"], [])
@@ -271,5 +270,4 @@ def test_script_names_what_is_missing(script, tmp_path):
     assert "raw: none of the files that this script's head names" in script("imported", "raw", "out").stderr
     assert "none: no such folder" in script("imported", "none", "out").stderr
     usage = script("imported")
-    assert usage.returncode == 2
-    assert "IMPORTED RAW DEST" in usage.stderr and usage.stderr.endswith("tydiqa.goldp.en.train.json\n")
+    assert usage.returncode == 2 and "IMPORTED RAW DEST" in usage.stderr

@@ -8,7 +8,6 @@ from zlib import crc32
 
 import pytest
 import tokenizers
-from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 from helpers.nli_data import write_xlm_roberta
 from helpers.prepare_scripts import REAL_PPA, run_script
@@ -80,10 +79,12 @@ def texts(folder, language, split):
     return list(zip(*parts, strict=True))
 
 
-def encoded(rows):
+ORACLE = tokenizers.BertWordPieceTokenizer({token: i for i, token in enumerate(VOCABULARY)}, lowercase=False)
+
+
+def encoded(rows, oracle=ORACLE):
     """The same by the tokenizers library."""
-    numbers = {token: number for number, token in enumerate(VOCABULARY)}
-    encode = partial(tokenizers.BertWordPieceTokenizer(numbers, lowercase=False).encode, add_special_tokens=False)
+    encode = partial(oracle.encode, add_special_tokens=False)
     return [(*(" ".join(encode(side).tokens) for side in sides), label) for *sides, label in rows]
 
 
@@ -106,16 +107,13 @@ def test_official_files_become_the_tokenizers_own_tokens(prepare, tmp_path):
     for split, by_language in (("train", train), ("valid", valid)):
         for language, rows in by_language.items():
             assert texts(folder, language, split) == encoded(rows)
-            labels = {label: sum(row[2] == label for row in rows) for label in LABELS}
-            assert statistics[split]["labels"] == labels
-            assert (statistics[split]["read"], statistics[split]["rows"]) == (len(rows), len(rows))
             tokens = [token for a, b, _ in encoded(rows) for token in f"{a} {b}".split()]
-            unknown = tokens.count("[UNK]")
-            assert statistics[split]["languages"][language] == {"tokens": len(tokens), "unknown": unknown}
+            counts = {"tokens": len(tokens), "unknown": tokens.count("[UNK]")}
+            assert statistics[split]["languages"][language] == counts
             row = next(line for line in printed.splitlines() if line.startswith(f"| {split} {language} "))
-            shares = f"{len(tokens) / len(rows):.1f}", f"{unknown / len(tokens):.2%}"
-            expected = [*map(str, (len(rows), 0, 0, *labels.values())), *shares]
-            assert [cell.strip() for cell in row.split("|")[2:-1]] == expected
+            shares = f"{len(tokens) / len(rows):.1f}", f"{counts['unknown'] / len(tokens):.2%}"
+            labels = [sum(row[2] == label for row in rows) for label in LABELS]
+            assert [cell.strip() for cell in row.split("|")[2:-1]] == [*map(str, (len(rows), 0, 0, *labels)), *shares]
     assert statistics["valid"]["languages"]["ar"]["unknown"] > 5
     order = [encoded(test["en"]).index(row) for row in texts(folder, "en", "test")]
     assert sorted(order) == list(range(15)) != order
@@ -158,15 +156,14 @@ def test_named_files_and_folders_follow_one_another(prepare, tmp_path, monkeypat
         assert tree(other) == tree(folder)
 
 
-def test_langs_chooses_languages(prepare, tmp_path):
+def test_langs_chooses_languages_and_an_earlier_run_is_replaced(prepare, tmp_path):
     valid = write_xnli(tmp_path / "xnli.dev.tsv", {language: make_rows(language, 6) for language in ("en", "fr", "zh")})
     train = [write_tsv(tmp_path / f"{language}.tsv", make_rows(language, 8)) for language in ("en", "sw")]
-    folder, statistics, _ = prepare("--train", *train, "--valid", valid, "--langs", "en,zh")
-    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"en", "zh"}
+    _, statistics, _ = prepare("--train", *train, "--valid", valid, "--langs", "en,zh")
     languages = {split: list(of["languages"]) for split, of in statistics.items()}
     assert languages == {"train": ["en"], "valid": ["en", "zh"]}
-    folder, statistics, _ = prepare("--valid", f"fr={valid}", out="one")
-    assert list(statistics["valid"]["languages"]) == ["fr"]
+    folder, _, _ = prepare("--valid", f"fr={valid}")
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["fr"]
     assert texts(folder, "fr", "valid") == encoded(make_rows("fr", 6))
 
 
@@ -175,8 +172,7 @@ def test_labels_and_quotes_are_read_as_the_flags_say(prepare, tmp_path, caplog):
     path.write_text('"a ""b"""\tb\t1\nc\td\t0\n"e f"\tg\t2\n')
     folder, _, printed = prepare("--train", path, "--unquote", "--labels", "neutral,contradictory,entailment")
     rows = [['a "b"', "b", "contradiction"], ["c", "d", "neutral"], ["e f", "g", "entailment"]]
-    assert texts(folder, "en", "train") == encoded(rows)
-    assert not caplog.messages and "WARNING" not in printed
+    assert texts(folder, "en", "train") == encoded(rows) and "WARNING" not in printed + caplog.text
     printed = prepare("--train", write_tsv(path, [['"a ""b"""', "b", "neutral"]]))[2]
     assert printed.endswith("WARNING: train: no row is labelled entailment or contradiction\n")
     assert len(caplog.messages) == 1 and "--unquote" in caplog.text
@@ -188,51 +184,40 @@ def test_xlm_roberta(prepare, tmp_path):
     unigram = write_xlm_roberta(tmp_path / "xlmr", ["▁ab", *"▁abcd01"], Metaspace())
     path = write_tsv(tmp_path / "en.tsv", [["ab cd", "ab0 zz", "neutral"], ["d", "a b", "entailment"]])
     folder, statistics, _ = prepare("--train", path, tokenizer=tmp_path / "xlmr")
-    found = texts(folder, "en", "train")
-    assert found == [("▁ab ▁ c d", "▁ab 0 ▁ <unk>", "neutral"), ("▁ d", "▁ a ▁ b", "entailment")]
+    (line, *others), second = texts(folder, "en", "train")
+    assert (line, *others) == ("▁ab ▁ c d", "▁ab 0 ▁ <unk>", "neutral") and second == ("▁ d", "▁ a ▁ b", "entailment")
     assert statistics["train"]["languages"]["en"] == {"tokens": 14, "unknown": 1}
-    dictionary = WordPieceDictionary.load(str(folder / "dict.txt"))
-    for line, _, _ in found:
-        assert dictionary.encode_line(line, append_eos=False).tolist() == [unigram.token_to_id(s) for s in line.split()]
+    ids = WordPieceDictionary.load(str(folder / "dict.txt")).encode_line(line, append_eos=False).tolist()
+    assert ids == unigram.encode("ab cd", add_special_tokens=False).ids
+
+
+BOTH = "--valid en.tsv fr.tsv"
+PARALLEL = "; give files whose rows are translations of each other"
 
 
 @pytest.mark.parametrize(
-    ("labels", "pair_ids", "message"),
+    ("english", "french", "arguments", "message"),
     [
-        ("nnc", "123", "fr.tsv:4: label contradiction, but neutral in en.tsv:4"),
-        ("nn", "12", "en.tsv:4: fr has no row for this one"),
-        ("nnnn", "1234", "fr.tsv:5: en has no row for this one"),
-        ("nnn", "124", "fr.tsv:4: pairID 4, but 3 in en.tsv:4"),
-        ("nnn", "144", "fr.tsv:3: pairID 4, but 2 in en.tsv:3"),
+        ("1n 2n 3n", "1n 2n 3c", BOTH, f"fr.tsv:4: label contradiction, but neutral in en.tsv:4{PARALLEL}"),
+        ("1n 2n 3n", "1n 2n", BOTH, f"en.tsv:4: fr has no row for this one{PARALLEL}"),
+        ("1n 2n", "1n 2n 3n", BOTH, f"fr.tsv:4: en has no row for this one{PARALLEL}"),
+        ("1n 2n 3n", "1n 2n 4n", BOTH, f"fr.tsv:4: pairID 4, but 3 in en.tsv:4{PARALLEL}"),
+        ("1n 2n 3n", "1n 3n 3n", BOTH, f"fr.tsv:3: pairID 3, but 2 in en.tsv:3{PARALLEL}"),
+        ("1n", "1-", "--train fr.tsv", "--train: none of 1 rows is left (1 no consensus, 0 empty); give other files"),
+        ("1n", "1?", "--train en.tsv --valid fr.tsv", "fr.tsv:2: unknown label 'perhaps'"),
+        ("1n", "1n", "--train en.tsv --langs en,sw", "--langs: none of the files has sw; name them with LANG=FILE"),
+        ("1n", "1n", "--train en.tsv --valid fr.tsv --langs fr", "--train: none of 0 rows is left"),
+        ("1n", "1n", "", "nothing to prepare; name files with --train, --valid or --test"),
     ],
-    ids=["another label", "a row less", "a row more", "another pairID", "a pairID twice"],
 )
-def test_rows_that_do_not_line_up_are_refused(prepare, tmp_path, monkeypatch, labels, pair_ids, message):
+def test_bad_input_is_refused_in_one_line(prepare, tmp_path, monkeypatch, english, french, arguments, message):
+    """A row is its pairID and the first letter of its label."""
     monkeypatch.chdir(tmp_path)
-    for name, of, ids in (("en.tsv", "nnn", "123"), ("fr.tsv", labels, pair_ids)):
-        rows = [[i, "a", "b", {"n": "neutral", "c": "contradiction"}[label]] for i, label in zip(ids, of, strict=True)]
+    labels = {"n": "neutral", "c": "contradiction", "-": "-", "?": "perhaps"}
+    for name, text in (("en.tsv", english), ("fr.tsv", french)):
+        rows = [[row[0], "a", "b", labels[row[1]]] for row in text.split()]
         write_tsv(tmp_path / name, rows, ["pairID", "premise", "hypothesis", "label"])
-    error = prepare("--valid", "en.tsv", "fr.tsv", status=1)
-    assert f"{message}; give files whose rows are translations of each other" in error
-    assert not list(tmp_path.glob("*text*"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "nothing to prepare; name files with --train, --valid or --test"),
-        (["--train", "dev-en.tsv", "--valid", "bad-en.tsv"], "bad-en.tsv:1: unknown label 'perhaps'"),
-        (["--train", "dash-en.tsv"], "--train: none of 1 rows is left (1 no consensus, 0 empty); give other files"),
-        (["--train", "dev-en.tsv", "--langs", "en,sw"], "--langs: none of the files has sw; name them with LANG=FILE"),
-        (["--train", "dev-en.tsv", "--valid", "fr=dev-en.tsv", "--langs", "fr"], "--train: none of 0 rows is left"),
-        (["--train", "dev-en.tsv", "--tokenizer", "."], ".: has no tokenizer"),
-    ],
-)
-def test_bad_input_is_refused_in_one_line(prepare, tmp_path, monkeypatch, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    for name, label in (("dev", "neutral"), ("bad", "perhaps"), ("dash", "-")):
-        write_tsv(tmp_path / f"{name}-en.tsv", [["a", "b", label]])
-    assert message in prepare(*arguments, status=1)
+    assert message in prepare(*arguments.split(), status=1)
     assert not list(tmp_path.glob("*text*"))
 
 
@@ -286,19 +271,13 @@ def test_script_names_what_is_missing(script, tmp_path):
     assert (failed.returncode, failed.stdout) == (1, "")
 
 
-def test_published_data_becomes_rows_of_the_tokenizer(script, shared_data, tmp_path):
-    """Through the script and both commands."""
+def test_published_data_becomes_the_tokenizers_own_tokens(script, shared_data, tmp_path):
     (tmp_path / "mbert").mkdir()
     tokenizer.write_files(TOKENIZER | {"vocab.txt": shared_data("mbert-vocab").read_text()}, tmp_path / "mbert")
     done = script("mbert", shared_data("xnli-dev"), "data-bin", "--langs", "en,th,zh", ppa=REAL_PPA)
     assert done.returncode == 0, done.stderr
     oracle = tokenizers.BertWordPieceTokenizer(str(tmp_path / "mbert" / "vocab.txt"), lowercase=False)
-    data, found = tmp_path / "data-bin", find_nli([shared_data("xnli-dev")])
-    labels, separator = Dictionary.load(str(data / "en/label/dict.txt")), oracle.token_to_id("[SEP]")
-    for language in ("en", "th", "zh"):
-        expected = {"label": [[labels.index(one.label), labels.eos()] for one in found[language]]}
-        for part, field in (("input0", "premise"), ("input1", "hypothesis")):
-            encodings = oracle.encode_batch([getattr(one, field) for one in found[language]], add_special_tokens=False)
-            expected[part] = [[*encoding.ids, separator] for encoding in encodings]
-        for part, rows in expected.items():
-            assert [row.tolist() for row in MMapIndexedDataset(str(data / language / part / "valid"))] == rows
+    for language, rows in find_nli(shared_data("xnli-dev") / f"dev-{name}.tsv" for name in ("en", "th", "zh")).items():
+        expected = encoded([(one.premise, one.hypothesis, one.label) for one in rows], oracle)
+        assert texts(tmp_path / "data-bin.text", language, "valid") == expected
+        assert len(MMapIndexedDataset(str(tmp_path / "data-bin" / language / "input0" / "valid"))) == len(expected)

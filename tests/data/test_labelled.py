@@ -90,7 +90,7 @@ def test_test_files_are_found_by_language(tmp_path, caplog):
         "de": "test-de.tsv", "zh-CN": "dev.zh-CN.tsv.xz", "fr": "fr.jsonl"
     }  # fmt: skip
     assert caplog.messages == [f"{tmp_path}: not taken, as their names do not end in a language: dev.tsv"]
-    with pytest.raises(InputError, match="dev.tsv: no file whose name ends in its language"):
+    with pytest.raises(InputError, match="dev.tsv: no file named like test-de.tsv"):
         files_by_language(tmp_path / "dev.tsv")
     (tmp_path / "more-de.tsv").touch()
     with pytest.raises(InputError, match="both of de"):

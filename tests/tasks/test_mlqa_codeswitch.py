@@ -141,9 +141,6 @@ def test_data_of_another_tokenizer_is_refused(finetune, qa_bin, imported, tmp_pa
     [
         (["--doc-stride", "30"], "--max-length 24 with --doc-stride 30"),
         (["--max-length", "100", "--max-tokens", "16"], "a sequence of .* is over 16, the limit of the encoder or of"),
-        (["--valid-subset", "test"], "no test data"),
-        (["--train-langs", "de", "--code-switch", "--batch-size", "1"], "must share a batch"),
-        (["--best-checkpoint-metric", "nll_loss"], "nll_loss: valid, the first split of .*, logs accuracy_de"),
     ],
 )
 def test_bad_input_is_one_clear_line(finetune, arguments, message):

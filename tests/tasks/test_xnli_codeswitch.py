@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -67,22 +66,12 @@ def accuracy_of(path, first, second, examples):
     return 100 * correct / len(examples)
 
 
-@pytest.fixture
-def logged():
-    """Values that fairseq logs, by subset: the last ones."""
-    lines = {}
-
-    def keep(bar, stats, tag=None, step=None):
-        lines[tag] = dict(stats)
-
-    with mock.patch.object(SimpleProgressBar, "print", keep):
-        yield lines
-
-
-def test_validation_logs_each_language_and_their_average(finetune, logged, tmp_path):
+def test_validation_logs_each_language_and_their_average(finetune, tmp_path, monkeypatch):
     """Equal to a loop over the examples; the average chooses the best checkpoint. The same by fairseq-validate."""
     from fairseq_cli import validate
 
+    logged = {}  # the last values by subset
+    monkeypatch.setattr(SimpleProgressBar, "print", lambda bar, stats, tag, step: logged.update({tag: dict(stats)}))
     metric = ["--best-checkpoint-metric", "accuracy_avg", "--maximize-best-checkpoint-metric"]
     state = finetune("--train-langs", "en,fr", "--max-epoch", "3", "--valid-subset", "valid,valid.fr", *metric)
     last = tmp_path / "checkpoints" / "checkpoint_last.pt"
@@ -97,8 +86,8 @@ def test_validation_logs_each_language_and_their_average(finetune, logged, tmp_p
     assert checkpoint.read(last).labels == list(LABELS)
     argv = ["fairseq-validate", state["cfg"]["task"]["data"], "--path", str(last), "--batch-size", "7", "--cpu"]
     argv += ["--user-dir", "ppa_fairseq", "--task", "xnli_codeswitch", "--valid-subset", "valid.de"]
-    with mock.patch.object(sys, "argv", [*argv, "--log-format", "simple"]):
-        validate.cli_main()
+    monkeypatch.setattr(sys, "argv", [*argv, "--log-format", "simple"])
+    validate.cli_main()
     assert logged["valid.de"]["accuracy_de"] == pytest.approx(expected["accuracy_de"], abs=0.01)
 
 

