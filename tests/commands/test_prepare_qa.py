@@ -204,7 +204,7 @@ def test_a_language_has_several_files(prepare, write):
         (["--valid", "e-n=a.json"], "--valid e-n=a.json: expected LANG=FILE[,FILE...]"),
         (["--train", "en=none.json"], "none.json: No such file or directory; give an existing path"),
         (["--train", "en=a.json,"], ".: Is a directory; give a file"),
-        (["--train", "en=a.json", "--valid", "en=broken.json"], "broken.json:1: another format"),
+        (["--train", "en=a.json", "--valid", "en=broken.json"], "broken.json: another format (Expecting"),
         (["--train", "en=a.json", "de=poor.json"], "--train de: none of 2 questions has an answer to learn from: "),
         (["--train", "en=a.json", "--max-length", "100"], "--max-length 100 with --doc-stride 128: "),
         (["--train", "en=a.json", "--tokenizer", "none"], "none: no such folder; make it with"),

@@ -59,11 +59,11 @@ def read_squad(*paths: str | Path, renumber: bool = False) -> list[Question]:
 
 
 def _read_file(path: Path) -> Iterator[Question]:
-    text, place = _read_text(path), str(path)
+    text, place, broken = _read_text(path), str(path), None
     try:
         document = json.loads(text)
-    except ValueError:
-        document = {}  # JSON lines
+    except ValueError as error:
+        document, broken = {}, error  # JSON lines
     try:
         if "data" in document:
             paragraphs = (paragraph for article in document["data"] for paragraph in article["paragraphs"])
@@ -83,6 +83,8 @@ def _read_file(path: Path) -> Iterator[Question]:
                     raise ValueError(f"{len(texts)} texts of answers, but {len(starts)} answer_start")
                 yield _question(entry, entry["context"], zip(texts, starts, strict=True), place)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, json.JSONDecodeError) and place == f"{path}:1":  # not JSON lines either
+            place, error = path, broken
         fault = f"no {error} in it" if isinstance(error, KeyError) else f"another format ({error})"
         raise InputError(f"{place}: {fault}; {EXPECTED}") from None
 

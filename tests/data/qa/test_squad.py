@@ -104,9 +104,10 @@ def line(**changes):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"data": [', ":1: another format (Expecting value"),
+        (b'{"data": [', ": another format (Expecting value"),
+        (b'{\n "data": [\n', ": another format (Expecting value: line 3"),
         (b"", ": no questions in it; expected SQuAD's format"),
-        (b'{"data": []} x', ":1: another format (Extra data"),
+        (b'{"data": []} x', ": another format (Extra data"),
         (b'{"data": "K\xf6ln"}', ": not UTF-8 (invalid start byte); convert it"),
         (b"\xff\xfe{\0", "convert it, as by `iconv -f ISO-8859-1 -t UTF-8` (or from"),
         ([1], ":1: another format"),
