@@ -168,6 +168,12 @@ def read_files(folder: str | Path, limit: int | None = None) -> dict[str, str]:
                 (given / name).write_bytes((folder / name).read_bytes())
             write_files(_with_class(texts, names, str(folder)), given)
         tokenizer = _auto_tokenizer(given, str(folder))
+        kind, made = _kind(texts, str(folder)), type(tokenizer.backend_tokenizer.model).__name__
+        if kind not in (None, made):
+            raise InputError(
+                f"{folder}: transformers makes a {made} of the {kind} in tokenizer.json; name its class in {CONFIG} "
+                '("tokenizer_class": "PreTrainedTokenizerFast")'
+            )
         if limit is not None:
             tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
         tokenizer.save_pretrained(copies)
@@ -222,6 +228,8 @@ def _auto_tokenizer(folder: str | Path, source: str):
         raise InputError(
             f"{source}: {type(tokenizer).__name__} has no fast form (tokenizer.json); convert it, or take another model"
         )
+    if tokenizer.split_special_tokens:
+        raise InputError(f'{source}: the tokenizer splits special tokens; set "split_special_tokens" to false')
     return tokenizer
 
 
@@ -261,10 +269,15 @@ def _with_class(texts: dict[str, str], names: list[str], source: str) -> dict[st
     config = parse_object(texts.get(CONFIG, "{}"), f"{source}/{CONFIG}")
     if "tokenizer_class" in config:
         return texts
-    whole = parse_object(texts.get("tokenizer.json", "{}"), f"{source}/tokenizer.json")
-    kinds = (dict(whole.get("model") or {}).get("type"), *names)
+    kinds = (_kind(texts, source), *names)
     config["tokenizer_class"] = next((CLASSES[kind] for kind in kinds if kind in CLASSES), "PreTrainedTokenizerFast")
     return texts | {CONFIG: json.dumps(config)}
+
+
+def _kind(texts: dict[str, str], source: str) -> str | None:
+    """The kind of model in tokenizer.json, if there is one: WordPiece, Unigram, BPE, ..."""
+    content = parse_object(texts.get("tokenizer.json", "{}"), f"{source}/tokenizer.json")
+    return dict(content.get("model") or {}).get("type")
 
 
 def _read_text(path: Path) -> str:

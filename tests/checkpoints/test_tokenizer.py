@@ -180,6 +180,12 @@ def drop_eos(content):
     content["post_processor"]["single"].pop()
 
 
+def write_byte_level(folder):
+    TOKENIZERS["byte level"](folder)
+    (folder / CONFIG).unlink()  # so that the model's type decides
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+
+
 def write_remote(folder):
     write_vocabulary(folder, tokenizer_class="Own", auto_map={"AutoTokenizer": [None, "own.Own"]})
     (folder / "own.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Own: pass\n")
@@ -194,6 +200,11 @@ FAULTS = {
     "no names": (write_json, "the tokenizer has no pad token"),
     "not UTF-8": (lambda folder: (folder / "vocab.txt").write_bytes(b"a\n\xff\n"), "vocab.txt: not UTF-8"),
     "broken json": (lambda folder: (folder / "tokenizer.json").write_text('{"mo'), "tokenizer.json: no JSON"),
+    "another kind": (write_byte_level, "transformers makes a WordPiece of the BPE in tokenizer.json"),
+    "split specials": (
+        lambda folder: write_vocabulary(folder, split_special_tokens=True),
+        "the tokenizer splits special tokens; set",
+    ),
     "foreign option": (lambda folder: write_vocabulary(folder, do_lower_case="no"), "cannot read the tokenizer (Type"),
     "remote code": (write_remote, "cannot read the tokenizer"),
 }
