@@ -76,7 +76,8 @@ def parse_bitext(text: str) -> Bitext:
     pair, _, names = text.partition("=")
     languages = pair.split("-")
     if not names or len(set(languages)) != 2 or len(languages) != 2 or not all(map(LANGUAGE.fullmatch, languages)):
-        raise InputError(f"{text}: expected LANGUAGES=FILE[,FILE…], as in de-en=a.tsv.xz or de-en=a.de,a.en")
+        example = "as in de-en=a.tsv.xz or zh_CN-en=a.zh,a.en"
+        raise InputError(f"{text}: expected LANGUAGES=FILE[,FILE…] with two different languages, {example}")
     parts: list[tuple[Path, ...]] = []
     waiting: list[Path] = []  # a file whose translation comes next
     for path in map(Path, names.split(",")):
