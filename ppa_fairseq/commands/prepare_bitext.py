@@ -100,5 +100,3 @@ def _report(all_counts: dict[str, PairCounts]) -> None:
     for name, counts in all_counts.items():
         for reason, lines in counts.broken_lines.items():
             print(f"{name}: {'; '.join(lines)}{' ...' * (counts.dropped[reason] > len(lines))}")
-        for warning in counts.warnings:
-            print(f"warning: {warning}", file=sys.stderr)

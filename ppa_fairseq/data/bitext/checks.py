@@ -28,7 +28,7 @@ def checked_rows(
         head = list(islice(rows, HEAD))
         broken = [row.where for row in head if row.broken == "encoding"]
         if len(broken) > MOST_BROKEN * len(head):
-            raise InputError(f"{broken[0]}, nor are {len(broken):,} of the first {len(head):,} lines; {CONVERT}")
+            raise InputError(f"{broken[0]}, one of {len(broken):,} such lines in the first {len(head):,}; {CONVERT}")
         pairs = [row[:2] for row in head if row.first and row.second]
         if len(pairs) >= FEW and (correlation := length_correlation(*zip(*pairs, strict=True))) < UNRELATED:
             warn(
