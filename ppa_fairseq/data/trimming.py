@@ -129,8 +129,8 @@ def cut_files(texts: dict[str, str], kept: list[int], source: str) -> dict[str, 
     content["post_processor"] = _renumber(content["post_processor"], new_id)
     cut = texts | {"tokenizer.json": json.dumps(content, ensure_ascii=False)}
     if "vocab.txt" in texts:
-        lines = texts["vocab.txt"].split("\n")
-        cut["vocab.txt"] = "".join(f"{lines[index]}\n" for index in kept if lines[index:])
+        lines = texts["vocab.txt"].removesuffix("\n").split("\n")
+        cut["vocab.txt"] = "".join(f"{lines[index]}\n" for index in kept if index < len(lines))
     cut, whole = _rewrite(cut), ModelTokenizer(texts, source).symbols
     if ModelTokenizer(cut, source).symbols != [whole[index] for index in kept]:
         raise InputError(f"{source}: its tokenizer keeps ids where `ppa trim-vocab` cannot change them")
