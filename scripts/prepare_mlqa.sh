@@ -34,7 +34,8 @@ while IFS= read -r file; do
     train+=("${BASH_REMATCH[1]}=$file")
   elif [[ $name =~ ^squad\.translate\.train\.en-([a-z]+)\.json$ ]]; then
     train+=("${BASH_REMATCH[1]}=$file")
-  elif [[ $name =~ ^dev-context-([a-z]+)-question-([a-z]+)\.json$ && ${BASH_REMATCH[1]} = "${BASH_REMATCH[2]}" ]]; then
+  elif [[ $name =~ ^dev-context-([a-z]+)-question-([a-z]+)\.json$ && ${BASH_REMATCH[1]} = "${BASH_REMATCH[2]}" ]]
+  then
     valid+=("${BASH_REMATCH[1]}=$file")
   fi
 done < <(find -L "$raw" -type f | LC_ALL=C sort)

@@ -9,7 +9,7 @@
 #           English. If no name has the word train, all .tsv and .jsonl of the folder are English training data.
 #           Leave TRAIN out to evaluate only.
 #
-# The tokens stay as text in DATA_BIN.text. Flags, e.g. --langs en,de,fr, are those of `ppa prepare-xnli`. `ppa binarize`
+# The tokens stay as text in DATA_BIN.text. Flags are those of `ppa prepare-xnli`, e.g. --langs en,de,fr. `ppa binarize`
 # then does for each language what fairseq-preprocess would do.
 set -euo pipefail
 usage() { awk 'NR > 1 { if (!sub(/^# ?/, "")) exit; print }' "$0"; }
@@ -55,8 +55,9 @@ if [ ${#folders[@]} -eq 4 ]; then
   mapfile -t files < <(named "$train" train)
   [ ${#files[@]} -gt 0 ] || files=("$train")
   arguments+=(--train)
+  language='([a-z]{2}|[a-z]{2,3}[-_]([A-Z]{2}|[A-Z][a-z]{3}))'
   for file in "${files[@]}"; do
-    [[ -f $file && $file =~ [._-][a-z]{2}\.(tsv|txt|jsonl|json)(\.gz|\.xz)?$ ]] || file=en=$file
+    [[ -f $file && $file =~ [._-]$language\.(tsv|txt|jsonl|json)(\.gz|\.xz)?$ ]] || file=en=$file
     arguments+=("$file")
   done
 fi

@@ -58,7 +58,10 @@ def read(folder: str | Path) -> Checkpoint:
     labels = None
     if CLASSIFICATION_HEAD in heads:  # where config.json names no classes, transformers has two
         names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-        labels = [names[index] for index in sorted(names, key=int)]
+        try:
+            labels = [names[str(index)] for index in range(len(names))]
+        except (KeyError, TypeError):
+            raise InputError(f"{config_file}: id2label does not name the classes 0, 1, ...; correct it") from None
     check_state(state, shape, str(source), labels)
     if not heads:
         state |= initial_head(shape, state["encoder.embed_tokens.weight"].dtype)

@@ -7,6 +7,8 @@ from pathlib import Path
 from ppa_fairseq.utils.json_files import read_object
 
 MODULES, LENGTH, CONFIG = "modules.json", "sentence_bert_config.json", "config.json"
+LENGTHS = "sentence_*_config.json"  # as old releases named it by the kind of model
+PROMPTS = "config_sentence_transformers.json"
 POOLING_FOLDER = "1_Pooling"
 NOT_TAKEN = "not taken: "  # begins the notes on what would change a vector
 
@@ -30,14 +32,18 @@ def read(folder: Path) -> SentenceEncoder:
         place = folder / path
         if kind == "Transformer":
             found.folder = place
-            if (place / LENGTH).is_file():
-                found.max_length = read_object(place / LENGTH).get("max_seq_length")
+            options = next((read_object(file) for file in sorted(place.glob(LENGTHS))), {})
+            found.max_length = options.get("max_seq_length")
+            if options.get("do_lower_case"):
+                found.notes.append(f"{NOT_TAKEN}its do_lower_case; lower-case the text yourself")
         elif kind == "Pooling":
             found.pooling, mode = _pooling(read_object(place / CONFIG))
             if found.pooling is None:
                 found.notes.append(f"{NOT_TAKEN}its pooling ({mode}); only cls and mean can be computed")
         else:
             found.notes.append(f"{NOT_TAKEN}its module {kind} ({path}), without which sentence vectors differ")
+    if (folder / PROMPTS).is_file() and (prompt := read_object(folder / PROMPTS).get("default_prompt_name")):
+        found.notes.append(f"{NOT_TAKEN}its default prompt ({prompt}); put it before each sentence yourself")
     if found.pooling:
         found.notes.append(f"a sentence encoder: {found.pooling} pooling, {found.max_length or 'all'} tokens at most")
     return found

@@ -1,13 +1,18 @@
 """A model's tokenizer: transformers reads it, its fast `tokenizers` object does the work.
 
 It is kept as the texts of its files, {file name: text}, which fit into a checkpoint. They are what transformers itself
-writes, so that AutoTokenizer gives the same ids for the model's folder, for our checkpoint and for our export.
+writes, so that AutoTokenizer gives the same ids for the model's folder, for our checkpoint and for our export. A note
+in them says what AutoTokenizer made of them, so that they open without transformers, which takes a second to import.
 """
 
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
 
 from ppa_fairseq.utils.errors import InputError, quote
 from ppa_fairseq.utils.json_files import parse_object
@@ -24,7 +29,8 @@ CLASSES = {
     "sentencepiece.bpe.model": "XLMRobertaTokenizer",
 }
 NOT_BEHAVIOUR = ("version", "truncation", "padding", "decoder")  # parts of tokenizer.json that change no id
-FROM_PRETRAINED = {"local_files_only", "is_local", "name_or_path"}  # of the reading, not of the tokenizer
+NOTE = "ppa_fairseq"  # the note's key in CONFIG, which transformers ignores and keeps
+FROM_PRETRAINED = {"local_files_only", "is_local", "name_or_path", NOTE}  # of the reading, not of the tokenizer
 # White space, at which fairseq splits a line of symbols; and what would look like an escaped one.
 TO_ESCAPE = re.compile(r"\s|\\(?=u[0-9a-f]{4})")
 UNUSED = re.compile(r"[\[<]unused(-row-|_)?\d+[\]>]")
@@ -54,24 +60,26 @@ class ModelTokenizer:
                 f"{source}: has no tokenizer (tokenizer.json, sentencepiece.bpe.model, vocab.txt or another form); "
                 "copy the files of the model's own"
             )
-        with TemporaryDirectory() as folder:
-            write_files(_with_class(texts, list(texts), source), folder)
-            tokenizer = _auto_tokenizer(folder, source)
-        self.backend = tokenizer.backend_tokenizer
+        if facts := _noted(texts):
+            self.backend = _open(texts["tokenizer.json"])
+        else:
+            with TemporaryDirectory() as folder:
+                write_files(_with_class(texts, list(texts), source), folder)
+                tokenizer = _auto_tokenizer(folder, source)
+            self.backend, facts = tokenizer.backend_tokenizer, _facts(tokenizer)
         self.backend.no_padding()
         self.backend.no_truncation()
-        ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "mask")}
-        if missing := [name for name in ("pad", "mask") if ids[name] is None]:
+        if missing := [name for name in ("pad", "mask") if facts[name] is None]:
             raise InputError(
                 f"{source}: the tokenizer has no {missing[0]} token; name one in its tokenizer_config.json "
                 f'("{missing[0]}_token"), as the model was trained'
             )
-        self._pad, self._mask = ids["pad"], ids["mask"]
-        self._unk = self._pad if ids["unk"] is None else ids["unk"]  # no text contains either
+        self._pad, self._mask = facts["pad"], facts["mask"]
+        self._unk = self._pad if facts["unk"] is None else facts["unk"]  # no text contains either
         names = {index: token for token, index in self.backend.get_vocab(with_added_tokens=True).items()}
         self.symbols = [escape(names.get(index, f"[unused-row-{index}]")) for index in range(max(names) + 1)]
         added = self.backend.get_added_tokens_decoder()
-        special = {index for index, token in added.items() if token.special} | set(tokenizer.all_special_ids)
+        special = {index for index, token in added.items() if token.special} | set(facts["special"])
         special |= {index for index, symbol in enumerate(self.symbols) if UNUSED.fullmatch(symbol)}
         # What the tokenizer puts before, between and behind sentences.
         single, pair = self.backend.encode("a"), self.backend.encode("a", "a")
@@ -86,7 +94,7 @@ class ModelTokenizer:
             )
         (self._bos,), (self._eos,), self.between = prefix, suffix, middle[1:]
         self.special = special - {self._unk} | {self._pad, self._bos, self._eos}
-        self.second_type = pair.type_ids[-1] if "token_type_ids" in tokenizer.model_input_names else 0
+        self.second_type = pair.type_ids[-1] if facts["token types"] else 0
 
     # As fairseq's Dictionary names them.
     def bos(self) -> int:
@@ -135,11 +143,12 @@ class ModelTokenizer:
         return content | {"special tokens": special, "token types": self.second_type}
 
 
-def read_files(folder: str | Path, max_length: int | None = None) -> dict[str, str]:
+def read_files(folder: str | Path, limit: int | None = None) -> dict[str, str]:
     """Read the tokenizer of a folder, in whatever files it lies, into the texts that transformers writes for it.
 
-    *max_length*, of a sequence, is noted in them unless they name a shorter one. The result is empty where there is no
-    tokenizer. Raises InputError for a missing folder, and for a tokenizer that transformers cannot read or write.
+    They name *limit*, in tokens, as the longest sequence, unless they name a shorter one. The result is empty where
+    there is no tokenizer. Raises InputError for a missing folder, and for a tokenizer that transformers cannot read or
+    write.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -147,6 +156,9 @@ def read_files(folder: str | Path, max_length: int | None = None) -> dict[str, s
     names = [name for name in (*FILES, *BINARY_FILES) if (folder / name).is_file()]
     if not set(names) - {CONFIG}:
         return {}
+    texts = {name: _read_text(folder / name) for name in names if name in FILES}
+    if _noted(texts) and (limit is None or max_length(texts) in range(limit + 1)):
+        return texts  # written by this function
     with TemporaryDirectory() as copies:
         given = folder
         if not (folder / "config.json").is_file():  # by whose model type AutoTokenizer chooses the class
@@ -154,28 +166,32 @@ def read_files(folder: str | Path, max_length: int | None = None) -> dict[str, s
             given.mkdir()
             for name in names:
                 (given / name).write_bytes((folder / name).read_bytes())
-            texts = {name: _read_text(folder / name) for name in names if name in FILES}
-            texts = _with_class(texts, names, str(folder))
-            if {*FILES[:2]} <= {*names} <= {*FILES[:3]}:
-                return texts  # has this form already
-            write_files(texts, given)
+            write_files(_with_class(texts, names, str(folder)), given)
         tokenizer = _auto_tokenizer(given, str(folder))
-        if max_length is not None:
-            tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
+        kind, made = _kind(texts, str(folder)), type(tokenizer.backend_tokenizer.model).__name__
+        if kind not in (None, made):
+            raise InputError(
+                f"{folder}: transformers makes a {made} of the {kind} in tokenizer.json; name its class in {CONFIG} "
+                '("tokenizer_class": "PreTrainedTokenizerFast")'
+            )
+        if limit is not None:
+            tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
         tokenizer.save_pretrained(copies)
         texts = {name: _read_text(Path(copies, name)) for name in FILES[:2]}
+        if "vocab.txt" in names:  # which tools for BERT read that know no tokenizer.json
+            texts["vocab.txt"] = _read_text(folder / "vocab.txt")
         config = {key: value for key, value in json.loads(texts[CONFIG]).items() if key not in FROM_PRETRAINED}
+        texts[CONFIG] = json.dumps(config)
+        config[NOTE] = _facts(tokenizer) | {"sha256": _fingerprint(texts)}
         texts[CONFIG] = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         write_files(texts, copies)
         again = _auto_tokenizer(copies, str(folder))
-        one, other = ((t.backend_tokenizer.to_str(), sorted(t.all_special_ids)) for t in (tokenizer, again))
-        if one != other:
+        backends = {t.backend_tokenizer.to_str() for t in (tokenizer, again)}
+        if backends != {_open(texts["tokenizer.json"]).to_str()} or _facts(tokenizer) != _facts(again):
             raise InputError(
                 f"{folder}: {type(tokenizer).__name__} changes when transformers saves and loads it again; save it as "
                 "a PreTrainedTokenizerFast first"
             )
-        if "vocab.txt" in names:  # which tools for BERT read that know no tokenizer.json
-            texts["vocab.txt"] = _read_text(folder / "vocab.txt")
     return texts
 
 
@@ -212,7 +228,40 @@ def _auto_tokenizer(folder: str | Path, source: str):
         raise InputError(
             f"{source}: {type(tokenizer).__name__} has no fast form (tokenizer.json); convert it, or take another model"
         )
+    if tokenizer.split_special_tokens:
+        raise InputError(f'{source}: the tokenizer splits special tokens; set "split_special_tokens" to false')
     return tokenizer
+
+
+def _facts(tokenizer) -> dict:
+    """What our side asks of transformers' tokenizer, beside its backend."""
+    ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "mask")}
+    types = "token_type_ids" in tokenizer.model_input_names
+    return ids | {"special": sorted(tokenizer.all_special_ids), "token types": types}
+
+
+def _open(text: str) -> Tokenizer:
+    """Read a tokenizer.json. The library rounds the scores of a Unigram, which decide between ties; this does not."""
+    backend = Tokenizer.from_str(text)
+    if isinstance(backend.model, Unigram):
+        model = json.loads(text)["model"]
+        backend.model = Unigram(list(map(tuple, model["vocab"])), model["unk_id"], model["byte_fallback"])
+    return backend
+
+
+def _noted(texts: dict[str, str]) -> dict | None:
+    """The facts in the texts' own note; None if there is none, or if anything changed after it was written."""
+    try:
+        facts = json.loads(texts[CONFIG])[NOTE]
+        return facts if facts["sha256"] == _fingerprint(texts) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _fingerprint(texts: dict[str, str]) -> str:
+    """A hash of the texts, without their note."""
+    config = {key: value for key, value in json.loads(texts[CONFIG]).items() if key != NOTE}
+    return sha256(json.dumps([texts | {CONFIG: ""}, config], sort_keys=True).encode()).hexdigest()
 
 
 def _with_class(texts: dict[str, str], names: list[str], source: str) -> dict[str, str]:
@@ -220,10 +269,15 @@ def _with_class(texts: dict[str, str], names: list[str], source: str) -> dict[st
     config = parse_object(texts.get(CONFIG, "{}"), f"{source}/{CONFIG}")
     if "tokenizer_class" in config:
         return texts
-    whole = parse_object(texts.get("tokenizer.json", "{}"), f"{source}/tokenizer.json")
-    kinds = (dict(whole.get("model") or {}).get("type"), *names)
+    kinds = (_kind(texts, source), *names)
     config["tokenizer_class"] = next((CLASSES[kind] for kind in kinds if kind in CLASSES), "PreTrainedTokenizerFast")
     return texts | {CONFIG: json.dumps(config)}
+
+
+def _kind(texts: dict[str, str], source: str) -> str | None:
+    """The kind of model in tokenizer.json, if there is one: WordPiece, Unigram, BPE, ..."""
+    content = parse_object(texts.get("tokenizer.json", "{}"), f"{source}/tokenizer.json")
+    return dict(content.get("model") or {}).get("type")
 
 
 def _read_text(path: Path) -> str:

@@ -10,28 +10,39 @@ and for input0, input1 and label (without --task, with TEXT/labels.txt) of each 
   fairseq-preprocess --only-source --user-dir ppa_fairseq --task xnli_codeswitch --srcdict TEXT/dict.txt \\
     --trainpref TEXT/fr/train.input0 --validpref TEXT/fr/valid.input0 --destdir DESTDIR/fr/input0
 
-It prints what fairseq-preprocess says about each file, and copies the tokenizer's files. Bitext in shards
-(TEXT/shard0 ...) becomes DESTDIR/shard0 ..., which fairseq-train takes as DESTDIR/shard0:DESTDIR/shard1: it reads one
-per epoch.
+It copies the tokenizer's files, too. Bitext in shards (TEXT/shard0 ...) becomes DESTDIR/shard0 ..., which fairseq-train
+takes as DESTDIR/shard0:DESTDIR/shard1: it reads one per epoch.
 """
 
 import argparse
+import logging
 import shutil
 import sys
-from collections.abc import Callable
-from itertools import chain
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import ppa_fairseq
 from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.commands.arguments import Once, add_workers_argument
 from ppa_fairseq.data.bitext.corpora import find_pairs
+from ppa_fairseq.data.dictionary import read_symbols
 from ppa_fairseq.data.nli.prepare import FIELDS
 from ppa_fairseq.data.ordered_pool import OrderedPool
-from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.errors import InputError, quote
 from ppa_fairseq.utils.files import output_folder
 
 USER_DIR = Path(ppa_fairseq.__file__).parent
+SPLITS = ("train", "valid", "test")
+AGAIN = "prepare the text again"
+
+
+class Job(NamedTuple):
+    """A language pair, or a language of NLI, and the runs of fairseq-preprocess that binarize it."""
+
+    name: str
+    files: dict[str, list[tuple[Path, Path]]]  # by split: files that are parallel line by line, with their dictionaries
+    runs: list[list]  # arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,67 +58,111 @@ def run(args: argparse.Namespace) -> None:
 
     if not args.text.is_dir():
         raise InputError(f"{args.text}: no such folder; give one that `ppa prepare-bitext` or `ppa prepare-xnli` wrote")
-    folders = sorted(args.text.glob("shard*"), key=lambda path: int(path.name[5:])) or [args.text]
+    shards = (path for path in args.text.glob("shard*") if path.name[5:].isdecimal())
+    folders = [folder.relative_to(args.text) for folder in sorted(shards, key=lambda path: int(path.name[5:]))]
+    folders = folders or [Path()]
     with output_folder(args.destdir, "binarize") as out:
         if (args.text / "labels.txt").is_file():
-            runs = _nli_runs(args.text, out)
+            jobs = _nli_jobs(args, out)
         else:
-            places = ((folder, out / folder.relative_to(args.text)) for folder in folders)
-            runs = list(chain.from_iterable(_bitext_runs(args, *place) for place in places))
-        with OrderedPool(min(args.workers, len(runs)), _make_worker) as pool:
-            for _ in pool.map(runs):
-                pass
-        for log in out.rglob("preprocess.log"):  # it names temporary paths
+            jobs = [job for folder in folders for job in _bitext_jobs(args, folder, out)]
+        with OrderedPool(min(args.workers, len(jobs)), _make_worker) as pool:
+            for job, rows in pool.map(jobs):
+                print(f"{job.name}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} pairs")
+        for log in out.rglob("preprocess.log"):  # of temporary paths
             log.unlink()
         for name in tokenizer.FILES:
             if (args.text / name).is_file():
                 shutil.copy(args.text / name, out)
-    written = ":".join(str(args.destdir / folder.relative_to(args.text)) for folder in folders)
+    written = ":".join(str(args.destdir / folder) for folder in folders)
     print(f"written: {written}, the data argument of fairseq-train")
 
 
-def _bitext_runs(args: argparse.Namespace, folder: Path, out: Path) -> list[list]:
-    """The arguments of fairseq-preprocess for each language pair. Raises InputError if one of them is missing."""
+def _bitext_jobs(args: argparse.Namespace, shard: Path, out: Path) -> list[Job]:
+    """The job for each language pair. Raises InputError if one of them is missing."""
+    folder, dictionary = args.text / shard, args.text / "dict.txt"
     present = find_pairs(str(folder), "train", ending="")
-    pairs = args.lang_pairs.split(",") if args.lang_pairs else present
-    if not pairs or not set(pairs) <= set(present):
-        missing, found = ", ".join(set(pairs) - set(present)) or "any language pair", ", ".join(present) or "no pair"
-        raise InputError(f"{folder}: no train.A-B.LANGUAGE of {missing} in it; it holds {found}")
-    dictionary, runs = args.text / "dict.txt", []
+    pairs = list(dict.fromkeys(args.lang_pairs.split(","))) if args.lang_pairs else present
+    missing = [pair for pair in pairs if pair not in present]
+    if missing or not pairs:
+        found, names = ", ".join(present) or "no pair", ", ".join(missing) or "any language pair"
+        raise InputError(f"{folder}: no train.A-B.LANGUAGE of {names} in it; it holds {found}")
+    jobs = []
     for pair in pairs:
         source, target = pair.split("-")
-        run = ["--user-dir", USER_DIR, "--task", "ppa_alignment", "-s", source, "-t", target, "--destdir", out]
-        runs.append([*run, "--srcdict", dictionary, "--tgtdict", dictionary, *_prefixes(folder, pair)])
-    return runs
+        files = {split: [(folder / f"{split}.{pair}.{language}", dictionary) for language in (source, target)]
+                 for split in SPLITS if any(folder.glob(f"{split}.{pair}.*"))}  # fmt: skip
+        run = ["--user-dir", USER_DIR, "--task", "ppa_alignment", "-s", source, "-t", target, "--destdir", out / shard]
+        run += ["--srcdict", dictionary, "--tgtdict", dictionary]
+        run += [word for split in files for word in (f"--{split}pref", folder / f"{split}.{pair}")]
+        jobs.append(Job(str(shard / pair), files, [run]))
+    return jobs
 
 
-def _nli_runs(folder: Path, out: Path) -> list[list]:
-    """The arguments of fairseq-preprocess for each field of each language. Raises InputError if there is none."""
-    languages = sorted({path.parent.name for path in folder.glob(f"*/*.{FIELDS[0]}")})
+def _nli_jobs(args: argparse.Namespace, out: Path) -> list[Job]:
+    """The job for each language, with a run for each field. Raises InputError if there is none."""
+    if args.lang_pairs:
+        raise InputError(f"--lang-pairs {args.lang_pairs}: {args.text} holds NLI, not bitext; remove the flag")
+    languages = sorted({path.parent.name for field in FIELDS for path in args.text.glob(f"*/*.{field}")})
     if not languages:
-        raise InputError(f"{folder}: no LANGUAGE/train.{FIELDS[0]} nor any other split in it; prepare the text again")
-    runs = []
+        raise InputError(f"{args.text}: no LANGUAGE/train.{FIELDS[0]} nor any other split in it; {AGAIN}")
+    jobs = []
     for language in languages:
-        for field in FIELDS:
-            words = ["--user-dir", USER_DIR, "--task", "xnli_codeswitch", "--srcdict", folder / "dict.txt"]
-            run = ["--srcdict", folder / "labels.txt"] if field == "label" else words
-            prefixes = _prefixes(folder / language, field)
-            runs.append(["--only-source", *run, "--destdir", out / language / field, *prefixes])
-    return runs
+        folder, runs = args.text / language, []
+        splits = [split for split in SPLITS if any(folder.glob(f"{split}.*"))]
+        dictionaries = {field: args.text / ("labels.txt" if field == "label" else "dict.txt") for field in FIELDS}
+        for field, dictionary in dictionaries.items():
+            run = ["--only-source", "--srcdict", dictionary, "--destdir", out / language / field]
+            run += [] if field == "label" else ["--user-dir", USER_DIR, "--task", "xnli_codeswitch"]
+            runs.append(run + [word for split in splits for word in (f"--{split}pref", folder / f"{split}.{field}")])
+        files = {split: [(folder / f"{split}.{field}", dictionaries[field]) for field in FIELDS] for split in splits}
+        jobs.append(Job(language, files, runs))
+    return jobs
 
 
-def _prefixes(folder: Path, name: str) -> list:
-    splits = [split for split in ("train", "valid", "test") if any(folder.glob(f"{split}.{name}*"))]
-    return [word for split in splits for word in (f"--{split}pref", folder / f"{split}.{name}")]
+def _make_worker():
+    logging.disable(logging.INFO)  # fairseq-preprocess prints all its flags
+    return _run_job
 
 
-def _make_worker() -> Callable[[list], None]:
+def _run_job(job: Job) -> dict[str, int]:
+    """Check the files of a job and binarize them. Returns the number of rows by split."""
     from fairseq_cli import preprocess
 
-    preprocess.logger.addFilter(lambda record: " sents, " in record.getMessage())  # one line for each file
-
-    def run_preprocess(arguments: list) -> None:
+    rows = {split: _count_rows(files) for split, files in job.files.items()}
+    for arguments in job.runs:
         sys.argv = ["fairseq-preprocess", *map(str, arguments)]  # fairseq's parser also reads it by itself
         preprocess.cli_main()
+        for handler in preprocess.logger.handlers[:]:  # fairseq opens a log for each run
+            preprocess.logger.removeHandler(handler)
+            handler.close()
+    return rows
 
-    return run_preprocess
+
+def _count_rows(files: list[tuple[Path, Path]]) -> int:
+    """Rows of parallel files, of which each has the same number.
+
+    Raises InputError on text that fairseq would make [UNK] of, or that could not be trained on.
+    """
+    counts = {}
+    for text, dictionary in files:
+        symbols, number = _symbols(dictionary), 0
+        with open(text, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    tokens = line.decode().split()
+                except UnicodeDecodeError as error:
+                    raise InputError(f"{text}:{number}: not UTF-8 ({error.reason}); {AGAIN}") from None
+                if not symbols.issuperset(tokens):
+                    unknown = next(quote(token) for token in tokens if token not in symbols)
+                    raise InputError(f"{text}:{number}: {unknown} is not in {dictionary}; {AGAIN}, with its tokenizer")
+        counts[text] = number
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        lines = ", ".join(f"{text} has {number} lines" for text, number in counts.items())
+        raise InputError(f"{lines}, but each needs as many as the others, at least one; {AGAIN}")
+    return number
+
+
+@cache
+def _symbols(dictionary: Path) -> frozenset[str]:
+    return frozenset(read_symbols(str(dictionary))[0])

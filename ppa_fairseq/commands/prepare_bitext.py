@@ -24,6 +24,7 @@ from ppa_fairseq.data.bitext.find_files import find_bitexts
 from ppa_fairseq.data.bitext.prepare import prepare
 from ppa_fairseq.data.bitext.reader import Bitext, parse_bitext
 from ppa_fairseq.data.bitext.writer import PairCounts
+from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
 from ppa_fairseq.utils.markdown import markdown_table
 
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="drop pairs with more tokens in all, without [CLS] and [SEP] (default: %(default)s)")  # fmt: skip
     add("--max-train", type=positive, metavar="N",
         help="keep the first N training pairs of a pair and read no further (the paper: 250k, 600k, 2M)")  # fmt: skip
-    add("--valid-share", type=float, default=0.01, metavar="X",
+    add("--valid-share", type=_share, default=0.01, metavar="X",
         help="share of the pairs to hold out for validation; 0: none (default: %(default)s)")  # fmt: skip
     add("--max-valid", type=positive, default=1000, metavar="N",
         help="hold out at most N per pair and drop the rest, as another pair may hold out the same sentence "
@@ -58,10 +59,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.max_tokens < 2 * args.min_tokens:
+        raise InputError(
+            f"--min-tokens {args.min_tokens} a side and --max-tokens {args.max_tokens} in all leave no pair; change one"
+        )
     bitexts = [bitext for text in args.texts for bitext in _bitexts(text)]
     with output_folder(args.out, "prepare-bitext") as out:
         counts = prepare(bitexts, out, args)
     _report(counts)
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError("must be from 0 to under 1")
+    return share
 
 
 def _bitexts(text: str) -> list[Bitext]:
@@ -88,5 +100,3 @@ def _report(all_counts: dict[str, PairCounts]) -> None:
     for name, counts in all_counts.items():
         for reason, lines in counts.broken_lines.items():
             print(f"{name}: {'; '.join(lines)}{' ...' * (counts.dropped[reason] > len(lines))}")
-        for warning in counts.warnings:
-            print(f"warning: {warning}", file=sys.stderr)

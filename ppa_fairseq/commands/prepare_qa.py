@@ -8,8 +8,8 @@ OUT gets LANG/{train,valid}.{question,context,answer}.{bin,idx} and ids.txt of e
 qa.json with the window sizes, the languages and the statistics. An earlier run in OUT is replaced. Contexts are stored
 whole: training cuts the windows, since a code-switched question has another length.
 
-A question keeps the first of its answers that is at its answer_start and has a token. Left out and counted are questions
-without an answer (unanswerable), with none at its answer_start (misplaced) and without a token (blank).
+A question keeps the first of its answers that is at its answer_start and has a token. The command leaves out and counts
+questions without an answer (unanswerable), with none at its answer_start (misplaced) and without a token (blank).
 """
 
 import argparse

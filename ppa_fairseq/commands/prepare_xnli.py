@@ -10,8 +10,8 @@ premise, hypothesis, label; plain, .gz or .xz. Its rows say the language (XNLI-1
 
 The languages of a split must have the same rows in the same order; in a file of several languages, the pairIDs say
 which belong together. Other counts, labels or pairIDs are an error. Rows without consensus on the label, and training
-rows with an empty sentence, are left out in every language and counted. OUT gets LANG/{train,valid,test}.{input0,input1,
-label}, dict.txt, labels.txt, the tokenizer's files and statistics.json; an earlier run in OUT is replaced. Memory does
+rows with an empty sentence, are left out in every language and counted. OUT gets dict.txt, labels.txt, the tokenizer's
+files, statistics.json and LANG/{train,valid,test}.{input0,input1,label}; an earlier run in OUT is replaced. Memory does
 not grow with the text, except for files of several languages.
 """
 
@@ -64,6 +64,9 @@ def run(args: argparse.Namespace) -> None:
         counts = [of_split["read"], *of_split["dropped"].values(), *of_split["labels"].values()]
         counts = [f"{number:,}" for number in counts]
         for language, of_language in of_split["languages"].items():
-            tokens, unknown = of_language["tokens"], of_language["unknown"]
-            lines.append([f"{split} {language}", *counts, f"{tokens / of_split['rows']:.1f}", f"{unknown / tokens:.2%}"])
+            tokens, share = of_language["tokens"], of_language["unknown"] / of_language["tokens"]
+            lines.append([f"{split} {language}", *counts, f"{tokens / of_split['rows']:.1f}", f"{share:.2%}"])
     print(markdown_table(lines))
+    for split, of_split in statistics.items():
+        if absent := [label for label, number in of_split["labels"].items() if not number]:
+            print(f"WARNING: {split}: no row is labelled {' or '.join(absent)}")

@@ -27,6 +27,7 @@ from ppa_fairseq.commands.arguments import Once, add_columns_argument, add_worke
 from ppa_fairseq.commands.import_hf import write_import
 from ppa_fairseq.data import trimming
 from ppa_fairseq.data.ordered_pool import OrderedPool
+from ppa_fairseq.data.text_files import text_lines
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
 from ppa_fairseq.utils.markdown import markdown_table
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
             raise InputError(f"{args.texts[0]}: no token is used {args.min_count} times; give more text")
         chosen = set(used)
         if args.keep_file:
-            lines = args.keep_file.read_text(encoding="utf-8").split("\n")
+            lines = list(text_lines(args.keep_file))
             chosen |= {*lines, *trimming.make_counter(model.tokenizer, source)(lines)}
         needed = trimming.needed_by_any_text(tokenizer)
         kept = [i for i, symbol in enumerate(tokenizer.symbols) if i in needed or symbol in chosen]

@@ -1,18 +1,16 @@
 """Readers of labelled text for probes: sentences with a label, pairs with a label, and words with tags."""
 
-import csv
-import gzip
 import json
-import lzma
-import re
-from collections.abc import Iterator
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
+from ppa_fairseq.data.nli.reader import NO_CONSENSUS, SYNONYMS
+from ppa_fairseq.data.text_files import LANGUAGE_AT_END, UNPACKERS, numbered_lines
 from ppa_fairseq.utils.errors import InputError
 
-OPENERS = {".gz": gzip.open, ".xz": lzma.open}
-LANGUAGE_AT_END = re.compile(r"(?:^|[-._])([A-Za-z]{2,3}(?:[-_][A-Za-z]{2,4})?)$")
+logger = logging.getLogger(__name__)
+
 TEXT_NAMES = ("text", "sentence", "sentence1")
 LABEL_NAMES = ("label", "category", "labels", "gold_label")
 FIRST_NAMES, SECOND_NAMES = ("sentence1", "premise"), ("sentence2", "hypothesis", "hypo")
@@ -27,19 +25,23 @@ class Example(NamedTuple):
 
 def read_sentences(path: Path) -> list[Example]:
     """Read sentences with a label: TSV with a header that names text and label, or JSON lines with these keys."""
-    return [Example([row[0]], [row[1]]) for row in _records(path, (TEXT_NAMES, LABEL_NAMES), None)]
+    return [Example([row[0]], [row[1]]) for row in _records(path, (TEXT_NAMES, LABEL_NAMES), needs_header=True)]
 
 
 def read_pairs(path: Path) -> list[Example]:
-    """Read pairs with a label: TSV (without a header: first, second, label) or JSON lines."""
-    rows = _records(path, (FIRST_NAMES, SECOND_NAMES, LABEL_NAMES), (0, 1, 2))
-    return [Example([first, second], [label]) for first, second, label in rows]
+    """Read pairs with a label: TSV (without a header: first, second, label) or JSON lines. Leave out NLI's no label."""
+    rows = _records(path, (FIRST_NAMES, SECOND_NAMES, LABEL_NAMES), needs_header=False)
+    return [
+        Example([first, second], [SYNONYMS.get(label, label)])
+        for first, second, label in rows
+        if label not in (NO_CONSENSUS, "-1")
+    ]
 
 
 def read_tags(path: Path) -> list[Example]:
     """Read tagged words: a word and its tag a line, an empty line between sentences; or CoNLL-U (FORM and UPOS)."""
     examples, words, tags = [], [], []
-    for number, line in enumerate([*_lines(path), ""], start=1):
+    for where, line in [*numbered_lines(path), ("", "")]:
         cells = line.split("\t") if "\t" in line else line.split()
         if not cells:
             if words:
@@ -47,83 +49,77 @@ def read_tags(path: Path) -> list[Example]:
             words, tags = [], []
         elif not line.startswith("#") and not (len(cells) == 10 and not cells[0].isdecimal()):
             if len(cells) < 2:
-                raise InputError(f"{path}:{number}: one column; expected a word and its tag, or CoNLL-U's ten columns")
+                raise InputError(f"{where}: one column; expected a word and its tag, or CoNLL-U's ten columns")
             word, tag = (cells[1], cells[3]) if len(cells) == 10 else (cells[0], cells[-1])
             words.append(word)
             tags.append(tag)
-    return _not_empty(examples, path)
+    return examples
 
 
 READERS = {"sentences": read_sentences, "pairs": read_pairs, "tags": read_tags}
 
 
 def read_files(paths: list[Path], kind: str) -> list[Example]:
-    """Read all examples of some files, in their order."""
-    return [example for path in paths for example in READERS[kind](path)]
+    """Read all examples of some files, in their order. Raises InputError if a file has none, or cannot be read."""
+    found = []
+    for path in paths:
+        examples = READERS[kind](path)
+        if not examples:
+            raise InputError(f"{path}: no labelled text in it; give another file")
+        found += examples
+    return found
 
 
 def files_by_language(path: Path) -> dict[str, Path]:
     """Find the test files in a folder by the language at the end of their names; files named train* are left out.
 
-    A path to one file stands for itself. Raises InputError if no file tells its language, or two tell the same.
+    A path to one file stands for itself. Warn of files whose names have no language. Raises InputError if that leaves
+    none, or two files have the same language.
     """
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith(("train", ".")))
     found: dict[str, Path] = {}
+    not_taken = []
     for file in files:
-        match = LANGUAGE_AT_END.search(_stem(file))
-        if path.is_dir() and (file.name.startswith(("train", ".")) or not match):
-            continue
-        if not match:
-            raise InputError(f"{file}: the name must end in the language, as in test-de.tsv")
-        if match[1] in found:
+        match = LANGUAGE_AT_END.search((file.with_suffix("") if file.suffix in UNPACKERS else file).stem)
+        if match is None:
+            not_taken.append(file.name)
+        elif match[1] in found:
             raise InputError(f"{file} and {found[match[1]]} are both of {match[1]}; give one folder for each test set")
-        found[match[1]] = file
+        else:
+            found[match[1]] = file
     if not found:
-        raise InputError(f"{path}: no file named like test-de.tsv in it")
+        raise InputError(f"{path}: no file named like test-de.tsv; put the language at the end of the name")
+    if not_taken:
+        logger.warning(f"{path}: not taken, as their names do not end in a language: {', '.join(not_taken)}")
     return found
 
 
-def _stem(file: Path) -> str:
-    return file.name.removesuffix(file.suffix if file.suffix in OPENERS else "").rsplit(".", 1)[0]
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="\n") as file:
-            yield from (line.rstrip("\r\n") for line in file)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error}); convert it, as by iconv -f LATIN1 -t UTF-8") from None
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: truncated or damaged ({error}); fetch it again") from None
-
-
-def _records(path: Path, names: tuple[tuple[str, ...], ...], without_header: tuple[int, ...] | None) -> list[list[str]]:
-    """Read the cells under *names* of every row; *without_header*: their columns where the file has no header."""
-    first_line = next(_lines(path), None)
-    if first_line is None:
-        return _not_empty([], path)
-    if first_line.startswith("{"):
-        lines = ((number, line) for number, line in enumerate(_lines(path), start=1) if line)
-        return _not_empty([_json_row(line, names, f"{path}:{number}") for number, line in lines], path)
-    rows = csv.reader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
-    header = [cell.strip().lower() for cell in first_line.split("\t")]
+def _records(path: Path, names: tuple[tuple[str, ...], ...], needs_header: bool) -> list[list[str]]:
+    """Read the cells under *names* of every row; without a header, the first columns."""
+    lines = [(where, line) for where, line in numbered_lines(path) if line]
+    if not lines:
+        return []
+    first = lines[0][1]
+    if first.startswith("{"):
+        return [_json_row(line, names, where) for where, line in lines]
+    header = [cell.strip().lower() for cell in first.split("\t")]
     columns = [next((header.index(name) for name in group if name in header), None) for group in names]
-    start = 1
     if None not in columns:
-        next(rows)
-        start = 2
-    elif without_header is not None:
-        columns = list(without_header)
+        del lines[0]
+    elif needs_header:
+        expected = ", ".join(" or ".join(group) for group in names)
+        raise InputError(f"{path}:1: no columns named {expected}; add a header line")
     else:
-        wanted = ", ".join(" or ".join(group) for group in names)
-        raise InputError(f"{path}:1: no columns named {wanted}; add a header line")
-    found = []
-    for number, row in enumerate(rows, start):
-        if row:
-            if len(row) <= max(columns):
-                raise InputError(f"{path}:{number}: {len(row)} columns; expected {max(columns) + 1} or more")
-            found.append([row[column].strip() for column in columns])
-    return _not_empty(found, path)
+        columns = list(range(len(names)))
+    rows = []
+    for where, line in lines:
+        cells = line.split("\t")
+        if len(cells) <= max(columns):
+            raise InputError(f"{where}: {len(cells)} columns; expected {max(columns) + 1} or more")
+        rows.append([cells[column].strip() for column in columns])
+    return rows
 
 
 def _json_row(line: str, names: tuple[tuple[str, ...], ...], where: str) -> list[str]:
@@ -131,12 +127,6 @@ def _json_row(line: str, names: tuple[tuple[str, ...], ...], where: str) -> list
         record = json.loads(line)
         return [str(next(record[name] for name in group if name in record)) for group in names]
     except (ValueError, TypeError):
-        raise InputError(f"{where}: not a JSON object") from None
+        raise InputError(f"{where}: not a JSON object; give one a line") from None
     except StopIteration:
         raise InputError(f"{where}: needs {', '.join(' or '.join(group) for group in names)}") from None
-
-
-def _not_empty(rows: list, path: Path) -> list:
-    if not rows:
-        raise InputError(f"{path}: no labelled text in it")
-    return rows

@@ -10,12 +10,13 @@ from itertools import islice
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
+from traceback import format_exc
 
 from ppa_fairseq.utils.errors import InputError
 
 
 class OrderedPool:
-    """*workers* processes. Each calls `make_worker(*arguments)` once, and what that returns on every item it gets.
+    """*workers* processes. Each calls `make_worker(*arguments)` at its first item, and what that returns on every item.
 
     A context manager. A thread of this process serves each worker and notices at once when the worker is killed:
     `ProcessPoolExecutor` and `multiprocessing.Pool` wait forever if that happens while a result is sent.
@@ -44,7 +45,8 @@ class OrderedPool:
     def map(self, items: Iterable) -> Iterator[tuple[object, object]]:
         """Every item with its result, in order; at most three items per process are in memory.
 
-        Raises what the worker raised, and InputError if a process is killed.
+        Raises InputError if a process is killed. An InputError or OSError of a worker is raised as it is, any other
+        error and SystemExit as RuntimeError, with the traceback.
         """
         items, waiting = iter(items), deque()
         try:
@@ -78,12 +80,15 @@ def _serve(parent: Connection, parents_end: Connection, make_worker: Callable, a
     parents_end.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes use the cores already
-    worker = make_worker(*arguments)
+    worker = None
     with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             item = parent.recv()
             try:
+                worker = worker or make_worker(*arguments)
                 answer = worker(item), None
-            except Exception as error:
+            except (InputError, OSError) as error:
                 answer = None, error
+            except (Exception, SystemExit):  # not every exception can be sent, and none with its traceback
+                answer = None, RuntimeError(f"in a worker process:\n{format_exc()}")
             parent.send(answer)

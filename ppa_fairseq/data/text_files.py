@@ -14,13 +14,19 @@ from ppa_fairseq.utils.errors import InputError
 BLOCK = 1 << 20  # bytes read at once
 MAX_LINE = 1 << 15  # bytes; no sentence is longer, and a file without line ends must not fill the memory
 UNPACKERS = {".gz": gzip.open, ".xz": lzma.open}
+CAT = {".gz": "zcat", ".xz": "xzcat"}
 PACKED_OTHERWISE = (".bz2", ".zst", ".zip", ".tar", ".tgz", ".7z", *UNPACKERS)
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-CONVERT = "convert it, as by `iconv -f ISO-8859-1 -t UTF-8` (or from WINDOWS-1252, WINDOWS-1251, GB18030, UTF-16, ...)"
+CONVERT = (
+    "convert it, as by `iconv -f ISO-8859-1 -t UTF-8 FILE > NEW_FILE` if it is Latin-1 (Cyrillic may be WINDOWS-1251, "
+    "Chinese GB18030)"
+)
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # what a user may call a language; no hyphen, which joins a pair
 # A code among the other words of a file's name: de, deu, zh_CN, zh-CN, pt_br, sr_Latn.
 LANGUAGE_IN_NAME = re.compile(r"[a-z]{2,3}(?:[-_](?:[A-Z]{2}|[A-Z][a-z]{3})|_[a-z]{2})?")
-LANGUAGE_AT_END = re.compile(r"(?:^|[-._])([a-z]{2})$")  # of a name without its endings: dev-fr, multinli.train.fr
+# At the end of a name without its endings: dev-fr, multinli.train.fr, test-zh_CN. Three letters need a script or a
+# country after them, or "dev" would be a language.
+LANGUAGE_AT_END = re.compile(r"(?:^|[-._])([a-z]{2}|[a-z]{2,3}[-_](?:[A-Z]{2}|[A-Z][a-z]{3}))$")
 
 
 @dataclass
@@ -41,11 +47,7 @@ class LineReader:
                     raise InputError(f"{self.path}: is a pipe, which cannot be read twice; give a file")
                 file = UNPACKERS[self.path.suffix](raw) if self.path.suffix in UNPACKERS else raw
                 block, tail = file.read(BLOCK).removeprefix(codecs.BOM_UTF8), b""
-                if block.startswith(UTF16_MARKS):
-                    raise InputError(f"{self.path}: is UTF-16, not UTF-8; {CONVERT}")
-                if b"\n" not in block and b"\r" in block.rstrip(b"\r"):
-                    advice = f"convert it: tr '\\r' '\\n' < {self.path} > NEW_FILE"
-                    raise InputError(f"{self.path}: its lines end in CR alone, as on old Macs; {advice}")
+                self._refuse_other_forms(block)
                 while block:
                     self.position = raw.tell()
                     *lines, tail = (tail + block).split(b"\n")
@@ -59,21 +61,45 @@ class LineReader:
         except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
             raise InputError(f"{self.path}: truncated or damaged ({error}); download it again") from None
 
+    def _refuse_other_forms(self, start: bytes) -> None:
+        convert = f"convert it: {CAT.get(self.path.suffix, 'cat')} {self.path} |"
+        if name := _utf_16(start[:4096]):
+            raise InputError(f"{self.path}: is {name}, not UTF-8; {convert} iconv -f {name} -t UTF-8 > NEW_FILE")
+        if b"\n" not in start and b"\r" in start.rstrip(b"\r"):
+            raise InputError(
+                f"{self.path}: its lines end in CR alone, as on old Macs; {convert} tr '\\r' '\\n' > NEW_FILE"
+            )
+
+
+def _utf_16(start: bytes) -> str | None:
+    """The kind of UTF-16 that a file with this start is; without a mark, every other byte of ASCII in it is 0."""
+    if start.startswith(UTF16_MARKS):
+        return "UTF-16"
+    if 4 * start.count(0) > len(start):
+        return "UTF-16BE" if start[0] == 0 else "UTF-16LE"
+    return None
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Place (file:line) and text of every line. Raises InputError on a line that is too long or not UTF-8."""
+    for number, line in enumerate(LineReader(path), 1):
+        where = f"{path}:{number}"
+        if len(line) > MAX_LINE:
+            raise InputError(f"{where}: a line of over {MAX_LINE} bytes; split it")
+        try:
+            yield where, line.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where}: not UTF-8 ({error.reason}); {CONVERT}") from None
+
 
 def text_lines(path: Path) -> Iterator[str]:
     """Lines of a text file. Raises InputError on an empty file, and on a line that is empty, too long or not UTF-8."""
-    number = 0
-    for number, line in enumerate(LineReader(path), 1):
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}:{number}: not UTF-8 ({error.reason}); {CONVERT}") from None
+    where = None
+    for where, text in numbered_lines(path):
         if not text.strip():
-            raise InputError(f"{path}:{number}: an empty line; remove it")
-        if len(line) > MAX_LINE:
-            raise InputError(f"{path}:{number}: a line of over {MAX_LINE} bytes; split it into sentences")
+            raise InputError(f"{where}: an empty line; remove it")
         yield text
-    if number == 0:
+    if where is None:
         raise InputError(f"{path}: the file is empty")
 
 
@@ -101,6 +127,12 @@ def unquote(cell: str) -> str:
 
 
 def seems_csv(cells: Iterable[str]) -> bool:
-    """Whether a CSV writer wrote *cells*: `unquote` changes each that has a quote, and a quote remains in some text."""
-    pairs = [(cell, unquote(cell)) for cell in cells if '"' in cell]
-    return all(cell != text for cell, text in pairs) and any('"' in text for _, text in pairs)
+    """Whether a CSV writer wrote *cells*: it wrapped all that have a quote; in one a quote remains, or it wrapped all.
+
+    Else whole sentences in quotes, as in direct speech, would seem wrapped.
+    """
+    cells = list(cells)
+    quoted = [cell for cell in cells if '"' in cell]
+    texts = list(map(unquote, quoted))
+    is_wrapped = bool(quoted) and all(text != cell for text, cell in zip(texts, quoted, strict=True))
+    return is_wrapped and (len(quoted) == len(cells) or any('"' in text for text in texts))

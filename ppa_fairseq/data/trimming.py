@@ -114,9 +114,7 @@ def cut_files(texts: dict[str, str], kept: list[int], source: str) -> dict[str, 
     *kept* must include all added tokens; *source* names the tokenizer in messages. Raises InputError if the tokenizer
     is of another kind than `TRIMMABLE`, or if its files then have other tokens than these.
     """
-    with TemporaryDirectory() as folder:  # into the form that transformers writes today
-        write_files(texts, folder)
-        texts = read_files(folder)
+    texts = _rewrite(texts)
     new_id = {old: new for new, old in enumerate(kept)}
     content = json.loads(texts["tokenizer.json"])
     model = content["model"]
@@ -131,12 +129,19 @@ def cut_files(texts: dict[str, str], kept: list[int], source: str) -> dict[str, 
     content["post_processor"] = _renumber(content["post_processor"], new_id)
     cut = texts | {"tokenizer.json": json.dumps(content, ensure_ascii=False)}
     if "vocab.txt" in texts:
-        lines = texts["vocab.txt"].split("\n")
-        cut["vocab.txt"] = "".join(f"{lines[index]}\n" for index in kept if lines[index:])
-    whole = ModelTokenizer(texts, source).symbols
+        lines = texts["vocab.txt"].removesuffix("\n").split("\n")
+        cut["vocab.txt"] = "".join(f"{lines[index]}\n" for index in kept if index < len(lines))
+    cut, whole = _rewrite(cut), ModelTokenizer(texts, source).symbols
     if ModelTokenizer(cut, source).symbols != [whole[index] for index in kept]:
         raise InputError(f"{source}: its tokenizer keeps ids where `ppa trim-vocab` cannot change them")
     return cut
+
+
+def _rewrite(texts: dict[str, str]) -> dict[str, str]:
+    """The texts as transformers writes them today, with the note on what it makes of them."""
+    with TemporaryDirectory() as folder:
+        write_files(texts, folder)
+        return read_files(folder)
 
 
 def _renumber(value, new_id: dict[int, int]):

@@ -340,3 +340,22 @@ def test_standin_on_xnli_in_five_scripts_equals_transformers(shared_data, tmp_pa
         expected = logits_by_transformers(tmp_path, list(premises), list(hypotheses), 40)
         assert classifier(premises, hypotheses) == pytest.approx(expected, abs=1e-5)
     assert classifier.truncated
+
+
+def test_data_labels_and_unquote_read_numbers_and_quoted_cells(models, data, tmp_path, capsys):
+    order = ["neutral", "entailment", "contradiction"]
+    rows = [line.split("\t") for line in (data / "dev-en.tsv").read_text().splitlines()]
+    with open(tmp_path / "dev-en.tsv", "w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerows([first, second, order.index(label)] for first, second, label in rows)
+
+    def run(folder, out, *flags):
+        paths = ["--data", str(folder / "dev-en.tsv"), "--output", str(tmp_path / out)]
+        return cli.main(["evaluate-xnli", "--model", f"m={models['base']}", *paths, *flags])
+
+    assert run(data, "plain") == run(tmp_path, "read", "--unquote", "--data-labels", ",".join(order)) == 0
+    assert_same_predictions(*(tmp_path / out / "predictions-m.tsv" for out in ("plain", "read")))
+    capsys.readouterr()
+    assert run(tmp_path, "refused", "--unquote") == 1
+    assert "is a number, and publishers number differently; " in (error := capsys.readouterr().err.splitlines()[-1])
+    assert error.endswith("(`ppa evaluate-xnli`: --data-labels)")

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from ppa_fairseq.data.labelled import Example, files_by_language, read_pairs, read_sentences, read_tags
+from ppa_fairseq.data.labelled import Example, files_by_language, read_files
 from ppa_fairseq.utils.errors import InputError
 
 
@@ -23,7 +23,7 @@ def written(path, text):
     ids=["SIB-200", "more columns, packed", "JSON lines"],
 )
 def test_sentences(tmp_path, name, text):
-    found = read_sentences(written(tmp_path / name, text))
+    found = read_files([written(tmp_path / name, text)], "sentences")
     assert found == [Example(['Say "no", he said.'], ["health"]), Example(["Go"], ["sports"])]
 
 
@@ -33,11 +33,17 @@ def test_sentences(tmp_path, name, text):
         "a b\tc\tneutral\r\n",
         "gold_label\tsentence1\tsentence2\nneutral\ta b\tc\n",
         '{"premise": "a b", "hypothesis": "c", "label": "neutral"}\n',
+        "a\tb\t-\na b\tc\tneutral\n",
     ],
-    ids=["no header", "header", "JSON lines"],
+    ids=["no header", "header", "JSON lines", "a row without consensus"],
 )
 def test_pairs(tmp_path, text):
-    assert read_pairs(written(tmp_path / "a.txt", text)) == [Example(["a b", "c"], ["neutral"])]
+    assert read_files([written(tmp_path / "a.txt", text)], "pairs") == [Example(["a b", "c"], ["neutral"])]
+
+
+def test_pairs_of_multinli_have_xnlis_label(tmp_path):
+    path = written(tmp_path / "multinli.train.en.tsv", "premise\thypo\tlabel\na\tb\tcontradictory\n")
+    assert read_files([path], "pairs") == [Example(["a", "b"], ["contradiction"])]
 
 
 @pytest.mark.parametrize(
@@ -52,39 +58,40 @@ def test_pairs(tmp_path, text):
 )
 def test_tags(tmp_path, text):
     expected = [Example(["The", "dog"], ["DET", "NOUN"]), Example(["Run"], ["VERB"])]
-    assert read_tags(written(tmp_path / "a.conllu", text)) == expected
+    assert read_files([written(tmp_path / "a.conllu", text)], "tags") == expected
 
 
 @pytest.mark.parametrize(
-    ("read", "text", "message"),
+    ("kind", "text", "message"),
     [
-        (read_sentences, "one\ttwo\n", ":1: no columns named text or sentence or sentence1, label"),
-        (read_sentences, "", "no labelled text"),
-        (read_sentences, '{"text": "a"}\n', ":1: needs text"),
-        (read_sentences, '{"text": "a"\n', ":1: not a JSON object"),
-        (read_pairs, "a\tb\tneutral\na\tb\n", ":2: 2 columns; expected 3"),
-        (read_tags, "The\tDET\ndog\n", ":2: one column"),
+        ("sentences", "one\ttwo\n", ":1: no columns named text or sentence or sentence1, label"),
+        ("sentences", "", "no labelled text"),
+        ("sentences", "text\tlabel\n", "no labelled text"),
+        ("sentences", '{"text": "a"}\n', ":1: needs text"),
+        ("sentences", '{"text": "a"\n', ":1: not a JSON object"),
+        ("sentences", b"text\tlabel\nf\xfcr\tx\n", ":2: not UTF-8 .*iconv"),
+        ("tags", "The\tDET\rdog\tNOUN\r", "its lines end in CR alone"),
+        ("pairs", "a\tb\tneutral\na\tb\n", ":2: 2 columns; expected 3"),
+        ("tags", "The\tDET\ndog\n", ":2: one column"),
     ],
 )
-def test_bad_input_names_its_place(tmp_path, read, text, message):
-    with pytest.raises(InputError, match=message):
-        read(written(tmp_path / "a.tsv", text))
+def test_bad_input_names_its_place(tmp_path, kind, text, message):
+    (tmp_path / "a.tsv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=f"a.tsv.*{message}"):
+        read_files([tmp_path / "a.tsv"], kind)
 
 
-def test_latin_1_is_refused_with_advice(tmp_path):
-    (tmp_path / "a.tsv").write_bytes("text\tlabel\nf\xfcr\tx\n".encode("latin-1"))
-    with pytest.raises(InputError, match="not UTF-8 .* iconv"):
-        read_sentences(tmp_path / "a.tsv")
-
-
-def test_test_files_are_found_by_language(tmp_path):
-    names = ["test-de.tsv", "dev.zh-CN.tsv.xz", "fr.jsonl", "train-en.tsv", "README.md"]
+def test_test_files_are_found_by_language(tmp_path, caplog):
+    names = ["test-de.tsv", "dev.zh-CN.tsv.xz", "fr.jsonl", "train-en.tsv", "dev.tsv"]
     for name in names:
         (tmp_path / name).touch()
     found = files_by_language(tmp_path)
     assert {language: path.name for language, path in found.items()} == {
         "de": "test-de.tsv", "zh-CN": "dev.zh-CN.tsv.xz", "fr": "fr.jsonl"
     }  # fmt: skip
+    assert caplog.messages == [f"{tmp_path}: not taken, as their names do not end in a language: dev.tsv"]
+    with pytest.raises(InputError, match="dev.tsv: no file named like test-de.tsv"):
+        files_by_language(tmp_path / "dev.tsv")
     (tmp_path / "more-de.tsv").touch()
     with pytest.raises(InputError, match="both of de"):
         files_by_language(tmp_path)

@@ -25,14 +25,11 @@ def test_line_without_end_is_not_kept_in_memory(tmp_path, monkeypatch, ending, p
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param("eins\nzwei\n".encode("utf-16"), "is UTF-16, not UTF-8; convert it: cat", id="UTF-16"),
-        pytest.param("eins\nzwei\n".encode("utf-16-le"), "is UTF-16LE, not UTF-8; .* iconv -f UTF-16LE", id="UTF-16LE"),
+        pytest.param("eins\n".encode("utf-16"), "is UTF-16, not UTF-8; convert it: cat .*a.txt | iconv", id="UTF-16"),
+        pytest.param("eins\nzwei\n".encode("utf-16-le"), "is UTF-16LE, not UTF-8; .*iconv -f UTF-16LE", id="UTF-16LE"),
         pytest.param("eins\nzwei\n".encode("utf-16-be"), "is UTF-16BE, not UTF-8", id="UTF-16BE"),
-        pytest.param(b"eins\rzwei\rdrei\r", r"its lines end in CR alone.* tr '\\r' '\\n'", id="CR"),
-        pytest.param("eins\nschön\n".encode("latin-1"), ":2: not UTF-8 .*perhaps ISO-8859-1", id="Latin-1"),
-        pytest.param("das war „schön“\n".encode("cp1252"), ":1: not UTF-8 .*perhaps WINDOWS-1252", id="Windows-1252"),
-        pytest.param("привет, мир\n".encode("cp1251"), ":1: not UTF-8 .*perhaps WINDOWS-1251", id="Windows-1251"),
-        pytest.param("你好世界\n".encode("gb18030"), ":1: not UTF-8 .*GB18030", id="GB18030"),
+        pytest.param(b"eins\rzwei\rdrei\r", r"its lines end in CR alone.* cat .*a.txt | tr '\\r' '\\n'", id="CR"),
+        pytest.param("eins\nschön\n".encode("latin-1"), ":2: not UTF-8 .*iconv .* if it is Latin-1", id="Latin-1"),
         pytest.param(b"eins\n \n", ":2: an empty line", id="empty line"),
         pytest.param(b"", ": the file is empty", id="empty"),
         pytest.param(b"x" * (MAX_LINE + 1), ":1: a line of over", id="long"),
@@ -40,8 +37,14 @@ def test_line_without_end_is_not_kept_in_memory(tmp_path, monkeypatch, ending, p
 )
 def test_text_that_cannot_be_read_is_named(tmp_path, content, message):
     (tmp_path / "a.txt").write_bytes(content)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message.replace("|", r"\|")):
         list(text_lines(tmp_path / "a.txt"))
+
+
+def test_advice_for_a_packed_file_unpacks_it(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"eins\rzwei\r"))
+    with pytest.raises(InputError, match=r"zcat .*a.gz \| tr"):
+        list(LineReader(tmp_path / "a.gz"))
 
 
 def test_text_lines_takes_windows_line_ends_and_a_byte_order_mark(tmp_path):
@@ -56,13 +59,12 @@ CELLS = st.text(st.characters(exclude_characters="\0\r\n", exclude_categories=["
 def test_unquote_reverses_a_csv_writer(text, quoting):
     written = io.StringIO()
     csv.writer(written, delimiter="\t", quoting=quoting, lineterminator="").writerow([text, "x"])
-    cell = written.getvalue().rpartition("\t")[0]
-    assert unquote(cell) == text if cell.startswith('"') else cell == text and unquote(cell) is None
+    assert unquote(written.getvalue().rpartition("\t")[0]) == text
 
 
 @pytest.mark.parametrize("cell", ["", '"', 'a "b" c', '"a" and "b"', '"a', 'a"', '"""'])
 def test_unquote_leaves_raw_quotes(cell):
-    assert unquote(cell) is None
+    assert unquote(cell) == cell
 
 
 def test_language_in_name_is_a_code():

@@ -51,12 +51,12 @@ def test_any_text_is_what_the_tokenizer_makes_of_it(options, sentences):
 
 
 def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(word_by_word, "MAX_CHARACTERS", 40)
+    monkeypatch.setattr(word_by_word, "MAX_WORDS", 10)
     whole, words = encoders(OPTIONS[0])
     for number in range(50):
         sentence = f"ab {'a' * number} b"
         assert words.lines([sentence]) == [tokens_of(whole, sentence)]
-        assert sum(map(len, words.known)) <= 40 + 52
+        assert len(words.known) <= 10 + 3
 
 
 def remake(options, change):

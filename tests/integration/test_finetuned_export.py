@@ -142,19 +142,6 @@ def test_theirs_are_read_and_come_back_bit_equal(make_theirs, kind, tmp_path, ca
         assert configs[0].get(key) == configs[1].get(key)
 
 
-def test_their_logits_are_ours(make_theirs, tmp_path):
-    """What `ppa evaluate-xnli` does with a folder that transformers fine-tuned."""
-    theirs, model = make_theirs("ForSequenceClassification", num_labels=3)
-    read, (encoder, tokenizer) = checkpoint.read(theirs), checkpoint.load_encoder(theirs)
-    assert read.labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
-    packed, head = lay_pairs(read, tokenizer), part(read.state, CLASSIFICATION_HEAD)
-    with torch.no_grad():
-        features = pool(encoder(**packed)["hidden"], packed["cu_seqlens"], "cls")
-        inner = torch.tanh(features @ head["dense.weight"].T + head["dense.bias"])
-        ours = inner @ head["out_proj.weight"].T + head["out_proj.bias"]
-    assert_equal(ours, outputs(theirs, packed, AutoModelForSequenceClassification)[0].logits)
-
-
 def test_heads_of_other_tasks_are_left_out(make_theirs, tmp_path, capsys):
     theirs, _ = make_theirs("ForTokenClassification", num_labels=3)
     status, report, _ = run(capsys, "import-hf", theirs, tmp_path / "in")
@@ -194,8 +181,8 @@ def spoil_tensor(value):
 
 
 FAULTS = {
-    "fewer labels": (change_config(id2label={"0": "a", "1": "b"}), "head has 3 classes, but it names 2 labels"),
-    "no labels": (change_config(id2label=None), "head has 3 classes, but it names 2 labels"),
+    "fewer labels": (change_config(id2label={"0": "a", "1": "b"}), r"\(3, 16\) .*, not \(2, 16\) .*labels\) belongs"),
+    "no labels": (change_config(id2label=None), r"\(3, 16\) .*, not \(2, 16\) .*labels\) belongs"),
     "labels with a gap": (change_config(id2label={"0": "a", "2": "b", "3": "c"}), "does not name the classes 0, 1"),
     "labels that are none": (change_config(id2label=["a", "b", "c"]), "does not name the classes 0, 1"),
     "half a head": (spoil_tensor(None), "tensor classifier.* is missing"),

@@ -114,7 +114,8 @@ class PairEncoder:
             elif sum(lengths) > self.max_tokens:
                 dropped["long"] += 1
             else:
-                splits["valid" if is_valid(pair[batch.pivot_side], self.valid_share) else "train"].append((first, second))
+                split = "valid" if is_valid(pair[batch.pivot_side], self.valid_share) else "train"
+                splits[split].append((first, second))
         return splits, dropped
 
 

@@ -52,10 +52,10 @@ def _languages_and_files(path: Path, left_out: Set[str]) -> tuple[list[str], tup
     is_table = ending in ("tsv", "txt")
     pairs = [pair for pair in _pairs_in_name(stem) if is_table or ending in pair]
     held_out = left_out & set(re.split(r"\W|_", stem))
-    if path.is_dir() or not pairs:
-        raise _NotTaken(f"not a file named like {EXPECTED}")
     if unpacked.suffix in PACKED_OTHERWISE:
         raise _NotTaken(f"cannot read {unpacked.suffix}; unpack it")
+    if path.is_dir() or not pairs:
+        raise _NotTaken(f"not a file named like {EXPECTED}")
     if held_out:
         raise _NotTaken(f"held-out text ({held_out.pop()}); name it as PAIR=FILE to train on it")
     if len(pairs) > 1:
@@ -73,7 +73,8 @@ def _side(path: Path, stem: str, language: str) -> Path:
     for side in [path] * (path in sides) + sides:
         if side.is_file():
             return side
-    raise InputError(f"{path}: no {sides[0].name} beside it; add its translation, plain, .gz or .xz, or move the file away")
+    advice = "add its translation, plain, .gz or .xz, or move the file away"
+    raise InputError(f"{path}: no {sides[0].name} beside it; {advice}")
 
 
 def _pairs_in_name(stem: str) -> list[tuple[str, str]]:

@@ -59,7 +59,12 @@ def prepare(bitexts: Sequence[Bitext], out: Path, settings: Namespace) -> dict[s
 def _write_pair(bitext: Bitext, writer: PairWriter, pool: OrderedPool, progress: tqdm, settings: Namespace) -> None:
     start = progress.n
     progress.set_description(bitext.name)
-    rows = checked_rows(bitext, settings.columns, settings.unquote, writer.counts.warnings.append)
+
+    def warn(message: str) -> None:
+        writer.counts.warnings.append(message)
+        progress.write(f"warning: {message}", file=sys.stderr)
+
+    rows = checked_rows(bitext, settings.columns, settings.unquote, warn)
     batches = read_batches(rows, BATCH, pivot_side=int(bitext.second_lang == settings.pivot))
     with closing(pool.map(batches)) as encoded_batches:
         for batch, encoded in encoded_batches:

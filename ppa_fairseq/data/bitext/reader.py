@@ -76,7 +76,8 @@ def parse_bitext(text: str) -> Bitext:
     pair, _, names = text.partition("=")
     languages = pair.split("-")
     if not names or len(set(languages)) != 2 or len(languages) != 2 or not all(map(LANGUAGE.fullmatch, languages)):
-        raise InputError(f"{text}: expected LANGUAGES=FILE[,FILE…], as in de-en=a.tsv.xz or de-en=a.de,a.en")
+        example = "as in de-en=a.tsv.xz or zh_CN-en=a.zh,a.en"
+        raise InputError(f"{text}: expected LANGUAGES=FILE[,FILE…] with two different languages, {example}")
     parts: list[tuple[Path, ...]] = []
     waiting: list[Path] = []  # a file whose translation comes next
     for path in map(Path, names.split(",")):
@@ -94,13 +95,14 @@ def parse_bitext(text: str) -> Bitext:
     return Bitext(*languages, parts)
 
 
-def _row(first: bytes, second: bytes, where: str) -> Row:
+def _row(first: bytes, second: bytes, paths: tuple[Path, Path], number: int) -> Row:
     if len(first) > MAX_LINE or len(second) > MAX_LINE:
-        return Row(broken="long", where=f"{where}: a line of over {MAX_LINE} bytes")
+        path = paths[len(first) <= MAX_LINE]
+        return Row(broken="long", where=f"{path}:{number}: a line of over {MAX_LINE} bytes")
     try:
         return Row(first.decode(), second.decode())
-    except UnicodeDecodeError:
-        return Row(broken="encoding", where=f"{where}: not UTF-8")
+    except UnicodeDecodeError as error:
+        return Row(broken="encoding", where=f"{paths[error.object != first]}:{number}: not UTF-8")
 
 
 def _two_file_rows(first: LineReader, second: LineReader) -> Iterator[Row]:
@@ -113,7 +115,7 @@ def _two_file_rows(first: LineReader, second: LineReader) -> Iterator[Row]:
                 f"{first.path} has {counts[0]} lines but {second.path} has {counts[1]}: "
                 "they must be translations line by line; download both again"
             )
-        yield _row(*sides, f"{first.path}, {second.path}:{number}")
+        yield _row(*sides, (first.path, second.path), number)
 
 
 def _tsv_rows(reader: LineReader, columns: Columns | None, swapped: bool) -> Iterator[Row]:
@@ -130,14 +132,15 @@ def _tsv_rows(reader: LineReader, columns: Columns | None, swapped: bool) -> Ite
             "is it tab-separated? --columns says which columns hold the two languages"
         )
     first, second = reversed(columns) if swapped else columns
+    paths = reader.path, reader.path
     for number, line in enumerate(chain(head, lines), start=1):
-        where, cells = f"{reader.path}:{number}", line.split(b"\t")
+        cells = line.split(b"\t")
         if len(line) > MAX_LINE:
-            yield _row(line, b"", where)
+            yield _row(line, b"", paths, number)
         elif len(cells) != count:
-            yield Row(broken="columns", where=f"{where}: {len(cells)} columns, not {count}")
+            yield Row(broken="columns", where=f"{reader.path}:{number}: {len(cells)} columns, not {count}")
         else:
-            yield _row(cells[first], cells[second], where)
+            yield _row(cells[first], cells[second], paths, number)
 
 
 def _text_columns(rows: list[list[bytes]], count: int) -> Columns:

@@ -65,7 +65,8 @@ class PairWriter(ExitStack):
             for side, language in enumerate(self.name.split("-")):
                 lines = [pair[side] for pair in kept]
                 counts.tokens[language] += sum(line.count(" ") + 1 for line in lines)
-                counts.unknown[language] += sum(line.split(" ").count(self.unknown) for line in lines if self.unknown in line)
+                unknown = (line.split(" ").count(self.unknown) for line in lines if self.unknown in line)
+                counts.unknown[language] += sum(unknown)
                 files = self.files[split, language]
                 for shard, file in enumerate(files):
                     file.writelines(f"{line}\n" for line in lines[(shard - before) % len(files) :: len(files)])

@@ -47,7 +47,7 @@ def nli_files(
 ) -> list[NLIFile]:
     """Return the files that *sources* name: files, folders, or one of them with its language, as in `fr=PATH`.
 
-    Raises InputError if there is none.
+    Warn once of files that a CSV writer wrote, unless *unquote* reads them so. Raises InputError if there is no file.
     """
     files = []
     for source in sources:
@@ -61,6 +61,9 @@ def nli_files(
             if not paths:
                 raise InputError(f"{path}: no .tsv, .jsonl or .json in this folder, plain, .gz or .xz; name the files")
         files += [NLIFile(file, language, label_order, unquote) for file in paths]
+    if quoted := [] if unquote else [str(file.path) for file in files if file.seems_csv]:
+        names = quoted[0] + (f" and {len(quoted) - 1} more" if len(quoted) > 1 else "")
+        logger.warning(f'{names}: a CSV writer wrote it, with "a ""b"" c" for a "b" c; --unquote restores the text')
     return files
 
 

@@ -42,7 +42,10 @@ def prepare_nli(
             chosen = {language: rows for language, rows in examples.items() if language in (languages or found)}
             statistics[split] = of_split = _write_split(chosen, split, folder, tokenizer)
             if not of_split["rows"]:
-                raise InputError(f"--{split}: none of {of_split['read']:,} rows is left; give other files or --langs")
+                dropped = ", ".join(f"{number:,} {reason}" for reason, number in of_split["dropped"].items())
+                raise InputError(
+                    f"--{split}: none of {of_split['read']:,} rows is left ({dropped}); give other files or --langs"
+                )
         write_files(texts, folder)
         for name, entries in (("dict.txt", tokenizer.symbols), ("labels.txt", LABELS)):
             (folder / name).write_text("".join(f"{entry} 1\n" for entry in entries), encoding="utf-8")

@@ -6,25 +6,20 @@
 """
 
 import json
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from ppa_fairseq.data.text_files import (
-    CONVERT,
     LANGUAGE,
     LANGUAGE_AT_END,
-    MAX_LINE,
-    LineReader,
+    numbered_lines,
     seems_csv,
     unpacked_name,
     unquote,
 )
 from ppa_fairseq.utils.errors import InputError, quote
-
-logger = logging.getLogger(__name__)
 
 LABELS = ("entailment", "neutral", "contradiction")
 SYNONYMS = {"contradictory": "contradiction"}  # XNLI-MT-1.0 writes it so
@@ -37,8 +32,8 @@ NAMES = {
     "language": ("language",),
 }
 DEFAULT_HEADER = ("premise", "hypothesis", "label")
-ORDER = f"name the class of each number with --labels, as in --labels {','.join(LABELS)}"
-QUOTED = "if a CSV writer wrote the file, read it with --unquote"
+ORDER = f"name the classes of 0, 1, 2, as in --labels {','.join(LABELS)} (`ppa evaluate-xnli`: --data-labels)"
+HEAD = 10_000  # lines that tell whether a CSV writer wrote a file
 
 
 @dataclass(frozen=True)
@@ -75,6 +70,16 @@ class NLIFile:
         """Whether the rows say their language."""
         return any("language" in _fields(record) for _, record in islice(self._records(), 1))
 
+    @property
+    def seems_csv(self) -> bool:
+        """Whether a CSV writer wrote the cells, by its first lines."""
+        lines = islice(() if self._is_json else numbered_lines(self.path), HEAD)
+        return seems_csv(cell for _, line in lines for cell in line.split("\t"))
+
+    @property
+    def _is_json(self) -> bool:
+        return unpacked_name(self.path).suffix in (".jsonl", ".json")
+
     def __iter__(self) -> Iterator[tuple[str, NLIExample]]:
         fields, has_rows, numbers = {}, False, set()
         for where, record in self._records():
@@ -100,7 +105,7 @@ class NLIFile:
         if numbers and len(numbers) < len(LABELS):  # PAWS-X, QNLI, ...
             raise InputError(
                 f"{self.path}: its only label numbers are {', '.join(map(str, sorted(numbers)))}, but NLI has "
-                f"{len(LABELS)} classes; give a file that has all of them"
+                f"{len(LABELS)} classes; give NLI of all three"
             )
 
     def _label(self, label: str, where: str) -> str:
@@ -112,17 +117,18 @@ class NLIFile:
             return self.label_order[int(label)]
         name = SYNONYMS.get(label, label)
         if name not in (*LABELS, NO_CONSENSUS):
-            expected = f"expected {', '.join(LABELS)}, or {NO_CONSENSUS} for none"
-            raise InputError(f"{where}: unknown label {quote(label)}; {expected}; correct the line")
+            expected = f"expected {', '.join(LABELS)}, or {NO_CONSENSUS} for no consensus"
+            advice = "read the file with --unquote" if label.startswith('"') else "correct the line or give other data"
+            raise InputError(f"{where}: unknown label {quote(label)}; {expected}; {advice}")
         return name
 
     def _records(self) -> Iterator[tuple[str, dict]]:
         """Yield place and fields of every row."""
-        is_json = unpacked_name(self.path).suffix in (".jsonl", ".json")
         header: Sequence[str] = ()
-        may_be_csv = not self.unquote
-        for where, line in self._lines():
-            if is_json:
+        for where, line in numbered_lines(self.path):
+            if not line:
+                continue
+            if self._is_json:
                 try:
                     record = json.loads(line)
                 except ValueError:
@@ -132,12 +138,8 @@ class NLIFile:
                 yield where, record
                 continue
             cells = line.split("\t")
-            if '"' in line:
-                if self.unquote:
-                    cells = list(map(unquote, cells))
-                elif may_be_csv and seems_csv(cells):
-                    logger.warning(f'{where}: a cell is written like "a ""b""", and its quotes are kept; {QUOTED}')
-                    may_be_csv = False
+            if self.unquote and '"' in line:
+                cells = list(map(unquote, cells))
             if not header:
                 header = [cell.strip() for cell in cells]
                 if set(DEFAULT_HEADER) <= _fields(header).keys():
@@ -153,27 +155,14 @@ class NLIFile:
                 raise InputError(f"{where}: {columns}; correct the line or fetch the file again")
             yield where, dict(zip(header, cells, strict=True))
 
-    def _lines(self) -> Iterator[tuple[str, str]]:
-        """Yield place and text of every line that is not empty."""
-        for number, line in enumerate(LineReader(self.path), start=1):
-            where = f"{self.path}:{number}"
-            if len(line) > MAX_LINE:
-                raise InputError(f"{where}: a line of over {MAX_LINE} bytes; give one pair a line")
-            try:
-                text = line.decode().removesuffix("\r")
-            except UnicodeDecodeError as error:
-                raise InputError(f"{where}: not UTF-8 ({error.reason}); {CONVERT}") from None
-            if text:
-                yield where, text
-
 
 def language_of(path: Path) -> str:
-    """Return the language in a file's name, two letters at its end: fr of dev-fr.tsv and multinli.train.fr.tsv.gz.
+    """Return the language at the end of a file's name: fr of dev-fr.tsv and multinli.train.fr.tsv.gz.
 
     Raises InputError if there is none.
     """
     if match := LANGUAGE_AT_END.search(unpacked_name(path).stem):
-        return match[1]
+        return match[1].replace("-", "_")
     raise InputError(f"{path}: neither its rows nor its name (as in dev-fr.tsv) say the language; write fr={path.name}")
 
 

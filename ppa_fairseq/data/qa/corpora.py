@@ -37,7 +37,7 @@ def window_sizes(folder: str) -> tuple[int, int]:
 def load_qa(
     folder: str, split: str, languages: list[str], dictionary: WordPieceDictionary | None = None
 ) -> list[QACorpus]:
-    """Open *split* of every language, memory-mapped. Raises InputError if a file is missing, damaged or does not fit."""
+    """Open *split* of all languages, memory-mapped. Raises InputError if a file is missing, damaged or does not fit."""
     numbers: dict[str, int] = {}  # of question ids: the same in every language
     corpora = []
     for language in languages:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import re
 import sys
 import zlib
 from collections import Counter
@@ -48,8 +49,8 @@ def read_squad(*paths: str | Path, renumber: bool = False) -> list[Question]:
         repeated = next((question for question in questions if counts[question.id] > 1), None)
         if repeated and not renumber:
             raise InputError(
-                f"{repeated.place}: another question has the same id. Predictions and translations are found by the "
-                "id: give each question its own, as --renumber does"
+                f"{repeated.place}: another question has the same id, by which predictions and translations are found; "
+                "give each question its own, as --renumber does"
             )
         if repeated:
             questions = [replace(question, id=f"{path.name}:{k}") for k, question in enumerate(questions, start=1)]
@@ -58,11 +59,11 @@ def read_squad(*paths: str | Path, renumber: bool = False) -> list[Question]:
 
 
 def _read_file(path: Path) -> Iterator[Question]:
-    text, place = _read_text(path), str(path)
+    text, place, broken = _read_text(path), str(path), None
     try:
         document = json.loads(text)
-    except ValueError:
-        document = {}  # JSON lines
+    except ValueError as error:
+        document, broken = {}, error  # JSON lines
     try:
         if "data" in document:
             paragraphs = (paragraph for article in document["data"] for paragraph in article["paragraphs"])
@@ -72,14 +73,18 @@ def _read_file(path: Path) -> Iterator[Question]:
                     answers = [(answer["text"], answer["answer_start"]) for answer in entry.get("answers") or ()]
                     yield _question(entry, paragraph["context"], answers, place)
             return
-        for number, line in enumerate(text.split("\n"), start=1):
+        for number, line in enumerate(re.split(r"\r\n?|\n", text), start=1):
             if line.strip():
                 place = f"{path}:{number}"
                 entry = json.loads(line)
                 answers = entry.get("answers") or {"text": [], "answer_start": []}
-                pairs = zip(answers["text"], answers["answer_start"], strict=True)
-                yield _question(entry, entry["context"], pairs, place)
+                texts, starts = answers["text"], answers["answer_start"]
+                if len(texts) != len(starts):
+                    raise ValueError(f"{len(texts)} texts of answers, but {len(starts)} answer_start")
+                yield _question(entry, entry["context"], zip(texts, starts, strict=True), place)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, json.JSONDecodeError) and place == f"{path}:1":  # not JSON lines either
+            place, error = path, broken
         fault = f"no {error} in it" if isinstance(error, KeyError) else f"another format ({error})"
         raise InputError(f"{place}: {fault}; {EXPECTED}") from None
 

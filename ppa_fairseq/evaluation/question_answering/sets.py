@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ppa_fairseq.data.qa.squad import Question, read_squad
-from ppa_fairseq.data.text_files import LANGUAGE
+from ppa_fairseq.data.text_files import LANGUAGE, LANGUAGE_AT_END
 from ppa_fairseq.evaluation.question_answering.metrics import Words, words_of
 from ppa_fairseq.utils.errors import InputError
 
@@ -84,7 +84,7 @@ def question_set(path: Path, language: str | None, metric: str | None) -> Questi
     if language is None and (match := MLQA_NAME.fullmatch(name)):
         return QuestionSet(name, f"mlqa-{match['group']}", match["context"], match["asked"], metric or "mlqa", path)
     parts = name.split(".")
-    codes = [part for part in parts if re.fullmatch(r"[a-z]{2}", part)]
+    codes = [part for part in parts if LANGUAGE_AT_END.fullmatch(part)]
     if len(codes) == 1:
         parts.remove(codes[0])
         language = language or codes[0]

@@ -39,28 +39,20 @@ def test_a_batch_spelled_out(make_dataset, dictionary):
     assert batch["nsentences"] == n and batch["ntokens"] == sum(len(k) - 1 + len(q) - 1 for k, q in zip(keys, queries))  # noqa: B905
 
 
-def test_queries_are_never_masked_and_specials_neither(make_dataset, dictionary):
-    dataset = make_dataset({"de-en": 200})
-    batch = dataset.collater([dataset[i] for i in range(200)])
-    start = sum(batch["net_input"]["query_input"]["lengths"][:200])
-    assert batch["net_input"]["masked"].min() >= start
-    assert not set(batch["target"].tolist()) & {dictionary.bos(), dictionary.eos(), dictionary.pad()}
-
-
-def test_mask_shares(make_dataset, dictionary):
+def test_masks_take_their_shares_of_tlm_sequences_and_never_special_tokens(make_dataset, dictionary):
     """15 % of the WordPieces; of these 80 % [MASK], 10 % another item, 10 % as they were."""
     dataset = make_dataset({"de-en": 4000})
     batch = dataset.collater([dataset[i] for i in range(4000)])
-    shown = batch["net_input"]["query_input"]["tokens"][batch["net_input"]["masked"]]
-    wordpieces = batch["ntokens"] - 2 * 4000
-    assert len(shown) / wordpieces == pytest.approx(0.15, abs=0.01)
-    hidden = shown == dictionary.mask()
-    kept = shown == batch["target"]
+    packed, masked, target = (*map(batch["net_input"].get, ("query_input", "masked")), batch["target"])
+    assert masked.min() >= sum(packed["lengths"][:4000])  # queries are whole
+    assert not set(target.tolist()) & {dictionary.bos(), dictionary.eos(), dictionary.pad()}
+    after = packed["tokens"][masked]
+    assert len(after) / (batch["ntokens"] - 2 * 4000) == pytest.approx(0.15, abs=0.01)
+    hidden, kept = after == dictionary.mask(), after == target
     assert hidden.float().mean() == pytest.approx(0.8, abs=0.015)
     assert kept.float().mean() == pytest.approx(0.1 + 0.1 / 200, abs=0.012)
-    drawn = shown[~hidden & ~kept].tolist()
-    allowed = set(dictionary.random_ids())
-    assert set(drawn) <= allowed and len(set(drawn)) > 0.8 * len(allowed)
+    drawn, allowed = set(after[~hidden & ~kept].tolist()), set(dictionary.random_ids())
+    assert drawn <= allowed and len(drawn) > 0.8 * len(allowed)
 
 
 def test_every_sequence_is_masked_and_none_too_much(make_dataset):
@@ -91,18 +83,14 @@ def test_masks_and_shuffle_are_new_with_epoch_and_seed(make_dataset, change):
     assert len(masks[0] & masks[1]) < 0.5 * len(masks[0])
 
 
-def test_without_shuffle_the_source_is_the_query(make_dataset):
-    dataset = make_dataset(input_shuffle=False)
-    assert not dataset.collater([dataset[i] for i in range(9)])["swapped"].any()
-
-
 def test_ablations_leave_their_part_out(make_dataset):
-    contrast_only = make_dataset(masking=None)
-    batch = contrast_only.collater([contrast_only[0], contrast_only[1]])
-    assert len(batch["net_input"]["query_input"]["lengths"]) == 2 and len(batch["target"]) == 0
-    tlm_only = make_dataset(contrastive=False)
-    batch = tlm_only.collater([tlm_only[0], tlm_only[1]])
-    assert len(batch["net_input"]["query_input"]["lengths"]) == 2 and "key_input" not in batch["net_input"]
+    contrast_only, tlm_only, unshuffled = (
+        dataset.collater([dataset[i] for i in range(9)])
+        for dataset in (make_dataset(masking=None), make_dataset(contrastive=False), make_dataset(input_shuffle=False))
+    )
+    assert len(contrast_only["net_input"]["query_input"]["lengths"]) == 9 and len(contrast_only["target"]) == 0
+    assert len(tlm_only["net_input"]["query_input"]["lengths"]) == 9 and "key_input" not in tlm_only["net_input"]
+    assert not unshuffled["swapped"].any()
 
 
 def test_xlm_style_tlm(make_dataset):
@@ -119,16 +107,15 @@ def test_xlm_style_tlm(make_dataset):
         assert positions[2 + i] == [*range(second), *range(len(types[2 + i]) - second)]
 
 
-def test_pivot_hash_is_of_the_english_side(make_dataset):
-    """Two pairs with one English sentence share it, whichever side English stands on."""
-    dataset = make_dataset({"de-en": 2, "en-fr": 2})
-    dataset.corpora[1].source.dataset[1] = dataset.corpora[0].target.dataset[0]
-    assert dataset[0]["pivot"] == dataset[3]["pivot"] != dataset[1]["pivot"]
-
-
-def test_another_pivot_names_pairs_by_its_side(make_dataset):
-    dataset = make_dataset({"de-en": 2, "fr-de": 2}, pivot="de")
-    dataset.corpora[1].target.dataset[1] = dataset.corpora[0].source.dataset[0]
+@pytest.mark.parametrize(
+    ("pairs", "pivot", "sides"),
+    [(("de-en", "en-fr"), "en", ("target", "source")), (("de-en", "fr-de"), "de", ("source", "target"))],
+    ids=["English", "another"],
+)
+def test_pairs_with_one_pivot_sentence_share_its_hash_whichever_side_it_is_on(make_dataset, pairs, pivot, sides):
+    dataset = make_dataset(dict.fromkeys(pairs, 2), pivot=pivot)
+    first, second = (getattr(corpus, side) for corpus, side in zip(dataset.corpora, sides, strict=True))
+    second.dataset[1] = first.dataset[0]
     assert dataset[0]["pivot"] == dataset[3]["pivot"] != dataset[1]["pivot"]
 
 
@@ -140,10 +127,9 @@ def test_order_is_by_length_and_random_within(make_dataset):
     assert not np.array_equal(one, two)
 
 
-def test_sampling_exponent():
-    assert epoch_counts([900, 100], 1.0).tolist() == [900, 100]
-    assert epoch_counts([900, 100], 0.0).tolist() == [500, 500]
-    assert epoch_counts([900, 100], 0.5).tolist() == [750, 250]
+@pytest.mark.parametrize(("exponent", "counts"), [(1.0, [900, 100]), (0.0, [500, 500]), (0.5, [750, 250])])
+def test_sampling_exponent_flattens_the_shares_of_corpora(exponent, counts):
+    assert epoch_counts([900, 100], exponent).tolist() == counts
 
 
 def test_small_corpora_are_repeated_whole_and_large_ones_rotate():

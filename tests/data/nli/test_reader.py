@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -134,8 +135,16 @@ def test_label_numbers_need_an_order(tmp_path, name):
     path.write_text(hugging_face(*numbers) if "json" in name else tsv([["a", "b", str(n)] for n in numbers]))
     assert [one.label for one in find_nli([path], label_order=order)["en"]] == [order[int(n)] for n in numbers]
     message = f"{path}:1: the label 2 is a number, and publishers number differently; .*--labels entailment,neutral,"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"{message}.*evaluate-xnli.: --data-labels"):
         find_nli([path])
+
+
+def test_numbers_of_two_classes_are_refused(tmp_path):
+    path = tmp_path / "pawsx-en.jsonl"
+    path.write_text(hugging_face(1, 0, 1, -1))
+    message = f"{path}: its only label numbers are 0, 1, but NLI has 3 classes; give NLI of all three"
+    with pytest.raises(InputError, match=message):
+        find_nli([path], LABELS)
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL], ids=["some", "all"])
@@ -146,18 +155,25 @@ def test_unquote_reads_what_a_csv_writer_writes(tmp_path, caplog, quoting):
         csv.writer(file, delimiter="\t", lineterminator="\n", quoting=quoting).writerows([DEFAULT_HEADER, *rows])
     found = find_nli([path], unquote=True)["fr"]
     assert [(one.premise, one.hypothesis, one.label) for one in found] == rows
-    assert not caplog.text
+    assert not caplog.messages
     if quoting == csv.QUOTE_MINIMAL:
-        assert find_nli([path])["fr"][3].premise == '"He said ""no""."'
-        assert caplog.text.count("--unquote") == 1
+        shutil.copy(path, tmp_path / "dev-sw.tsv")
+        assert find_nli([tmp_path])["fr"][3].premise == '"He said ""no""."'
+        ((hint,)) = caplog.messages
+        assert hint.startswith(f"{path} and 1 more: a CSV writer wrote it") and "--unquote" in hint
+    else:
+        with pytest.raises(InputError, match=":1: unknown label '\"label\"'; .*; read the file with --unquote"):
+            find_nli([path])
 
 
-@pytest.mark.parametrize("raw", ['He said "no".', '"Yes," he said, "no."', '"All of it."'])
+@pytest.mark.parametrize(
+    "raw", ['He said "no".', '"Yes," he said, "no."', '"All of it."', '"a ""b"""\tc\tneutral\nHe said "no".']
+)
 def test_quotes_of_the_text_cause_no_hint(tmp_path, caplog, raw):
     path = tmp_path / "dev-fr.tsv"
-    path.write_text(tsv([[raw, "b", "neutral"]]))
-    assert find_nli([path])["fr"][0].premise == raw
-    assert not caplog.text
+    path.write_text(f"{raw}\tb\tneutral\n")
+    assert find_nli([path])["fr"][-1].premise == raw.split("\n")[-1]
+    assert not caplog.messages
 
 
 def test_empty_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
@@ -170,8 +186,8 @@ def test_empty_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
 
 
 def test_the_language_is_at_the_end_of_a_name():
-    names = "dev-fr.tsv multinli.train.zh.tsv xnli.test.sw.jsonl.gz some_en.txt.xz ur.json".split()
-    assert [language_of(Path("in-de.tsv") / name) for name in names] == ["fr", "zh", "sw", "en", "ur"]
+    names = "dev-fr.tsv multinli.train.zh.tsv xnli.test.sw.jsonl.gz some_en.txt.xz ur.json dev.zh-CN.tsv".split()
+    assert [language_of(Path("in-de.tsv") / name) for name in names] == ["fr", "zh", "sw", "en", "ur", "zh_CN"]
     for name in ("xnli.dev.tsv", "multinli_1.0_train.txt", "sick.tsv", "train.fr.shuffled.tsv"):
         with pytest.raises(InputError, match=f"{name}: neither its rows nor its name.*write fr={name}"):
             language_of(Path("in-de.tsv") / name)
@@ -207,6 +223,7 @@ HEADER = "premise\thypo\tlabel\n"
     ("name", "content", "message"),
     [
         ("dev-fr.tsv", GOOD + "a\tb\tmaybe\n", ":2: unknown label 'maybe'; expected entailment, neutral"),
+        ("rte-en.tsv", "a\tb\tnot_entailment\n" + GOOD, ":1: unknown label 'not_entailment'; expected entailment, "),
         ("dev-fr.tsv", GOOD + "a b\tneutral\n", ":2: 2 tab-separated columns, but 3 in the first line; correct"),
         ("dev-fr.tsv", GOOD + "a\t  \tneutral\n", ":2: empty hypothesis"),
         ("dev-fr.tsv", GOOD.encode() + b"a\xff\tb\tneutral\n", ":2: not UTF-8 (invalid start byte)"),

@@ -9,8 +9,6 @@ import pytest
 from ppa_fairseq.data.qa.squad import Question, read_squad
 from ppa_fairseq.utils.errors import InputError
 
-LANGUAGES = "ar de en es hi vi zh".split()
-
 
 def entry(name="a", question="Where?", answers=(("Bonn", 3),)):
     return {"id": name, "question": question, "answers": [{"text": t, "answer_start": s} for t, s in answers]}
@@ -89,20 +87,13 @@ def test_renumbering_takes_new_ids_where_they_repeat(write):
     twice = write(squad(("in Bonn", [entry("a"), entry("b"), entry("a")])), "twice.json")
     unique = write(squad(("in Bonn", [entry("c"), entry("d")])), "unique.json")
     again = write(squad(("in Bonn", [entry("e"), entry("d")])), "again.json")
-    new = ["twice.json:1", "twice.json:2", "twice.json:3"]
-    assert [question.id for question in read_squad(twice, unique, renumber=True)] == [*new, "c", "d"]
-    assert [question.id for question in read_squad(unique, again, renumber=True)] == [
-        *(f"unique.json:{k}" for k in (1, 2)),
-        *(f"again.json:{k}" for k in (1, 2)),
-    ]
-    message = (
-        f"{again}: paragraph 1: question d: {unique}: paragraph 1: question d has the same id; 1 of 4 questions repeat "
-        ".*--renumber"
-    )
-    with pytest.raises(InputError, match=message):
-        read_squad(unique, again)
-    with pytest.raises(InputError, match="has the same id; 1 of 3 questions repeat an id"):
-        read_squad(twice)
+    found = [question.id for question in read_squad(twice, unique, renumber=True)]
+    assert found == ["twice.json:1", "twice.json:2", "twice.json:3", "c", "d"]
+    found = [question.id for question in read_squad(unique, again, renumber=True)]
+    assert found == [f"{name}.json:{k}" for name in ("unique", "again") for k in (1, 2)]
+    for files, place in (((unique, again), f"{unique}: paragraph 1: question d"), ((twice,), f"{twice}.*question a")):
+        with pytest.raises(InputError, match=f"{place}: another question has the same id.*--renumber"):
+            read_squad(*files)
 
 
 def line(**changes):
@@ -113,13 +104,14 @@ def line(**changes):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"data": [', ": not JSON (Expecting value"),
-        (b"", ": not JSON (Expecting value"),
-        (b'{"data": []} x', ": not JSON (more text after character 12)"),
-        (b'{"data": "K\xf6ln"}', ": not UTF-8 ('utf-8' codec can't decode byte 0xf6"),
-        (b"\xff\xfe{\0", "convert it, as by iconv -f UTF-16 -t UTF-8"),
-        ([1], ": another format; expected SQuAD's format"),
-        ({"rows": []}, ": no 'data' in it; expected SQuAD's format"),
+        (b'{"data": [', ": another format (Expecting value"),
+        (b'{\n "data": [\n', ": another format (Expecting value: line 3"),
+        (b"", ": no questions in it; expected SQuAD's format"),
+        (b'{"data": []} x', ": another format (Extra data"),
+        (b'{"data": "K\xf6ln"}', ": not UTF-8 (invalid start byte); convert it"),
+        (b"\xff\xfe{\0", "convert it, as by `iconv -f ISO-8859-1 -t UTF-8` (or from"),
+        ([1], ":1: another format"),
+        ({"rows": []}, ":1: no 'context' in it; expected SQuAD's format"),
         ({"data": ["x"]}, ": another format"),
         ({"data": [{"paragraphs": [{"context": "x"}]}]}, ": paragraph 1: no 'qas' in it"),
         ({"data": []}, ": no questions in it"),
@@ -127,16 +119,14 @@ def line(**changes):
         (squad((" \n", [entry()])), ": paragraph 1: question a: its context is missing or empty"),
         (squad(("x", [entry(question=" ")])), ": paragraph 1: question a: its question is missing or empty"),
         (squad(("x", [entry()]), ("y", [{"question": "q"}])), ": paragraph 2: no 'id' in it"),
-        (squad(("x", [entry("a\nb")])), r": paragraph 1: the id 'a\nb' is not printable"),
+        (squad(("x", [entry("a\nb")])), r": paragraph 1: another format (the id 'a\nb' is not printable)"),
         (squad(("x", [entry() | {"answers": ["x"]}])), ": paragraph 1: another format"),
         (squad(("x", [entry(answers=[("x", "0")])])), ": question a: an answer is not a text with an answer_start"),
-        (squad(("x", [entry(), entry()])), ": question a has the same id; 1 of 2 questions repeat an id"),
-        (line() + b"\n{", ":2: not JSON"),
+        (line() + b"\n{", ":2: another format (Expecting property name"),
         (line(context=None), ":1: question a: its context is missing or empty"),
         (line() + b"\n" + line(answers=["Bonn"]), ":2: another format"),
         (line(answers={"text": ["Bonn"]}), ":1: no 'answer_start' in it"),
-        (line(answers={"text": ["Bonn"], "answer_start": []}), ":1: the answers have unequally many text"),
-        (line() + b"\n" + line(), "a.json:2: question a: "),
+        (line(answers={"text": ["Bonn"], "answer_start": []}), ":1: another format (1 texts of answers, but 0 "),
     ],
 )
 def test_an_error_names_what_is_broken(write, content, message):
@@ -147,16 +137,12 @@ def test_an_error_names_what_is_broken(write, content, message):
     assert message in str(raised.value)
 
 
-def test_missing_and_damaged_files(write, tmp_path):
-    with pytest.raises(InputError, match="none.json: No such file or directory; give a SQuAD-format file"):
-        read_squad(tmp_path / "none.json")
-    with pytest.raises(InputError, match="Is a directory; give a SQuAD-format file"):
-        read_squad(tmp_path)
-    for ending in (".gz", ".xz"):
-        path = write(squad(("in Bonn", [entry()])), f"a.json{ending}")
-        path.write_bytes(path.read_bytes()[:-20])
-        with pytest.raises(InputError, match=f"a.json{ending}: truncated or damaged"):
-            read_squad(path)
+@pytest.mark.parametrize("ending", [".gz", ".xz"])
+def test_damaged_files_are_refused(write, ending):
+    path = write(squad(("in Bonn", [entry()])), f"a.json{ending}")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=f"a.json{ending}: truncated or damaged"):
+        read_squad(path)
 
 
 def walk(path):
@@ -169,20 +155,14 @@ def walk(path):
 
 
 def test_mlqa_is_read_whole(shared_data):
-    folder = shared_data("mlqa-dev")
-    total = 0
-    for context in LANGUAGES:
-        for asked in LANGUAGES:
-            path = folder / f"dev-context-{context}-question-{asked}.json"
-            found = read_squad(path)
-            assert [(q.id, q.question, q.context, q.answers) for q in found] == list(walk(path))
-            total += len(found)
-    assert total == 15747
+    for name in ("dev-context-ar-question-ar.json", "dev-context-zh-question-hi.json"):
+        path = shared_data("mlqa-dev") / name
+        assert [(q.id, q.question, q.context, q.answers) for q in read_squad(path)] == list(walk(path))
 
 
 def test_tydiqa_repeats_its_ids(shared_data):
     path = shared_data("qa-train") / "tydiqa.goldp.sw.train.json"
-    with pytest.raises(InputError, match="has the same id; [\\d,]+ of 2,755 questions repeat an id"):
+    with pytest.raises(InputError, match="another question has the same id"):
         read_squad(path)
     found = read_squad(path, renumber=True)
     assert [question.id for question in found] == [f"{path.name}:{k}" for k in range(1, 2756)]

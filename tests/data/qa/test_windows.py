@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from ppa_fairseq.data.qa.windows import context_windows, cut_windows, kept_question
+from ppa_fairseq.data.qa.windows import check_window_sizes, context_windows, cut_windows, kept_question
 from ppa_fairseq.utils.errors import InputError
 
 LAYOUTS = {3: "[CLS] $A [SEP] $B:1 [SEP]:1", 4: "[CLS] $A [SEP] [SEP] $B:1 [SEP]:1"}  # BERT's and XLM-R's
@@ -39,15 +39,6 @@ def test_windows_are_those_of_tokenizers(specials, max_length, doc_stride):
     assert windows > cases > 0
 
 
-def test_examples_by_hand():
-    assert context_windows(10, 371, 384, 128) == [(0, 371)]  # fits to the last token
-    assert context_windows(10, 372, 384, 128) == [(0, 371), (243, 372)]
-    assert context_windows(10, 371, 384, 128, specials=4) == [(0, 370), (242, 371)]
-    assert context_windows(2, 6, 8, 1) == [(0, 3), (2, 5), (4, 6)]
-    assert context_windows(2, 7, 8, 1) == [(0, 3), (2, 5), (4, 7)]  # the last one ends with the context
-    assert context_windows(10, 0, 384, 128) == [(0, 0)]
-
-
 @pytest.mark.parametrize(("max_length", "doc_stride"), [(24, 6), (24, 0), (384, 128), (40, 33)])
 def test_many_contexts_at_once_are_cut_like_each_alone(max_length, doc_stride):
     rng, sizes = np.random.default_rng(0), (max_length, doc_stride, 3)
@@ -71,5 +62,5 @@ def test_a_question_too_long_for_tokenizers_is_cut():
 )
 def test_sizes_without_room_are_refused(max_length, doc_stride, needed):
     with pytest.raises(InputError, match=f"--max-length {max_length} .*need a length of {needed} or more"):
-        context_windows(5, 100, max_length, doc_stride)
-    context_windows(5, 100, needed, max(doc_stride, 0))
+        check_window_sizes(max_length, doc_stride, 3)
+    check_window_sizes(needed, max(doc_stride, 0), 3)
