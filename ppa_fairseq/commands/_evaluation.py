@@ -27,7 +27,7 @@ def optional_folder(path: Path | None, command: str) -> AbstractContextManager[P
 
 
 def load_embedder(name: str, path: Path, args, several: bool = False) -> "SentenceEmbedder":
-    """Read an encoder; without --pooling and --max-length take the model's own, as a sentence encoder's folder has them.
+    """Read an encoder. Its own pooling and length, as a sentence encoder's folder has them, are the flags' defaults.
 
     Name on stderr what such a folder has beyond these. `several`: the flags may choose all layers and both poolings.
     """
