@@ -10,6 +10,7 @@ MODULES, LENGTH, CONFIG = "modules.json", "sentence_bert_config.json", "config.j
 LENGTHS = "sentence_*_config.json"  # as old releases named it by the kind of model
 PROMPTS = "config_sentence_transformers.json"
 POOLING_FOLDER = "1_Pooling"
+NOT_TAKEN = "not taken: "  # begins the notes on what would change a vector
 
 
 @dataclass
@@ -38,11 +39,11 @@ def read(folder: Path) -> SentenceEncoder:
         elif kind == "Pooling":
             found.pooling, mode = _pooling(read_object(place / CONFIG))
             if found.pooling is None:
-                found.notes.append(f"not taken: its pooling ({mode}); only cls and mean can be computed")
+                found.notes.append(f"{NOT_TAKEN}its pooling ({mode}); only cls and mean can be computed")
         else:
-            found.notes.append(f"not taken: its module {kind} ({path}), without which sentence vectors differ")
+            found.notes.append(f"{NOT_TAKEN}its module {kind} ({path}), without which sentence vectors differ")
     if (folder / PROMPTS).is_file() and (prompt := read_object(folder / PROMPTS).get("default_prompt_name")):
-        found.notes.append(f"not taken: its default prompt ({prompt}); put it before each sentence yourself")
+        found.notes.append(f"{NOT_TAKEN}its default prompt ({prompt}); put it before each sentence yourself")
     if found.pooling:
         found.notes.append(f"a sentence encoder: {found.pooling} pooling, {found.max_length or 'all'} tokens at most")
     return found

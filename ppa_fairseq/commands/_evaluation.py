@@ -5,8 +5,12 @@ import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ppa_fairseq.utils.files import output_folder
+
+if TYPE_CHECKING:  # torch takes a second to import
+    from ppa_fairseq.evaluation.embedding import SentenceEmbedder
 
 
 def probability(text: str) -> float:
@@ -20,6 +24,26 @@ def probability(text: str) -> float:
 def optional_folder(path: Path | None, command: str) -> AbstractContextManager[Path | None]:
     """`output_folder(path, command)`, or None for no path."""
     return output_folder(path, command) if path else nullcontext()
+
+
+def load_embedder(name: str, path: Path, args, several: bool = False) -> "SentenceEmbedder":
+    """Read an encoder. Without --pooling and --max-length the model's own hold, as a sentence encoder's folder has them.
+
+    `several`: the flags may choose all layers and both poolings. What the folder has beyond them is named on stderr.
+    """
+    from ppa_fairseq.checkpoints import format as checkpoint
+    from ppa_fairseq.checkpoints.sentence_encoder import NOT_TAKEN
+    from ppa_fairseq.evaluation.embedding import POOLINGS, SentenceEmbedder, choose_layers
+
+    model = checkpoint.read(path)
+    layers = choose_layers(args.layer, model.shape.layers, several)
+    poolings = POOLINGS if args.pooling == "both" else [args.pooling or model.pooling or "mean"]
+    sizes = limits(args) | {"max_length": args.max_length or model.max_length}
+    embedder = SentenceEmbedder(*model.build_encoder(str(path)), layers, poolings, **sizes)
+    for note in model.notes:
+        if note.startswith(NOT_TAKEN):
+            print(f"{name}: {note}", file=sys.stderr)
+    return embedder
 
 
 def describe(path: Path, model, **more) -> dict:

@@ -23,14 +23,24 @@ def add_models_argument(parser: argparse.ArgumentParser, what: str) -> None:
         help=f"{what} and a name for it; repeat the flag for several models")  # fmt: skip
 
 
-def add_batching_arguments(parser: argparse.ArgumentParser, max_length: int | None = None) -> None:
-    """Add --max-length (default: `max_length`, or the length of the position table), --batch-tokens and --cpu."""
-    default = max_length or "the length of the encoder's position table"
+def add_batching_arguments(
+    parser: argparse.ArgumentParser,
+    max_length: int | None = None,
+    default: str = "the length of the encoder's position table",
+) -> None:
+    """Add --max-length (default: `max_length`, or what `default` says), --batch-tokens and --cpu."""
     parser.add_argument("--max-length", metavar="N", type=positive, default=max_length,
-        help=f"cut input to N tokens (default: {default})")  # fmt: skip
+        help=f"cut input to N tokens (default: {max_length or default})")  # fmt: skip
     parser.add_argument("--batch-tokens", metavar="N", type=positive, default=4096,
         help="tokens in a batch; changes only speed and memory (default: 4096)")  # fmt: skip
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+
+
+def add_embedding_arguments(parser: argparse.ArgumentParser, both: bool = False) -> None:
+    """Add --pooling, which may be "both" if `both`, and the batching arguments, for `load_embedder`."""
+    parser.add_argument("--pooling", choices=("cls", "mean", "both") if both else ("cls", "mean"),
+        help="the vector of a sentence (default: what the model was trained with, or mean)")  # fmt: skip
+    add_batching_arguments(parser, default="the model's own limit")
 
 
 def add_columns_argument(parser: argparse.ArgumentParser) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import limits, note_truncated
-from ppa_fairseq.commands.arguments import Once, add_batching_arguments
+from ppa_fairseq.commands._evaluation import load_embedder, note_truncated
+from ppa_fairseq.commands.arguments import Once, add_embedding_arguments
 from ppa_fairseq.data.text_files import text_lines
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import atomic_path
@@ -29,30 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text in UTF-8, one sentence per line; plain, .gz or .xz")  # fmt: skip
     add("--output", metavar="FILE", type=Path, required=True, help="the .npy file to write, (lines, C)")
     add("--layer", default="last", help="last (default) or a number; 0 is the embeddings")
-    add("--pooling", choices=("cls", "mean"), default="mean", help="default: mean")
-    add_batching_arguments(parser)
+    add_embedding_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     check_output(args.output)
     lines = sum(1 for _ in text_lines(args.input))
-    from ppa_fairseq.checkpoints.format import load_encoder
-    from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
-
     with atomic_path(args.output) as part, open(part, "wb") as out:
-        encoder, tokenizer = load_encoder(args.model)
-        layers = choose_layers(args.layer, encoder.cfg.layers, several=False)
-        embedder = SentenceEmbedder(encoder, tokenizer, layers, [args.pooling], **limits(args))
+        embedder = load_embedder("embed", args.model, args)
+        (layer,), (pooling,), dim = embedder.layers, embedder.poolings, embedder.shape.dim
         # Written front to back: on a full disk a memory map ends in a signal instead of an error.
-        header = {"descr": "<f4", "fortran_order": False, "shape": (lines, encoder.cfg.dim)}
+        header = {"descr": "<f4", "fortran_order": False, "shape": (lines, dim)}
         np.lib.format.write_array_header_1_0(out, header)
         with tqdm(total=lines, desc="embed", unit="sentence", unit_scale=True) as bar:
             sentences = text_lines(args.input)
             while window := list(islice(sentences, WINDOW)):
-                vectors = embedder(window, bar.update)[args.pooling][0]  # (N, C)
+                vectors = embedder(window, bar.update)[pooling][0]  # (N, C)
                 out.write(vectors.numpy().astype("<f4").tobytes())
     note_truncated("embed", embedder, lines, "sentences")
-    print(f"{args.output}: {lines} x {encoder.cfg.dim}, layer {layers[0]}, {args.pooling}")
+    print(f"{args.output}: {lines} x {dim}, layer {layer}, {pooling}")
 
 
 def check_output(path: Path) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, write_report
-from ppa_fairseq.commands.arguments import add_batching_arguments, add_models_argument, check_models, positive
+from ppa_fairseq.commands._evaluation import describe, load_embedder, note_truncated, optional_folder, write_report
+from ppa_fairseq.commands.arguments import add_embedding_arguments, add_models_argument, check_models, positive
 from ppa_fairseq.data.labelled import READERS, Example, files_by_language, read_files
+from ppa_fairseq.evaluation.probing import report
 from ppa_fairseq.utils.errors import InputError, about_model
 
 JSON_FILE = "probes.json"
@@ -37,21 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mixed", metavar="LANG", help="also test pairs whose second sentence is in this language, and the reverse "
         "(row by row, the test files must translate each other)")  # fmt: skip
     add("--layer", default="last", help="last (default) or a number; 0 is the embeddings")
-    add("--pooling", choices=("cls", "mean"), default="mean", help="a sentence's vector (default: mean)")
     add("--seeds", metavar="N", type=positive, default=1, help="fit each probe with N seeds and average (default: 1)")
     add("--max-train", metavar="N", type=positive, default=20_000,
         help="train on the first N labels (default: 20000)")  # fmt: skip
     add("--output", metavar="DIR", type=Path, help=f"folder for table.md and {JSON_FILE}")
-    add_batching_arguments(parser)
+    add_embedding_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from ppa_fairseq.evaluation.probing import report
-
     check_models(args.models)
     tasks = [read_task(kind, text, args) for kind in READERS for text in getattr(args, kind)]
     if not tasks:
         raise InputError(f"nothing to measure: give {', '.join(f'--{kind}' for kind in READERS)} NAME=TRAIN:TEST")
+    names = [name for _, name, _, _ in tasks]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"two tasks are named {twice}; give each its own name")
     with optional_folder(args.output, "probe") as folder:
         models: dict[str, dict] = {}
         right: dict[str, dict[str, Mapping[str, np.ndarray]]] = {}
@@ -60,7 +61,9 @@ def run(args: argparse.Namespace) -> None:
                 models[name], answers = measure(name, path, tasks, args)
             for task, by_language in answers.items():
                 right.setdefault(task, {})[name] = by_language
-        results = [result for task, by_model in right.items() for result in report.measure(task, by_model)]
+        results = []
+        for _, task, _, tests in tasks:
+            results += report.measure(task, right[task], are_translations(tests))
         tables = report.tables(results)
         if folder:
             write_report(folder, JSON_FILE, tables, args, SETTINGS, models=models, results=results)
@@ -79,12 +82,19 @@ def read_task(kind: str, text: str, args: argparse.Namespace) -> Task:
     train = read_files(every[:-1], kind)
     tests = {language: read_files([file], kind) for language, file in files_by_language(every[-1]).items()}
     known = {label for example in train for label in example.labels}
+    if len(known) < 2:
+        raise InputError(f"--{kind} {text}: {train_paths} has one label, {known.pop()}; a probe needs two or more")
     for language, examples in tests.items():
         if not known & {label for example in examples for label in example.labels}:
             raise InputError(f"--{kind} {text}: the labels of {language} are none of {', '.join(sorted(known)[:8])}")
     if kind == "pairs" and args.mixed:
         tests |= mixed_pairs(tests, args.mixed)
     return kind, name, train, tests
+
+
+def are_translations(tests: dict[str, list[Example]]) -> bool:
+    """Whether row i of every language is the same example, judging by the labels."""
+    return len({tuple(tuple(example.labels) for example in examples) for examples in tests.values()}) == 1
 
 
 def mixed_pairs(tests: dict[str, list[Example]], with_language: str) -> dict[str, list[Example]]:
@@ -99,20 +109,16 @@ def mixed_pairs(tests: dict[str, list[Example]], with_language: str) -> dict[str
             raise InputError(f"--mixed {with_language}: {language} does not have the same rows, by their labels")
         for first, second in ((language, with_language), (with_language, language)):
             rows = zip(tests[first], tests[second], strict=True)
-            mixed[f"{first}-{second}"] = [Example([a.parts[0], b.parts[1]], a.labels) for a, b in rows]
+            mixed[f"{first}{report.BETWEEN}{second}"] = [Example([a.parts[0], b.parts[1]], a.labels) for a, b in rows]
     return mixed
 
 
 def measure(name: str, path: Path, tasks: list[Task], args: argparse.Namespace) -> tuple[dict, dict]:
     """Fit and test all probes on one encoder: facts about it, and {task: {language: share of seeds that are right}}."""
-    from ppa_fairseq.checkpoints.format import load_encoder
-    from ppa_fairseq.evaluation.embedding import SentenceEmbedder, choose_layers
     from ppa_fairseq.evaluation.probing.features import features
     from ppa_fairseq.evaluation.probing.probes import right_answers
 
-    encoder, tokenizer = load_encoder(path)
-    layers = choose_layers(args.layer, encoder.cfg.layers, several=False)
-    embedder = SentenceEmbedder(encoder, tokenizer, layers, [args.pooling], **limits(args))
+    embedder = load_embedder(name, path, args)
     answers, total = {}, 0
     for kind, task, train, tests in tasks:
         sets = {"": up_to(train, args.max_train), **tests}
@@ -125,7 +131,8 @@ def measure(name: str, path: Path, tasks: list[Task], args: argparse.Namespace) 
                 data[language] = features(embedder, examples, kind, bar.update), labels
         answers[task] = right_answers(data.pop(""), data, kind, args.seeds)
     note_truncated(name, embedder, total, "sentences")
-    return describe(path, embedder), answers
+    facts = {"pooling": embedder.poolings[0], "sentences": total, "truncated": embedder.truncated}
+    return describe(path, embedder, **facts), answers
 
 
 def up_to(examples: list[Example], labels: int) -> list[Example]:

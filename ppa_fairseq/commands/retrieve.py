@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, optional_folder, write_report
+from ppa_fairseq.commands._evaluation import describe, load_embedder, note_truncated, optional_folder, write_report
 from ppa_fairseq.commands.arguments import (
-    add_batching_arguments,
     add_columns_argument,
+    add_embedding_arguments,
     add_models_argument,
     check_models,
     positive,
@@ -37,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
              "and yy; plain, .gz or .xz (in a folder, *.train.* is ignored)")  # fmt: skip
     add_columns_argument(parser)
     add("--layer", default="last", help="last (default), all, or a number; 0 is the embeddings")
-    add("--pooling", choices=("cls", "mean", "both"), default="mean", help="default: mean")
     add("--scoring", choices=("cosine", "margin", "both"), default="cosine", help="default: cosine")
     add("--neighbours", metavar="K", type=positive, default=4,
         help="nearest neighbours for the margin (default: 4)")  # fmt: skip
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure the first N pairs of each set; 0: all (default: 300)")  # fmt: skip
     add("--output", metavar="DIR", type=Path,
         help=f"folder for table.md, {JSON_FILE} and plots; an earlier retrieval there is replaced")  # fmt: skip
-    add_batching_arguments(parser)
+    add_embedding_arguments(parser, both=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,19 +56,20 @@ def run(args: argparse.Namespace) -> None:
     with optional_folder(args.output, "retrieve") as folder:
         sets = {found.name: found for found in find_pair_sets(args.pairs)}
         pairs = {name: read_pairs(found, args.max_pairs or None, args.columns) for name, found in sets.items()}
-        for name, found in sets.items():
-            if warning := order_warning(found, pairs[name]):
-                print(f"warning: {warning}", file=sys.stderr)
         models, results = {}, []
         for name, path in args.models:
             with about_model(name):
                 models[name], measured = measure(name, path, pairs, args)
             results += measured
+        for name, found in sets.items():
+            accuracies = [one[side] for one in results if one["pair"] == name for side in report.SIDES]
+            if warning := order_warning(found, pairs[name], accuracies):
+                print(f"warning: {warning}", file=sys.stderr)
+        about_sets = {name: about_set(found, pairs[name]) for name, found in sets.items()}
         results = report.add_averages_and_gains(results, by_layer=args.layer == "all")
         columns = report.directions(list(pairs))
-        tables = report.tables(results, args.layer, columns)
+        tables = report.tables(results, args.layer, columns) + note_repeated(about_sets)
         if folder:
-            about_sets = {name: about_set(found, pairs[name]) for name, found in sets.items()}
             write_report(folder, JSON_FILE, tables, args, SETTINGS, models=models, sets=about_sets, results=results)
             report.plot(results, args.layer, columns, folder)
     print(tables)
@@ -87,20 +87,24 @@ def about_set(found, sides: Sides) -> dict:
     }
 
 
+def note_repeated(sets: dict[str, dict]) -> str:
+    """How many sentences have the text of an earlier one, if any."""
+    counts = {f"{language} in {name}": count for name, about in sets.items()
+              for language, count in about["repeated"].items() if count}  # fmt: skip
+    found = ", ".join(f"{count} {where}" for where, count in counts.items())
+    return f"\nSome sentences repeat an earlier one ({found}); any copy of the right one counts.\n" if found else ""
+
+
 def measure(name: str, path: Path, pairs: dict[str, Sides], args: argparse.Namespace) -> tuple[dict, list]:
     """Measure one encoder on all sets at every selected layer, pooling and scoring; facts about it, and the results."""
     import torch
 
-    from ppa_fairseq.checkpoints.format import load_encoder
-    from ppa_fairseq.evaluation.embedding import POOLINGS, SentenceEmbedder, choose_layers
     from ppa_fairseq.evaluation.retrieval.accuracy import SCORINGS, retrieval_accuracy
     from ppa_fairseq.evaluation.retrieval.report import SIDES
 
-    encoder, tokenizer = load_encoder(path)
-    layers = choose_layers(args.layer, encoder.cfg.layers)
-    poolings = POOLINGS if args.pooling == "both" else [args.pooling]
+    embedder = load_embedder(name, path, args, several=True)
+    layers, poolings = embedder.layers, embedder.poolings
     scorings = SCORINGS if args.scoring == "both" else [args.scoring]
-    embedder = SentenceEmbedder(encoder, tokenizer, layers, poolings, **limits(args))
     results = []
     sentences = sum(len(side) for sides in pairs.values() for side in sides)
     with tqdm(total=sentences, desc=name, unit="sentence") as bar:

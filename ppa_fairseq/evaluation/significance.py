@@ -81,5 +81,14 @@ def sign_flip_test(sets: Sequence[Values]) -> float:
     return float(found.pvalue)
 
 
+def percent_cell(percent: float, low: float | None, high: float | None) -> str:
+    """A percentage, with its interval if there is one."""
+    return f"{percent:.1f}" + ("" if low is None else f" [{low:.1f}, {high:.1f}]")
+
+
+def gain_cell(gain: float, p_value: float) -> str:
+    return f"{gain:+.1f} ({p_cell(p_value)})"
+
+
 def p_cell(p_value: float) -> str:
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"

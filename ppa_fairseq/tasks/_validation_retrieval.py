@@ -1,5 +1,7 @@
 """Retrieval over a whole validation split, collected batch by batch."""
 
+import logging
+
 import numpy as np
 import torch
 from fairseq.distributed import utils as distributed_utils
@@ -8,6 +10,8 @@ from fairseq.logging import metrics
 from ppa_fairseq.data.bitext.dataset import sentence_hash
 from ppa_fairseq.evaluation.retrieval.accuracy import retrieval_accuracy
 from ppa_fairseq.modules.key_queue import gather_rows
+
+logger = logging.getLogger(__name__)
 
 
 class ValidationRetrieval:
@@ -19,6 +23,7 @@ class ValidationRetrieval:
 
     def __init__(self, names: list[str]):
         self.names = names
+        self._repeated = 0
         self.reset()
 
     def reset(self) -> None:
@@ -70,17 +75,21 @@ class ValidationRetrieval:
     def accuracy(self) -> dict[str, float]:
         """Percent found at rank 1 by name: "retrieval", the mean, and each direction seen so far.
 
-        A sentence with the same token ids as the right one is right, too.
+        A sentence with the same token ids as the right one is right, too; log how many there are.
         """
         if self._accuracy is None:
             index, *rest = (torch.cat(parts) for parts in zip(*self._batches, strict=True))
             # A rank that ran out of data repeats a batch, so a pair may be here twice.
             rows = torch.from_numpy(np.unique(index.numpy(), return_index=True)[1])
             pair, *sides = (part[rows] for part in rest)
-            percent = []
+            percent, repeated = [], 0
             for number in sorted(self._seen):
                 source, target, *texts = (side[pair == number] for side in sides)
                 percent += retrieval_accuracy(source, target, texts=texts)
+                repeated += sum(len(side) - len(side.unique()) for side in texts)
+            if repeated not in (0, self._repeated):  # once, not in every validation
+                logger.info(f"retrieval: {repeated} sentences repeat an earlier one; any copy of the right one counts")
+            self._repeated = repeated
             every = [sum(percent) / len(percent), *percent]
             self._accuracy = dict(zip(self.metrics(self._seen), every, strict=True))
         return self._accuracy

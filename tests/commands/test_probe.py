@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.hf_folders import make_bert
+from helpers.tables import table_rows
 
 from ppa_fairseq.commands.main import main
-from ppa_fairseq.data.labelled import read_pairs, read_sentences, read_tags
+from ppa_fairseq.data.labelled import READERS
+from ppa_fairseq.evaluation.probing.probes import fit
 
 
 @pytest.fixture
@@ -23,11 +25,10 @@ def folder(tmp_path):
         labels = rng.choice(["a", "b"], count)
         return [(label, " ".join(rng.choice(words[label], 4))) for label in labels]
 
+    for name in ("topics", "pairs", "tags"):
+        (tmp_path / name).mkdir()
     for name, count in (("train-en", 120), ("test-en", 40), ("test-de", 40)):
         rows = sentences(count)
-        (tmp_path / "topics").mkdir(exist_ok=True)
-        (tmp_path / "pairs").mkdir(exist_ok=True)
-        (tmp_path / "tags").mkdir(exist_ok=True)
         text = "".join(f"{label}\t{sentence}\n" for label, sentence in rows)
         (tmp_path / "topics" / f"{name}.tsv").write_text("category\ttext\n" + text)
         halves = zip(rows, rows[::-1], strict=True)
@@ -62,19 +63,15 @@ def plain_accuracy(bert, folder, kind):
         return hidden(text)[1].mean(0).numpy()
 
     def features(file):
-        if kind == "sentences":
-            examples = read_sentences(file)
-            return [vector(one.parts[0]) for one in examples], [one.labels[0] for one in examples]
-        if kind == "pairs":
-            examples, rows = read_pairs(file), []
-            for one in examples:
-                u, v = map(vector, one.parts)
-                rows.append(np.concatenate([u, v, abs(u - v), u * v]))
-            return rows, [one.labels[0] for one in examples]
         rows, labels = [], []
-        for one in read_tags(file):
-            batch, states = hidden(one.parts, is_split_into_words=True)
-            rows += [states[batch.word_ids().index(word)].numpy() for word in range(len(one.parts))]
+        for one in READERS[kind](file):
+            if kind == "tags":
+                batch, states = hidden(one.parts, is_split_into_words=True)
+                rows += [states[batch.word_ids().index(word)].numpy() for word in range(len(one.parts))]
+            else:
+                vectors = list(map(vector, one.parts))
+                u, v = vectors[0], vectors[-1]
+                rows.append(u if kind == "sentences" else np.concatenate([u, v, abs(u - v), u * v]))
             labels += one.labels
         return rows, labels
 
@@ -100,12 +97,24 @@ def test_accuracy_is_that_of_plain_transformers_and_scikit_learn(folder, kind, n
     assert found == pytest.approx(plain_accuracy(bert, folder / name, kind), abs=0.5)
 
 
-def test_mixed_pairs_take_each_half_from_another_language(folder, capsys):
-    (folder / "pairs" / "test-de.tsv").write_text((folder / "pairs" / "test-en.tsv").read_text())
-    flags = ["--model", f"m={folder}/bert", "--pairs", task(folder, "pairs"), "--mixed", "en", "--seeds", "2"]
-    assert main(["probe", *flags]) == 0
-    rows = {line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("| ")}
-    assert {"de", "en", "de-en", "en-de", "others"} < rows
+def test_mixed_pairs_have_an_average_of_their_own_and_translations_count_once(folder, capsys):
+    """Here `de` is a copy of `en`, so that all averages and their intervals are those of `en`."""
+    (folder / "pairs" / "test-de.tsv").write_bytes((folder / "pairs" / "test-en.tsv").read_bytes())
+    models = ["--model", f"a={folder}/bert", "--model", f"b={folder}/bert"]
+    flags = ["--pairs", task(folder, "pairs"), "--mixed", "en", "--seeds", "2"]
+    assert main(["probe", *models, *flags]) == 0
+    rows = {row[0]: row[2:] for row in table_rows(capsys.readouterr().out)}
+    assert list(rows)[2:] == ["de", "en", "de+en", "en+de", "others", "mixed"]
+    assert all(row == rows["en"] for row in list(rows.values())[2:]) and "[" in rows["en"][0]
+    assert rows["en"][2] == "+0.0 (p = 1.000)"
+
+
+def test_probes_are_fitted_where_a_label_has_one_example():
+    """A tenth of the data cannot hold every label then."""
+    features = np.random.default_rng(0).normal(size=(12, 3))
+    labels = np.array(["a"] * 6 + ["b"] * 5 + ["c"])
+    for kind in ("sentences", "pairs"):
+        assert set(fit(features, labels, kind, seed=0)(features)) <= {"a", "b", "c"}
 
 
 @pytest.mark.parametrize(
@@ -114,11 +123,13 @@ def test_mixed_pairs_take_each_half_from_another_language(folder, capsys):
         ([], "nothing to measure"),
         (["--sentences", "topics"], "expected NAME=TRAIN:TEST"),
         (["--sentences", "a={f}/none.tsv:{f}/topics"], "no such file"),
-        (["--sentences", "a={f}/topics/train-en.tsv:{f}/bert"], "no file named like"),
+        (["--sentences", "a={f}/topics/train-en.tsv:{f}/bert"], "bert: no file"),
         (["--sentences", "a={f}/topics/train-en.tsv:{f}/other-de.tsv"], "the labels of de are none of a, b"),
+        (["--sentences", "a={f}/other-de.tsv:{f}/topics"], "has one label, x"),
         (["--pairs", "p={f}/pairs/train-en.tsv:{f}/pairs", "--mixed", "fr"], "no test data in it"),
+        (["--tags", "p={f}/tags/train-en.tsv:{f}/tags"] * 2, "two tasks are named p"),
     ],
-    ids=["nothing", "form", "missing", "no language", "other labels", "mixed"],
+    ids=["nothing", "form", "missing", "no language", "other labels", "one label", "mixed", "one name"],
 )
 def test_bad_input_is_refused_in_one_line(folder, capsys, flags, message):
     (folder / "other-de.tsv").write_text("category\ttext\nx\tdog\n")

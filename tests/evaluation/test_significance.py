@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from ppa_fairseq.evaluation.significance import by_example, interval, mcnemar, mean_of_means, sign_flip_test
+from ppa_fairseq.evaluation.significance import by_example, interval, mean_of_means, sign_flip_test
 
 
 def answers(count: int, share: float, seed: int) -> np.ndarray:
@@ -64,16 +64,15 @@ def test_extreme_samples_have_extreme_intervals():
     assert sign_flip_test([one_set(np.zeros(30))]) == 1
 
 
-def test_mcnemar_is_the_exact_binomial_sum():
+def test_sign_flips_of_two_models_on_one_set_approximate_the_exact_binomial_test():
+    """McNemar's test: where only one of two models is right, each is equally likely to be."""
     rng = np.random.default_rng(5)
-    for _ in range(20):
+    for _ in range(5):
         first, second = rng.random((2, 40)) < rng.random((2, 1))
         gained, lost = sum(second & ~first), sum(first & ~second)
-        discordant = gained + lost
-        tail = sum(math.comb(discordant, k) for k in range(min(gained, lost) + 1))
-        expected = min(1, 2 * tail / 2**discordant)
-        assert mcnemar(first, second) == pytest.approx(expected) == pytest.approx(mcnemar(second, first))
-    assert mcnemar(first, first) == 1
+        tail = sum(math.comb(gained + lost, k) for k in range(min(gained, lost) + 1))
+        expected = min(1, 2 * tail / 2 ** (gained + lost))
+        assert sign_flip_test([one_set(second * 1.0 - first)]) == pytest.approx(expected, abs=0.03)
 
 
 @pytest.mark.parametrize("shift", [0, 0.3, 0.6])
@@ -95,23 +94,6 @@ def test_sign_flips_weigh_sets_the_same():
     sums = np.array([(weighted * rng.choice([-1, 1], len(weighted))).sum() for _ in range(20_000)])
     expected = (np.abs(sums) >= abs(weighted.sum()) - 1e-12).mean()
     assert sign_flip_test([one_set(small), one_set(large, start=8)]) == pytest.approx(expected, abs=0.02)
-
-
-def test_equal_models_rarely_differ_and_unequal_ones_mostly():
-    def share_found(gain: float, translations: bool = True) -> float:
-        found = 0
-        for seed in range(150):
-            rng = np.random.default_rng(seed)
-            hard = rng.random((2, 40, 1))  # an example is hard for a model in each of 5 languages
-            first, second = hard * rng.random((2, 40, 5))
-            gains = (second < 0.2 + gain).astype(float) - (first < 0.2)
-            sets = [one_set(gains[:, i], start=0 if translations else 40 * i) for i in range(5)]
-            found += sign_flip_test(sets) < 0.05
-        return found / 150
-
-    assert 0.01 <= share_found(0) <= 0.1
-    assert share_found(0, translations=False) > 0.15  # why an example and its translations are one
-    assert share_found(0.2) > 0.8
 
 
 def test_numbers_repeat_whatever_was_drawn_before():

@@ -9,30 +9,38 @@ from ppa_fairseq.evaluation.significance import (
     INTERVAL,
     Values,
     differences,
+    gain_cell,
     interval,
     mean_of_means,
-    p_cell,
+    percent_cell,
     sign_flip_test,
 )
 
 ALL = "all"
 
 
-def measure(right: Mapping[str, Mapping[str, np.ndarray]], translations: bool) -> list[Result]:
+def measure(
+    right: Mapping[str, Mapping[str, np.ndarray]],
+    translations: bool,
+    averages: Mapping[str, Sequence[str]] | None = None,
+    **place: str,
+) -> list[Result]:
     """Accuracy of each model by language and on average, in percent, with its gain over the first model, in points.
 
     No p-value is corrected for the number of tests. Rows count as independent, though XNLI has three rows for each
     premise.
 
     Args:
-        right: {model: {language: (N,) bool}}, whether the model is right on an example.
+        right: {model: {language: (N,)}}, whether the model is right on an example, or how often.
         translations: row i of every language is a translation of the same example.
+        averages: {name: its languages}; default: AVERAGE, of all.
+        place: of every result, beside its language.
     """
     results = []
     base = next(iter(right.values()))
+    averages = {AVERAGE: list(base)} if averages is None else averages
     for model, by_language in right.items():
-        for language in (*by_language, AVERAGE):
-            languages = list(by_language) if language == AVERAGE else [language]
+        for name, languages in ({one: [one] for one in base} | averages).items():
             ids = [[("" if translations else one, i) for i in range(len(base[one]))] for one in languages]
             sets, first = (
                 [(rows, 100 * of[one]) for rows, one in zip(ids, languages, strict=True)] for of in (by_language, base)
@@ -42,7 +50,7 @@ def measure(right: Mapping[str, Mapping[str, np.ndarray]], translations: bool) -
             if by_language is not base:
                 gains = differences(sets, first)
                 measures |= estimate("gain", "gain_", gains) | {"p_value": sign_flip_test(gains)}
-            results.append(Result(model, {"language": language}, measures))
+            results.append(Result(model, {**place, "language": name}, measures))
     return results
 
 
@@ -69,16 +77,19 @@ def confusions(
 def report(results: Sequence[Result], translations: bool) -> str:
     """The table of accuracies and how to read it."""
     base = results[0].model
-
-    def accuracy(one: Result) -> str:
-        return f"{one['accuracy']:.1f}" + ("" if one["low"] is None else f" [{one['low']:.1f}, {one['high']:.1f}]")
-
-    def columns(model: str) -> dict[str, Cell]:
-        gain = {"gain": lambda one: f"{one['gain']:+.1f} ({p_cell(one['p_value'])})"}
-        return {model: accuracy} | (gain if model != base else {})
-
     rows = "and resamples its translations together" if translations else "and resamples each by itself"
     notes = f"Accuracy in percent [{INTERVAL}, bootstrap]; the average counts every language the same, {rows}."
     if results[-1].model != base:
         notes += f"\nGains are over {base}, in points; p: random sign flips, not corrected for the number of tests."
-    return f"{table_by_model(results, 'language', columns, 'examples')}\n\n{notes}\n"
+    return f"{table(results)}\n\n{notes}\n"
+
+
+def table(results: Sequence[Result]) -> str:
+    """A line for each language and average: accuracies, and gains over the first model."""
+
+    def columns(model: str) -> dict[str, Cell]:
+        accuracy = {model: lambda one: percent_cell(one["accuracy"], one["low"], one["high"])}
+        gain = {"gain": lambda one: gain_cell(one["gain"], one["p_value"])}
+        return accuracy | (gain if model != results[0].model else {})
+
+    return table_by_model(results, "language", columns, "examples")

@@ -13,7 +13,8 @@ def fit(features: np.ndarray, labels: np.ndarray, kind: str, seed: int) -> Calla
     """Fit a probe on (N, F) features and (N,) labels, and return its prediction function.
 
     Sentences and tags get a logistic regression, whose regularisation is chosen on a tenth of the data held out; pairs
-    get a network with one hidden layer, which stops early on a tenth held out. Features are standardised.
+    get a network with one hidden layer, which stops early on a tenth held out. Features are standardised. Where a tenth
+    cannot hold every label, the network does not stop early, and the regression's tenth is drawn regardless of labels.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
@@ -21,18 +22,18 @@ def fit(features: np.ndarray, labels: np.ndarray, kind: str, seed: int) -> Calla
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    counts = np.unique(labels, return_counts=True)[1]
+    stratified = counts.min() > 1 and len(labels) * HELD_OUT >= len(counts)
     if kind == "pairs":
-        network = MLPClassifier(
-            (HIDDEN,), early_stopping=True, validation_fraction=HELD_OUT, n_iter_no_change=5, random_state=seed
-        )
+        stop = {"early_stopping": stratified, "validation_fraction": HELD_OUT, "n_iter_no_change": 5}
+        network = MLPClassifier((HIDDEN,), random_state=seed, **stop)
         return make_pipeline(StandardScaler(), network).fit(features, labels).predict
 
     def regression(strength: float):
         return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
 
-    counts = np.unique(labels, return_counts=True)[1]
     parts = train_test_split(
-        features, labels, test_size=HELD_OUT, random_state=seed, stratify=labels if counts.min() > 1 else None
+        features, labels, test_size=HELD_OUT, random_state=seed, stratify=labels if stratified else None
     )
     scores = [regression(strength).fit(parts[0], parts[2]).score(parts[1], parts[3]) for strength in STRENGTHS]
     return regression(STRENGTHS[int(np.argmax(scores))]).fit(features, labels).predict

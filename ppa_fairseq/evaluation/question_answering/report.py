@@ -9,7 +9,7 @@ import numpy as np
 from ppa_fairseq.evaluation.question_answering.metrics import Scores, percent
 from ppa_fairseq.evaluation.question_answering.sets import QuestionSet
 from ppa_fairseq.evaluation.results import Cell, Result, different, table_by_model
-from ppa_fairseq.evaluation.significance import INTERVAL, differences, interval, p_cell, sign_flip_test
+from ppa_fairseq.evaluation.significance import INTERVAL, differences, gain_cell, interval, percent_cell, sign_flip_test
 from ppa_fairseq.utils.markdown import markdown_table
 
 MEASURES = ("f1", "exact_match")
@@ -107,8 +107,8 @@ def report(results: Sequence[Result]) -> str:
     )
     if len(different(results, "model")) > 1:
         parts[-1] += (
-            f"\nGains are over {results[0].model}, in points; p: random sign flips, question by question, not corrected "
-            "for the number of tests."
+            f"\nGains are over {results[0].model}, in points; p: random sign flips, question by question, not "
+            "corrected for the number of tests."
         )
     return "\n\n".join(parts) + "\n"
 
@@ -116,14 +116,11 @@ def report(results: Sequence[Result]) -> str:
 def summary(results: Sequence[Result]) -> str:
     """A line for each set on the diagonal and each average: F1 with its gain over the first model, and EM."""
 
-    def f1(one: Result) -> str:
-        interval = one["f1"]["interval"]
-        return f"{one['f1']['percent']:.1f}" + (" [{:.1f}, {:.1f}]".format(*interval) if interval else "")
-
     def columns(model: str) -> dict[str, Cell]:
-        gain = {"gain": lambda one: f"{one['f1']['gain']:+.1f} ({p_cell(one['f1']['p_value'])})"}
+        f1 = {f"{model} F1": lambda one: percent_cell(one["f1"]["percent"], *(one["f1"]["interval"] or (None, None)))}
+        gain = {"gain": lambda one: gain_cell(one["f1"]["gain"], one["f1"]["p_value"])}
         exact_match = {f"{model} EM": lambda one: f"{one['exact_match']['percent']:.1f}"}
-        return {f"{model} F1": f1} | (gain if model != results[0].model else {}) | exact_match
+        return f1 | (gain if model != results[0].model else {}) | exact_match
 
     diagonal = [one for one in results if one["context"] == one["asked"]]
     return table_by_model(diagonal, "name", columns, "questions")

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SCORINGS = ("cosine", "margin")
-# Scores are fp64: the cosines of an unaligned encoder's [CLS] vectors may differ by only 1e-6. Scores closer than this are ties; rounding must not decide between them.
+# Scores are fp64: the cosines of an unaligned encoder's [CLS] vectors may differ by only 1e-6. Scores closer than this
+# are ties; rounding must not decide between them.
 TIE = 1e-12
 MAX_SCORES = 2**23  # scores in memory at once: 64 MiB, for any number of sentences
 
@@ -36,7 +37,8 @@ def retrieval_accuracy(
             Default: all sentences are different.
 
     Returns:
-        (source → target, target → source), each in percent.    """
+        (source → target, target → source), each in percent.
+    """
     sides = [F.normalize(side.double(), dim=1) for side in (source, target)]
     every = torch.arange(len(source))
     texts = [numbers.to(source.device) for numbers in texts or (every, every)]

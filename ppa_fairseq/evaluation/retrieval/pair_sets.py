@@ -1,7 +1,7 @@
 """Held-out sets of sentence pairs: find them by name, and check them before anything is measured."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +62,17 @@ def text_numbers(sentences: Iterable[str]) -> np.ndarray:
     return np.array([known.setdefault(text, len(known)) for text in texts])
 
 
-def order_warning(pairs: Bitext, sides: Sides) -> str | None:
-    """Why the lines of the two sides probably do not belong together, if so."""
-    correlation = length_correlation(*sides)
-    if len(sides[0]) < FEW or correlation >= UNRELATED:
+def order_warning(pairs: Bitext, sides: Sides, found: Sequence[float]) -> str | None:
+    """Why the lines of the two sides probably do not belong together, if so.
+
+    The reasons are the lengths of the sides, and `found`, accuracies of retrieval on them in percent, the best of which
+    is what chance gives. A side that was sorted alone gives both.
+    """
+    count, correlation = len(sides[0]), length_correlation(*sides)
+    if count < FEW or correlation >= UNRELATED or max(found) > max(2, 500 / count):
         return None
     return (
-        f"{pairs.name}: the lengths of the two sides correlate by {correlation:.2f}, those of translations by 0.6 or "
-        "more; check that line N of one side translates line N of the other (XTREME's scripts sort the English side of "
-        "Tatoeba; use its original files)"
+        f"{pairs.name}: retrieval is at chance, and the lengths of the two sides correlate by only {correlation:.2f}; "
+        "check that line N of one side translates line N of the other, and that no side was sorted alone (XTREME's "
+        "scripts sort the English side of Tatoeba; use its original files)"
     )

@@ -11,12 +11,14 @@ SIDES = ("forward", "backward")  # source → target, target → source
 def add_averages_and_gains(results: list[Result], by_layer: bool) -> list[Result]:
     """`results` with their averages over the pairs, and with gains over the first model, in points.
 
-    Gains compare the same layer if `by_layer`, else the only one of each model.
+    Gains compare the same layer if `by_layer`, and the same pooling where both were measured; else the only layer, and
+    the only pooling, of each model.
     """
     results = results + averages(results, "pair", SIDES, ["pairs"])
+    by_pooling = has_both_poolings(results)
 
     def key(one: Result) -> tuple:
-        return one["pair"], one["layer"] if by_layer else None, one["pooling"], one["scoring"]
+        return one["pair"], one["layer"] if by_layer else None, one["pooling"] if by_pooling else None, one["scoring"]
 
     base = {key(one): one for one in results if one.model == results[0].model}
     for one in results:
@@ -24,6 +26,12 @@ def add_averages_and_gains(results: list[Result], by_layer: bool) -> list[Result
         for side in SIDES:
             one.measures[f"gain_{side}"] = None if first.model == one.model else one[side] - first[side]
     return results
+
+
+def has_both_poolings(results: Sequence[Result]) -> bool:
+    """Whether each model was measured with both poolings; else each was measured with one, perhaps its own."""
+    first = results[0].model
+    return len({one["pooling"] for one in results if one.model == first}) > 1
 
 
 def directions(pairs: Sequence[str]) -> tuple[str, str]:
@@ -69,12 +77,19 @@ def plot(results: Sequence[Result], layer: str, columns: tuple[str, str], folder
 
 
 def sections(results: Sequence[Result], layer: str) -> Iterator[tuple[tuple[str, str], str, str, list[Result]]]:
-    """For each pooling and scoring: both, a title, what a line of the table is, the results to report."""
+    """For each pooling and scoring: both, a title, what a line of the table is, the results to report.
+
+    Models that were measured with one pooling each share a section; it is called "own" where these differ.
+    """
     row = "layer" if layer == "all" else "pair"
     where = {"all": "Average by layer", "last": "Last layer"}.get(layer, f"Layer {layer}")
-    for pooling in different(results, "pooling"):
+    names = {"cls": "[CLS]", "mean": "mean pooling"}
+    for pooling in different(results, "pooling") if has_both_poolings(results) else [None]:
         for scoring in different(results, "scoring"):
-            here = [one for one in results if (one["pooling"], one["scoring"]) == (pooling, scoring)]
+            here = [one for one in results if one["scoring"] == scoring and pooling in (None, one["pooling"])]
             here = [one for one in here if row == "pair" or one["pair"] == AVERAGE]
-            name = {"cls": "[CLS]", "mean": "mean pooling"}[pooling]
-            yield (pooling, scoring), f"{where}, {name}, {scoring}", row, here
+            used = {one.model: one["pooling"] for one in here}
+            name, title = "own", ", ".join(f"{names[kind]} for {model}" for model, kind in used.items())
+            if len(set(used.values())) == 1:
+                name, title = here[0]["pooling"], names[here[0]["pooling"]]
+            yield (name, scoring), f"{where}, {title}, {scoring}", row, here
