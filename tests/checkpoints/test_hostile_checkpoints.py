@@ -45,7 +45,7 @@ def test_no_command_runs_the_code_of_a_model(attack, capsys, command):
     for name, text in (
         ("de-en.de", "a b\nc\n"),
         ("de-en.en", "a c\nd\n"),
-        *((name, "a b\ta c\tneutral\nb\tc\tneutral\n") for name in ("nli.tsv", "nli-de.tsv")),
+        *((name, "a b\ta c\tneutral\nb\tc\tentailment\n") for name in ("nli.tsv", "nli-de.tsv")),
         ("words.tsv", "a b\ta c\n"),
     ):
         (attack / "texts" / name).write_text(text)
