@@ -1,0 +1,127 @@
+"""Models of transformers behind our interface, against our own encoder and against transformers."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from helpers.hf_folders import make_bert, make_xlm_roberta
+
+from ppa_fairseq.checkpoints import huggingface
+from ppa_fairseq.checkpoints.hf_names import LAYOUTS
+from ppa_fairseq.checkpoints.weights import LM_HEAD
+from ppa_fairseq.modules.transformers_encoder import pad_by_length
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+FOLDERS = {"BERT": make_bert, "XLM-RoBERTa": make_xlm_roberta}
+
+
+@pytest.fixture(scope="module", params=FOLDERS)
+def forms(request, tmp_path_factory):
+    """A kind of model in Hugging Face's names, and one checkpoint of it in our form and in transformers'."""
+    folder = tmp_path_factory.mktemp("hf")
+    FOLDERS[request.param](folder, **NO_DROPOUT)
+    layout = next(layout for layout in LAYOUTS if layout.name == request.param)
+    return layout, huggingface.read(folder), huggingface.read(folder, transformers=True)
+
+
+def dataset_of(dictionary, pairs=24):
+    from fairseq.data import ListDataset
+
+    from ppa_fairseq.data.bitext.dataset import AlignmentDataset, ParallelCorpus
+    from ppa_fairseq.data.bitext.masking import MaskingScheme
+
+    rng = np.random.default_rng(0)
+
+    def side():
+        ids = dictionary.random_ids()
+        rows = [[*rng.choice(ids, rng.integers(3, 20)), dictionary.eos()] for _ in range(pairs)]
+        return ListDataset([torch.tensor(row) for row in rows], np.array([len(row) for row in rows]))
+
+    corpus = ParallelCorpus(0, "de", "en", side(), side())
+    return AlignmentDataset([corpus], dictionary, MaskingScheme.for_dictionary(dictionary, 0.15), seed=1)
+
+
+def aligned(checkpoint, dictionary, **settings):
+    from ppa_fairseq.models._config import shape_of, take_sizes
+    from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
+
+    sizes = dict(projection_dim=8, queue_size=32, momentum=0.9, contrastive_weight=1.0, tlm_weight=1.0, dropout=0.0)
+    cfg = PPAModelConfig(**sizes | dict(negatives="queue", tlm_language_embeddings=False, attention_dropout=0.0))
+    for name, value in settings.items():
+        setattr(cfg, name, value)
+    take_sizes(cfg, checkpoint, "the test")
+    shape = checkpoint.shape if hasattr(checkpoint.shape, "config") else None
+    torch.manual_seed(0)
+    model = PPAModel(cfg, shape_of(cfg, dictionary, shape and vars(shape)), dictionary, num_languages=2)
+    model.start_from(checkpoint)
+    return model.train()
+
+
+def in_their_names(layout, ours: dict) -> dict:
+    """Tensors of our form under transformers' names."""
+    found = {}
+    for name, theirs in layout.name_table(2, (LM_HEAD,)).items():
+        if name in ours:
+            found |= dict(zip(theirs, ours[name].chunk(len(theirs)), strict=True))
+    return found
+
+
+def without_prefix(tensors: dict) -> dict:
+    return {name.removeprefix("encoder.").removeprefix("lm_head."): tensor for name, tensor in tensors.items()}
+
+
+def gradients(model) -> dict:
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+def assert_equal_forms(layout, ours, theirs, tolerance, weights):
+    one, other = in_their_names(layout, weights(ours)), without_prefix(weights(theirs))
+    assert one.keys() <= other.keys() and len(one) > 30
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=tolerance, atol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize("negatives", ["queue", "both"])
+def test_both_forms_train_alike(forms, make_criterion, negatives):
+    """First losses, gradients, queue and momentum encoder to 1e-5, and to 1e-4 after 20 updates."""
+    from ppa_fairseq.data.dictionary import WordPieceDictionary
+
+    layout, *checkpoints = forms
+    dictionary = WordPieceDictionary.of(checkpoints[0].build_tokenizer("it"))
+    dataset = dataset_of(dictionary)
+    ours, theirs = (aligned(one, dictionary, negatives=negatives) for one in checkpoints)
+    theirs.projection.load_state_dict(ours.projection.state_dict())
+    theirs.momentum_encoder.projection = copy.deepcopy(ours.momentum_encoder.projection)
+    criterion = make_criterion(negatives=negatives)
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.02) for model in (ours, theirs)]
+    for update in range(21):
+        tolerance = 1e-5 if update < 2 else 1e-4
+        batch = dataset.collater([dataset[(8 * update + i) % len(dataset)] for i in range(8)])
+        losses = []
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            criterion.train()
+            optimizer.zero_grad()
+            loss, pairs, logged = criterion(model, batch)
+            (loss / pairs).backward()
+            losses.append([float(logged[name]) / pairs for name in ("contrastive", "tlm")])
+        assert losses[1] == pytest.approx(losses[0], rel=tolerance)
+        assert_equal_forms(layout, ours, theirs, tolerance, gradients)
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.step()
+            model.update_succeeded()
+        torch.testing.assert_close(theirs.queue.keys, ours.queue.keys, rtol=tolerance, atol=tolerance)
+        assert_equal_forms(
+            layout, ours.momentum_encoder, theirs.momentum_encoder, tolerance, lambda model: dict(model.state_dict())
+        )
+    assert_equal_forms(layout, ours, theirs, 1e-4, lambda model: dict(model.named_parameters()))
+    assert ours.queue.filled == theirs.queue.filled == 32
+
+
+def test_padding_keeps_every_token_in_its_place():
+    lengths = [3, 9, 1, 8, 4, 9]
+    batches, places = pad_by_length(lengths)
+    flat = torch.cat([index.masked_fill(~mask, -1).flatten() for index, mask in batches])
+    assert flat[places].tolist() == list(range(sum(lengths)))
+    assert (flat >= 0).sum() == sum(lengths)
+    assert [tuple(mask.shape) for _, mask in batches] == [(3, 9), (2, 4), (1, 1)]
