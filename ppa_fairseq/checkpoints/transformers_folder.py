@@ -117,9 +117,13 @@ def ask(model: nn.Module, tokens: int, ids: list[int], pad: int, source: str) ->
     text = config.to_json_string(use_diff=True)
     shape = TransformersShape(text, tokens, 0, 0, FURTHEST, getattr(config, "type_vocab_size", 0) or 0)
     encoder = TransformersEncoder(shape, base).eval()
-    changed = [*ids[:-1], ids[1]]
+    whole, shorter, changed = (torch.tensor(row) for row in (ids, ids[:-1], [*ids[:-1], ids[1]]))
     try:
-        layers, alone, other = (encoder(**packed, return_layers=True)["layers"] for packed in pack_all(ids, changed))
+        with torch.no_grad():
+            layers, short, other, padded = (
+                encoder(**pack(batch), return_layers=True)["layers"]
+                for batch in ([whole], [shorter], [changed], [whole, shorter])
+            )
     except Exception as error:
         raise InputError(
             f"{source}: {config.model_type} does not run as an encoder of text ({type(error).__name__}: "
@@ -128,20 +132,14 @@ def ask(model: nn.Module, tokens: int, ids: list[int], pad: int, source: str) ->
     shape.layers, shape.dim = len(layers) - 1, layers[-1].shape[-1]
     if any(layer.shape != layers[-1].shape for layer in layers):
         raise InputError(f"{source}: {config.model_type} has hidden states of different shapes; give another model")
-    if len(ids) > 2 and torch.equal(alone[-1][0], other[-1][0]):
+    if torch.equal(layers[-1][0], other[-1][0]):
         raise InputError(
-            f"{source}: {config.model_type} reads from left to right: its first token does not know the last; give an "
-            "encoder"
+            f"{source}: in this {config.model_type}, the first token's hidden state does not depend on the last token; "
+            "give an encoder, not a decoder"
         )
+    shape.pads = torch.allclose(padded[-1][len(ids) :].float(), short[-1].float(), rtol=1e-2, atol=1e-3)
     shape.max_positions = longest(base, ids[1])
     return shape
-
-
-def pack_all(ids: list[int], changed: list[int]) -> Iterator[dict]:
-    sequences = [torch.tensor(row) for row in (ids, changed)]
-    yield pack([sequences[0], sequences[0][:2]])
-    yield pack(sequences[:1])
-    yield pack(sequences[1:])
 
 
 class _Embedded(Exception):
@@ -163,7 +161,8 @@ def longest(base: nn.Module, token: int) -> int:
     def stop(*_):
         raise _Embedded
 
-    low, high = 1, getattr(base.config, "max_position_embeddings", None) or FURTHEST
+    high = getattr(base.config, "max_position_embeddings", None) or 0
+    low, high = 1, high if high > 0 else FURTHEST
     hooks = [m.register_forward_pre_hook(stop) for m in base.modules() if isinstance(m, nn.Linear)]
     try:
         with torch.no_grad():

@@ -45,7 +45,7 @@ class Checkpoint:
     @property
     def kinds(self) -> list[str]:
         """The kinds of its heads."""
-        return [kind for prefix, kind in KINDS.items() if any(name.startswith(prefix) for name in self.state)]
+        return list(_heads(self.state, self.shape).values())
 
     @property
     def max_length(self) -> int:
@@ -65,6 +65,13 @@ class Checkpoint:
         encoder, _ = build_empty(self.shape, next(iter(self.kinds), None), len(self.labels or ()))
         encoder.load_state_dict(part(self.state, "encoder."), assign=True)
         return encoder.float().eval(), tokenizer
+
+
+def _heads(state: dict[str, Tensor], shape: Shape) -> dict[str, str]:
+    """The prefixes and kinds of the heads in a checkpoint."""
+    found = {prefix: kind for prefix, kind in KINDS.items() if any(name.startswith(prefix) for name in state)}
+    # All weights of an MLM head can be tied, and with them the encoder's.
+    return found if found or isinstance(shape, BertShape) else {LM_HEAD: MASKED_LM}
 
 
 def build_empty(shape: Shape, kind: str | None, classes: int = 0) -> tuple[Encoder, nn.Module | None]:
@@ -131,10 +138,9 @@ def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def check_state(state: dict[str, Tensor], shape: Shape, source: str, labels: list[str] | None = None) -> None:
     """Raise InputError unless `state` is an encoder of `shape`, finite, each of its heads whole or absent."""
-    heads = {prefix: kind for prefix, kind in KINDS.items() if part(state, prefix)}
     modules = {}
     with no_values():
-        for prefix, kind in (heads or {"": None}).items():
+        for prefix, kind in (_heads(state, shape) or {"": None}).items():
             modules["encoder."], modules[prefix] = encoders.build(shape, kind, len(labels or ()), initialise=False)
     expected = {
         prefix + name: tuple(tensor.shape)

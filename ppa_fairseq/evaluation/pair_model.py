@@ -38,7 +38,7 @@ class PairModel:
 
     def __init__(self, model: Checkpoint, source: str, max_length: int, batch_tokens: int = 4096, cpu: bool = False):
         head = part(model.state, self.head_prefix)
-        if not head:
+        if KINDS[self.head_prefix] not in model.kinds:
             raise InputError(f"{source}: no {self.head_name}; fine-tune it first with `--task {self.task}`")
         self.special = model.build_tokenizer(source)
         self.tokenizer = self.special.backend

@@ -19,7 +19,7 @@ from ppa_fairseq.modules.bert import SelectedPositions, too_long
 from ppa_fairseq.utils.errors import InputError
 
 MASKED_LM, CLASSIFICATION, SPANS = "MaskedLM", "SequenceClassification", "QuestionAnswering"  # as AutoModelFor… ends
-MOST_PADDING = 0.25  # of a padded batch, the share of its longest sequence that its shortest may lack
+MOST_PADDING = 0.25
 HEAD_DROPOUT = ("classif", "qa", "summary")  # in names of dropouts that belong to heads
 
 
@@ -33,6 +33,7 @@ class TransformersShape:
     dim: int
     max_positions: int  # the longest sequence, in tokens
     token_types: int  # 0: the model has none
+    pads: bool = True  # whether hidden states are the same in a padded batch; else sequences of one length share one
     dropout: float | None = None  # None: as in config.json
     attention_dropout: float | None = None
 
@@ -64,13 +65,13 @@ class TransformersEncoder(nn.Module):
         self.pad = getattr(model.config, "pad_token_id", None) or 0
 
     @property
-    def model(self) -> nn.Module:
-        """The base model."""
+    def base_model(self) -> nn.Module:
+        """The model of transformers, without a head."""
         return self._modules[self.prefix]
 
     @property
     def embed_tokens(self) -> nn.Embedding:
-        return self.model.get_input_embeddings()
+        return self.base_model.get_input_embeddings()
 
     def max_positions(self) -> int:
         """Return the longest sequence, in tokens, that the model takes."""
@@ -98,7 +99,7 @@ class TransformersEncoder(nn.Module):
         """
         if max_length > self.max_positions():
             raise InputError(too_long(max_length, self.max_positions()))
-        batches, places = pad_by_length(lengths)
+        batches, places = pad_by_length(lengths, MOST_PADDING if self.cfg.pads else 0.0)
         outputs = []
         for index, mask in batches:
             index, mask = index.to(tokens.device), mask.to(tokens.device)
@@ -108,7 +109,7 @@ class TransformersEncoder(nn.Module):
             if added_embedding is not None:
                 words = self.embed_tokens(inputs.pop("input_ids"))
                 inputs["inputs_embeds"] = words + (added_embedding[index] * mask.unsqueeze(-1)).to(words.dtype)
-            output = self.model(**inputs, output_hidden_states=return_layers, return_dict=True)
+            output = self.base_model(**inputs, output_hidden_states=return_layers, return_dict=True)
             # The last of the hidden states is not normalised in every model.
             outputs.append([*(output.hidden_states[:-1] if return_layers else ()), output.last_hidden_state])
         places = places.to(tokens.device)
@@ -158,7 +159,8 @@ class TransformersHead(nn.Module):
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor | None = None) -> Tensor:
         """Map hidden states of single tokens (M, C) to vocabulary logits (M, V) or to an answer's ends (M, 2)."""
-        output = self.run(hidden.unsqueeze(0))
+        ones = torch.ones(1, len(hidden), dtype=torch.int64, device=hidden.device)  # no class's head looks at them
+        output = self.run(hidden.unsqueeze(0), ones, ones)
         if self.kind == SPANS:
             return torch.stack([output.start_logits[0], output.end_logits[0]], dim=-1)
         return output.logits[0, :, : self.vocab_size]
@@ -170,15 +172,20 @@ class TransformersHead(nn.Module):
         index = starts[:, None] + torch.arange(max(lengths))
         mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
         index, mask = index.masked_fill(~mask, 0).to(hidden.device), mask.to(hidden.device)
-        return self.run(hidden[index], mask.long()).logits
+        tokens = packed["tokens"][index].masked_fill(~mask, encoder.pad)  # by which some classes find the last token
+        return self.run(hidden[index], tokens, mask.long()).logits
 
-    def run(self, hidden: Tensor, mask: Tensor | None = None):
-        """Run the class on padded hidden states (B, L, C) with an attention mask (B, L)."""
-        from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions as Output
+    def run(self, hidden: Tensor, tokens: Tensor, mask: Tensor):
+        """Run the class on padded hidden states (B, L, C), with tokens and an attention mask (B, L)."""
+        from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
+
+        class Output(BaseModelOutputWithPoolingAndCrossAttentions):
+            def __getattr__(self, name):  # outputs that some models have beside these
+                if name.startswith("__"):
+                    raise AttributeError(name)
 
         base = self.whole.base_model
         pooler = getattr(base, "pooler", None)
-        mask = torch.ones(hidden.shape[:2], dtype=torch.int64, device=hidden.device) if mask is None else mask
 
         def forward(*args, **kwargs):
             return Output(last_hidden_state=hidden, pooler_output=None if pooler is None else pooler(hidden))
@@ -187,7 +194,7 @@ class TransformersHead(nn.Module):
             for module, name, shared in self.tied:
                 module.__dict__[name] = base.get_parameter(shared)
             try:
-                return self.whole(input_ids=torch.zeros_like(mask), attention_mask=mask, return_dict=True)
+                return self.whole(input_ids=tokens, attention_mask=mask, return_dict=True)
             finally:
                 for module, name, _ in self.tied:
                     del module.__dict__[name]
@@ -257,8 +264,12 @@ def config_of(content: dict):
     return CONFIG_MAPPING[model_type].from_dict(content)
 
 
-def pad_by_length(lengths: list[int]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+def pad_by_length(
+    lengths: list[int], most_padding: float = MOST_PADDING
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Lay packed sequences into padded batches, the longest first, each of similar length.
+
+    *most_padding* is the share of a batch's longest sequence that its shortest may lack.
 
     Returns:
         the batches, each the packed places of its tokens (b, l), 0 for padding, and which of them are tokens (b, l);
@@ -269,7 +280,7 @@ def pad_by_length(lengths: list[int]) -> tuple[list[tuple[Tensor, Tensor]], Tens
     batches, places, filled = [], torch.empty(starts[-1], dtype=torch.int64), 0
     while order:
         longest = lengths[order[0]]
-        count = sum(lengths[i] >= (1 - MOST_PADDING) * longest for i in order)
+        count = sum(lengths[i] >= (1 - most_padding) * longest for i in order)
         batch, order = order[:count], order[count:]
         mask = torch.arange(longest) < torch.tensor([lengths[i] for i in batch])[:, None]
         index = torch.tensor([starts[i] for i in batch])[:, None] + torch.arange(longest)

@@ -1,0 +1,223 @@
+"""Encoders of transformers through the whole chain: import, align, fine-tune, measure, export."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from helpers import training
+from helpers.hf_folders import save_random
+from helpers.nli_data import LABELS, make_nli_bin
+from helpers.qa_data import make_qa_bin
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+
+from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, LM_HEAD, SPAN_HEAD, build_empty, part
+from ppa_fairseq.commands import main as cli
+from ppa_fairseq.data.sentence_pairs import PairLayout
+from ppa_fairseq.modules.packing import pack, pool
+
+SIZES = dict(
+    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=320
+)
+IDS = dict(pad_token_id=0, bos_token_id=7, eos_token_id=8, cls_token_id=7, sep_token_id=8, mask_token_id=9)
+DEBERTA = dict(
+    relative_attention=True, position_buckets=8, pos_att_type=["p2c", "c2p"], norm_rel_ebd="layer_norm",
+    share_att_key=True, position_biased_input=False, type_vocab_size=0,
+)  # fmt: skip
+XLM = dict(emb_dim=16, n_layers=2, n_heads=2, n_langs=3, max_position_embeddings=320, pad_index=0, eos_index=8)
+MODELS = {  # model type, its options, its class of question answering
+    "BERT": ("bert", SIZES, "BertForQuestionAnswering"),
+    "DistilBERT": (
+        "distilbert",
+        dict(dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=320),
+        "DistilBertForQuestionAnswering",
+    ),
+    "XLM": ("xlm", XLM, "XLMForQuestionAnsweringSimple"),
+    "XLM-RoBERTa": ("xlm-roberta", SIZES | {"type_vocab_size": 2}, "XLMRobertaForQuestionAnswering"),
+    "ModernBERT": ("modernbert", SIZES, "ModernBertForQuestionAnswering"),
+    "EuroBERT": ("eurobert", SIZES | {"num_key_value_heads": 1}, None),
+    "mDeBERTa-v3": ("deberta-v2", SIZES | DEBERTA, "DebertaV2ForQuestionAnswering"),
+    "GTE": ("gte", SIZES | {"type_vocab_size": 2}, None),
+    "ELECTRA": ("electra", SIZES | {"embedding_size": 8}, "ElectraForQuestionAnswering"),
+    "Gemma, bidirectional": (  # without a masked-LM class
+        "gemma3_text",
+        SIZES | {"head_dim": 8, "num_key_value_heads": 1, "use_bidirectional_attention": True},
+        None,
+    ),
+}
+POSITIONS = {"XLM-RoBERTa": 319}  # one row belongs to the padding
+LONG = {name: POSITIONS.get(name, 320) for name in MODELS} | {"Gemma, bidirectional": 320}
+
+
+def run(*command):
+    assert cli.main([str(word) for word in command]) == 0
+
+
+def make_folder(folder, name, symbols, surplus=3):
+    """Write a random model of this kind, with more rows than tokens, and its tokenizer; return the model."""
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("".join(f"{symbol}\n" for symbol in symbols))
+    bert = transformers.BertTokenizer(str(folder / "vocab.txt"), do_lower_case=False)
+    (folder / "vocab.txt").unlink()
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    # An XLM would take token types for words.
+    inputs = ["input_ids", *["token_type_ids"] * (name != "XLM"), "attention_mask"]
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bert.backend_tokenizer, model_input_names=inputs, **names
+    ).save_pretrained(folder)
+    model_type, options, _ = MODELS[name]
+    config = transformers.CONFIG_MAPPING[model_type](vocab_size=len(symbols) + surplus, **IDS, **options)
+    auto = AutoModelForMaskedLM if type(config) in AutoModelForMaskedLM._model_mapping else AutoModel
+    return save_random(auto.from_config(config), folder)
+
+
+@pytest.fixture(scope="module")
+def finetuning_data(dictionary, tmp_path_factory):
+    """Data-bin folders of NLI and of question answering."""
+    root = tmp_path_factory.mktemp("finetuning")
+    for name in ("nli", "qa"):
+        (root / name).mkdir()
+    sizes = {"train": 24, "valid": 9}
+    return make_nli_bin(root / "nli", dictionary, sizes), make_qa_bin(root / "qa", dictionary, sizes)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def chain(request, dictionary, data_bin, finetuning_data, tmp_path_factory):
+    """A kind of model and its folders: Hugging Face's, imported, aligned, fine-tuned twice, exported three times."""
+    root, name = tmp_path_factory.mktemp("chain"), request.param
+    theirs = make_folder(root / "hf", name, dictionary.symbols)
+    run("import-hf", root / "hf", root / "base", "--arch", "ppa_transformers")
+    updates = ["--max-update", "2", "--lr", "1e-3"]
+    aligning = [*training.TINY_ALIGNMENT, *updates, "--arch", "ppa_transformers", "--pretrained", str(root / "base")]
+    training.run_training([str(data_bin), *aligning], root / "aligned")
+    aligned = root / "aligned" / "checkpoint_last.pt"
+    tasks = ("nli", training.NLI, "classifier"), ("qa", training.QA, "reader")
+    for data, (task, flags, head) in zip(finetuning_data, tasks, strict=True):
+        flags = [*training.TINY_FINETUNING, *flags, *updates, "--pretrained", str(aligned)]
+        training.run_training([str(data), *flags, "--arch", f"ppa_transformers_{head}"], root / task)
+    for made in ("aligned", "nli", "qa"):
+        run("export-hf", root / made / "checkpoint_last.pt", root / f"{made}-hf")
+    return name, theirs, root
+
+
+def sequences(lengths=(5, 40, 33, 9)):
+    generator = torch.Generator().manual_seed(1)
+    ids = [torch.randint(10, 200, (length,), generator=generator) for length in lengths]
+    return ids, [(torch.arange(len(row)) > 3).long() for row in ids]
+
+
+def assert_equal(actual, expected, tolerance=1e-5):
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+@torch.no_grad()
+def assert_same_hidden_states(path, model, longest):
+    """Ours of the checkpoint at *path* in one packed batch, theirs of each sequence alone."""
+    encoder, _ = checkpoint.load_encoder(path)
+    rows, types = sequences((5, longest, 33, 9))
+    layers = encoder(**pack(rows, types), return_layers=True)["layers"]
+    given = [{"token_type_ids": one[None]} if encoder.cfg.token_types else {} for one in types]
+    base = model.eval().base_model
+    outputs = [
+        base(input_ids=row[None], output_hidden_states=True, **extra) for row, extra in zip(rows, given, strict=True)
+    ]
+    for number, ours in enumerate(layers):
+        assert_equal(ours, torch.cat([output.hidden_states[number][0] for output in outputs]))
+    return layers[-1], rows, given
+
+
+def test_the_imported_and_the_aligned_encoder_have_their_hidden_states(chain):
+    name, theirs, root = chain
+    assert checkpoint.read(root / "base").max_length == LONG[name]
+    assert_same_hidden_states(root / "base", theirs, LONG[name])
+    trained = AutoModel.from_pretrained(root / "aligned-hf")
+    hidden, rows, _ = assert_same_hidden_states(root / "aligned" / "checkpoint_last.pt", trained, LONG[name])
+    before, _ = checkpoint.load_encoder(root / "base")
+    with torch.no_grad():
+        assert (before(**pack(*sequences((5, LONG[name], 33, 9))))["hidden"] - hidden).abs().max() > 1e-3
+    for task in ("nli", "qa"):
+        tuned = AutoModel.from_pretrained(root / f"{task}-hf")
+        assert_same_hidden_states(root / task / "checkpoint_last.pt", tuned, LONG[name])
+
+
+def test_the_mlm_head_is_theirs(chain):
+    name, _, root = chain
+    trained = checkpoint.read(root / "aligned" / "checkpoint_last.pt")
+    encoder, head = build_empty(trained.shape, "MaskedLM")
+    encoder.load_state_dict(part(trained.state, "encoder."), assign=True)
+    head.load_state_dict(part(trained.state, LM_HEAD), assign=True)
+    rows, types = sequences()
+    with torch.no_grad():
+        hidden = encoder.eval()(**pack(rows, types))["hidden"]
+        logits = head.eval()(hidden, encoder.embed_tokens.weight)
+    assert logits.shape == (sum(map(len, rows)), 210)  # no logit for rows without a token
+    if name == "Gemma, bidirectional":
+        assert json.loads((root / "aligned-hf" / "config.json").read_text())["architectures"] == ["Gemma3TextModel"]
+        return
+    model, found = AutoModelForMaskedLM.from_pretrained(root / "aligned-hf", output_loading_info=True)
+    assert not found["missing_keys"] and not found["unexpected_keys"]
+    for row, type_ids, ours in zip(rows, types, logits.split(list(map(len, rows))), strict=True):
+        extra = {"token_type_ids": type_ids[None]} if encoder.cfg.token_types else {}
+        with torch.no_grad():
+            assert_equal(ours, model.eval()(input_ids=row[None], **extra).logits[0, :, :210])
+
+
+def test_sentence_transformers_has_our_vectors(chain):
+    from sentence_transformers import SentenceTransformer
+
+    _, _, root = chain
+    encoder, tokenizer = checkpoint.load_encoder(root / "aligned" / "checkpoint_last.pt")
+    texts = ["w1 w2 w3", "w150", "w9 w8 w7 w6 w5 w4 w3"]
+    packed = pack([torch.tensor(encoding.ids) for encoding in tokenizer.encode_batch(texts)])
+    with torch.no_grad():
+        ours = pool(encoder(**packed)["hidden"], packed["cu_seqlens"], "cls")
+    theirs = SentenceTransformer(str(root / "aligned-hf"), device="cpu").encode(texts, convert_to_tensor=True)
+    assert_equal(ours, theirs)
+
+
+def pairs_of(root, task):
+    """The fine-tuned checkpoint, its encoder and head, and three pairs: packed, and as AutoTokenizer makes them."""
+    trained = checkpoint.read(root / task / "checkpoint_last.pt")
+    prefix, kind = (CLASSIFICATION_HEAD, "SequenceClassification") if task == "nli" else (SPAN_HEAD, "QuestionAnswering")
+    encoder, head = build_empty(trained.shape, kind, len(LABELS) if task == "nli" else 0)
+    encoder.load_state_dict(part(trained.state, "encoder."), assign=True)
+    head.load_state_dict(part(trained.state, prefix), assign=True)
+    layout = PairLayout(trained.build_tokenizer("it"), 64)
+    ids = [([11, 12, 13], [14]), ([20], [30, 31, 32]), ([40, 41], [50, 51])]
+    laid = [layout.lay(*(np.array(side) for side in pair)) for pair in ids]
+    packed = pack(*([torch.from_numpy(one) for one in side] for side in zip(*laid, strict=True)))
+    texts = [[" ".join(f"w{i - 10}" for i in side) for side in pair] for pair in ids]
+    sides = map(list, zip(*texts, strict=True))
+    batch = AutoTokenizer.from_pretrained(root / f"{task}-hf")(*sides, padding=True, return_tensors="pt")
+    assert batch["input_ids"][batch["attention_mask"].bool()].tolist() == packed["tokens"].tolist()
+    if not encoder.cfg.token_types:
+        batch.pop("token_type_ids", None)
+    return trained, encoder.eval(), head.eval(), packed, batch
+
+
+@torch.no_grad()
+def test_a_classifier_has_their_logits(chain):
+    name, _, root = chain
+    trained, encoder, head, packed, batch = pairs_of(root, "nli")
+    model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
+        root / "nli-hf", output_loading_info=True
+    )
+    assert not found["missing_keys"] and not found["unexpected_keys"]
+    assert_equal(head.classify(encoder, packed), model.eval()(**batch).logits)
+    assert model.config.id2label == dict(enumerate(LABELS)) == dict(enumerate(trained.labels))
+
+
+@torch.no_grad()
+def test_a_reader_has_their_logits(chain):
+    name, _, root = chain
+    architecture = MODELS[name][2]
+    if architecture is None:  # transformers has no such class: ours is trained, and exported without it
+        assert not (root / "qa-hf" / "modules.json").exists()
+        return
+    _, encoder, head, packed, batch = pairs_of(root, "qa")
+    output = getattr(transformers, architecture).from_pretrained(root / "qa-hf").eval()(**batch)
+    mask = batch["attention_mask"].bool()
+    expected = torch.stack([output.start_logits[mask], output.end_logits[mask]], dim=-1)
+    assert_equal(head(encoder(**packed)["hidden"]), expected)
