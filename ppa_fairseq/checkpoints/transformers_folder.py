@@ -16,8 +16,8 @@ from ppa_fairseq.modules.transformers_encoder import (
     TransformersHead,
     TransformersShape,
     build_class,
+    class_of,
     config_of,
-    find_class,
 )
 from ppa_fairseq.utils.errors import InputError, quote
 
@@ -33,21 +33,18 @@ def read_model(folder: Path, content: dict, tensors: dict[str, Tensor], source: 
     class, not an encoder, or if weights are missing or of another shape. No code of the folder is run.
     """
     config = read_config(content, folder / "config.json")
-    model_class = find_class(config, MASKED_LM) or find_class(config, None)
-    if model_class is None:
-        raise InputError(f"{folder}: transformers has no model for {content['model_type']}; give an encoder of text")
+    model_class, settings = class_of(config, MASKED_LM)
     with torch.random.fork_rng(devices=[]), quiet(), torch.device("cpu"):
         torch.manual_seed(HEAD_SEED)
         try:
             model, found = model_class.from_pretrained(
-                None, config=config, state_dict=without_wrapper(tensors, config), output_loading_info=True
+                None, config=config, state_dict=without_wrapper(tensors, config), output_loading_info=True, **settings
             )
         except (RuntimeError, ValueError) as error:
             raise InputError(f"{source}: {one_line(error)}; config.json belongs to another model") from error
     base = model.base_model
     inside = "" if base is model else model.base_model_prefix + "."
-    poolers = {name for name in found["missing_keys"] if "pooler" in name}  # which nobody uses here
-    missing = sorted(found["missing_keys"] - poolers)
+    missing = sorted(found["missing_keys"])
     if absent := next((name for name in missing if name.startswith(inside)), None):
         raise InputError(
             f"{source}: tensor {absent} is missing; the file is not complete, or config.json belongs to another model"
@@ -221,7 +218,7 @@ def write(folder: Path, checkpoint, exported_by: str) -> tuple[str, str]:
 def without_wrapper(tensors: dict[str, Tensor], config) -> dict[str, Tensor]:
     """Remove what wrappers put before all names ("module.", "0.auto_model.", ...): what leaves most names known."""
     with torch.device("meta"):
-        model = build_class(config_of(config.to_dict()), MASKED_LM, initialise=False)
+        model = build_class(config, MASKED_LM, initialise=False)
     known = model.state_dict().keys() | model.base_model.state_dict().keys()
     wrappers = {""}
     for name in tensors:

@@ -102,8 +102,11 @@ class TransformersEncoder(nn.Module):
         batches, places = pad_by_length(lengths, MOST_PADDING if self.cfg.pads else 0.0)
         outputs = []
         for index, mask in batches:
+            padded = not mask.all()  # on the host: with a mask, transformers would ask the device
             index, mask = index.to(tokens.device), mask.to(tokens.device)
-            inputs = {"input_ids": tokens[index].masked_fill(~mask, self.pad), "attention_mask": mask.long()}
+            inputs = {"input_ids": tokens[index].masked_fill(~mask, self.pad)}
+            if padded:
+                inputs["attention_mask"] = mask.long()
             if self.cfg.token_types:
                 inputs["token_type_ids"] = token_types[index] * mask
             if added_embedding is not None:
@@ -231,11 +234,7 @@ def build_class(config, kind: str | None, classes: int = 0, initialise: bool = T
     """Build transformers' class of a *kind* of head for this configuration, or if there is none its base model."""
     from transformers.initialization import no_init_weights
 
-    settings = {}
-    if (model_class := find_class(config, kind)) is None:
-        model_class = find_class(config, None)
-        if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters:
-            settings["add_pooling_layer"] = False  # nobody would use it
+    model_class, settings = class_of(config, kind)
     if classes:
         config.num_labels = classes
     with nullcontext() if initialise else no_init_weights():
@@ -245,13 +244,20 @@ def build_class(config, kind: str | None, classes: int = 0, initialise: bool = T
     return model
 
 
-def find_class(config, kind: str | None):
-    """transformers' own class for *config* with a head of a *kind*, or its base model; None if it has none."""
+def class_of(config, kind: str | None) -> tuple[type, dict]:
+    """transformers' own class for *config* with a head of a *kind*, or else of its base model, and its arguments.
+
+    Raises InputError if there is neither.
+    """
     import transformers
 
-    auto = getattr(transformers, f"AutoModelFor{kind}" if kind else "AutoModel")
-    found = auto._model_mapping.get(type(config), None)
-    return found[0] if isinstance(found, (tuple, list)) else found
+    for auto in (f"AutoModelFor{kind}", "AutoModel") if kind else ("AutoModel",):
+        found = getattr(transformers, auto)._model_mapping.get(type(config), None)
+        if found is not None:
+            model_class = found[0] if isinstance(found, tuple) else found
+            pooling = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+            return model_class, {"add_pooling_layer": False} if pooling else {}  # nobody would use the pooler
+    raise InputError(f"transformers has no model of type {config.model_type}; give an encoder of text")
 
 
 def config_of(content: dict):

@@ -9,8 +9,10 @@ from helpers.hf_folders import make_bert, make_xlm_roberta
 
 from ppa_fairseq.checkpoints import huggingface
 from ppa_fairseq.checkpoints.hf_names import LAYOUTS
-from ppa_fairseq.checkpoints.weights import LM_HEAD
-from ppa_fairseq.modules.transformers_encoder import pad_by_length
+from ppa_fairseq.checkpoints.weights import LM_HEAD, no_values
+from ppa_fairseq.modules import encoders
+from ppa_fairseq.modules.packing import pack
+from ppa_fairseq.modules.transformers_encoder import TransformersShape, pad_by_length
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 FOLDERS = {"BERT": make_bert, "XLM-RoBERTa": make_xlm_roberta}
@@ -125,3 +127,49 @@ def test_padding_keeps_every_token_in_its_place():
     assert flat[places].tolist() == list(range(sum(lengths)))
     assert (flat >= 0).sum() == sum(lengths)
     assert [tuple(mask.shape) for _, mask in batches] == [(3, 9), (2, 4), (1, 1)]
+
+
+def test_mmbert_has_its_real_shape():
+    """Built on the meta device: 256,000 tokens, 22 layers of 768, a tied decoder."""
+    from transformers import ModernBertConfig
+
+    config = ModernBertConfig(
+        vocab_size=256_000, hidden_size=768, intermediate_size=1152, num_hidden_layers=22, num_attention_heads=12,
+        max_position_embeddings=8192, pad_token_id=0, bos_token_id=2, eos_token_id=1, cls_token_id=1, sep_token_id=1,
+    )  # fmt: skip
+    shape = TransformersShape(config.to_json_string(), 255_990, layers=22, dim=768, max_positions=8192, token_types=0)
+    with no_values():
+        encoder, head = encoders.build(shape, encoders.MASKED_LM, initialise=False)
+    packed = pack([torch.arange(7)])
+    packed = {name: values.to("meta") if torch.is_tensor(values) else values for name, values in packed.items()}
+    output = encoder(**packed, return_layers=True, tied=True)
+    logits = head(output["hidden"], output["word_embeddings"])
+    assert sum(weight.numel() for weight in encoder.parameters()) == 306_939_648
+    assert {name: tuple(weight.shape) for name, weight in head.named_parameters()} == {
+        "decoder.bias": (256_000,), "head.dense.weight": (768, 768), "head.norm.weight": (768,),
+    }  # fmt: skip
+    assert len(output["layers"]) == 23 and logits.shape == (7, 255_990)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rotary_frequencies_stay_in_single_precision(dtype):
+    """Half precision would move the positions of distant tokens."""
+    from transformers import EuroBertConfig
+
+    sizes = dict(vocab_size=30, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    config = EuroBertConfig(**sizes, num_key_value_heads=1, pad_token_id=0)
+    shape = TransformersShape(config.to_json_string(), 30, layers=1, dim=16, max_positions=64, token_types=0)
+    encoder, _ = encoders.build(shape)
+    before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+    encoder.to(dtype)
+    assert {weight.dtype for weight in encoder.parameters()} == {dtype}
+    assert before and all(torch.equal(buffer, before[name]) for name, buffer in encoder.named_buffers())
+
+
+def test_dropouts_are_the_flags_or_the_models_own():
+    from transformers import ModernBertConfig
+
+    text = ModernBertConfig(mlp_dropout=0.2, attention_dropout=0.3, classifier_dropout=0.4).to_json_string()
+    for flags, expected in (({}, (0.2, 0.3)), ({"dropout": 0.0}, (0.0, 0.3)), ({"attention_dropout": 0}, (0.2, 0.0))):
+        config = TransformersShape(text, 9, 1, 9, 9, 0, **flags).read_config()
+        assert (config.mlp_dropout, config.attention_dropout) == expected and config.classifier_dropout == 0.4
