@@ -221,3 +221,85 @@ def test_a_reader_has_their_logits(chain):
     mask = batch["attention_mask"].bool()
     expected = torch.stack([output.start_logits[mask], output.end_logits[mask]], dim=-1)
     assert_equal(head(encoder(**packed)["hidden"]), expected)
+
+
+@pytest.fixture(scope="module")
+def modernbert(dictionary, data_bin, tmp_path_factory):
+    """A random ModernBERT: Hugging Face's folder, and what is imported from it."""
+    root = tmp_path_factory.mktemp("modernbert")
+    make_folder(root / "hf", "ModernBERT", dictionary.symbols)
+    run("import-hf", root / "hf", root / "base")
+    return root
+
+
+def align(base, data, save_dir, *flags):
+    arch = ["--arch", "ppa_transformers", "--pretrained", str(base)]
+    return training.run_training([str(data), *training.TINY_ALIGNMENT, *arch, *flags], save_dir)
+
+
+def test_every_command_takes_it(chain, tmp_path, capsys):
+    name, _, root = chain
+    if name not in ("ModernBERT", "Gemma, bidirectional"):
+        pytest.skip("two are enough: one with an MLM head of its own, one without")
+    aligned, base = root / "aligned" / "checkpoint_last.pt", root / "base"
+    (tmp_path / "text").write_text("w1 w2 w3\nw4 w5\n")
+    (tmp_path / "words").write_text("w1 w2 ||| w101 w102\nw3 ||| w103\n")
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "de-en.tsv").write_text("".join(f"w{i} w{i + 1}\tw{100 + i} w{101 + i}\n" for i in range(20)))
+    (tmp_path / "nli.tsv").write_text("".join(f"{LABELS[i % 3]}\tw{i} w7\tw{i}\n" for i in range(12)))
+    run("embed", "--model", aligned, "--input", tmp_path / "text", "--output", tmp_path / "v.npy")
+    assert np.load(tmp_path / "v.npy").shape == (2, 16)
+    run("word-align", "--model", f"m={aligned}", "--text", tmp_path / "words", "--output", tmp_path / "links")
+    run("retrieve", "--model", f"m={aligned}", "--pairs", tmp_path / "pairs", "--layer", "all",
+        "--output", tmp_path / "retrieval")  # fmt: skip
+    run("perplexity", "--model", f"a={base}", "--model", f"b={aligned}", "--text", f"de={tmp_path / 'text'}")
+    run("probe", "--model", f"m={aligned}", "--pairs", f"nli={tmp_path / 'nli.tsv'}:{tmp_path / 'nli.tsv'}")
+    context = " ".join(f"w{i}" for i in range(30))
+    answer = {"text": "w5 w6", "answer_start": context.index("w5 w6")}
+    asked = [{"id": "q", "question": "w50 w4", "answers": [answer]}]
+    squad = {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": context, "qas": asked}]}]}
+    (tmp_path / "qa.en.json").write_text(json.dumps(squad))
+    run("evaluate-qa", "--model", f"m={root / 'qa' / 'checkpoint_last.pt'}", "--data", f"en={tmp_path / 'qa.en.json'}",
+        "--max-length", "40", "--doc-stride", "8")  # fmt: skip
+    rows = "".join(f"w{i} w7\tw{i}\t{LABELS[i % 3]}\n" for i in range(12))
+    (tmp_path / "test.en.tsv").write_text("premise\thypo\tlabel\n" + rows)
+    run("evaluate-xnli", "--model", f"m={root / 'nli' / 'checkpoint_last.pt'}", "--data", tmp_path / "test.en.tsv",
+        "--output", tmp_path / "xnli")  # fmt: skip
+    assert cli.main(["trim-vocab", str(base), str(tmp_path / "cut"), f"de={tmp_path / 'text'}"]) == 1
+    assert "only this plugin's own form of BERT can be trimmed" in capsys.readouterr().err
+
+
+def test_a_resumed_training_equals_a_straight_one(modernbert, data_bin, tmp_path):
+    straight = align(modernbert / "base", data_bin, tmp_path / "one", "--max-update", "4", "--dropout", "0.1")
+    align(modernbert / "base", data_bin, tmp_path / "two", "--max-update", "2", "--dropout", "0.1")
+    resumed = align(modernbert / "base", data_bin, tmp_path / "two", "--max-update", "4", "--dropout", "0.1")
+    training.assert_same_training(straight, resumed)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["--bf16", "--freeze-encoder --contrastive-weight 0", "--tlm-weight 0", "--negatives both --pooling mean",
+     "--tlm-language-embeddings", "--tokens-at-once 100"],
+)  # fmt: skip
+def test_alignment_flags_do_what_they_do_for_our_own_form(modernbert, data_bin, tmp_path, flags):
+    before = checkpoint.read(modernbert / "base").state
+    after = align(modernbert / "base", data_bin, tmp_path, "--max-update", "2", *flags.split())["model"]
+    changed = {name for name in before if not torch.equal(before[name], after[name].to(before[name].dtype))}
+    expected = {
+        "--freeze-encoder --contrastive-weight 0": {name for name in before if name.startswith(LM_HEAD)},
+        "--tlm-weight 0": {name for name in before if name.startswith("encoder.")},
+    }
+    assert changed == expected.get(flags, before.keys())
+
+
+def test_a_finetuned_model_is_finetuned_again(chain, finetuning_data, tmp_path):
+    name, _, root = chain
+    if name not in ("BERT", "EuroBERT"):
+        pytest.skip("two are enough: one whose classifier has a pooler, one without")
+    flags = [*training.TINY_FINETUNING, "--max-update", "1", "--pretrained", str(root / "nli" / "checkpoint_last.pt")]
+    before = checkpoint.read(root / "nli" / "checkpoint_last.pt").state
+    again = [*flags, *training.NLI, "--arch", "ppa_transformers_classifier", "--lr", "0"]
+    after = training.run_training([str(finetuning_data[0]), *again], tmp_path / "nli")["model"]
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    other = [*flags, *training.QA, "--arch", "ppa_transformers_reader"]
+    assert training.run_training([str(finetuning_data[1]), *other], tmp_path / "qa")
