@@ -1,6 +1,7 @@
 """Encoders of transformers through the whole chain: import, align, fine-tune, measure, export."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from helpers import training
 from helpers.hf_folders import save_random
 from helpers.nli_data import LABELS, make_nli_bin
 from helpers.qa_data import make_qa_bin
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from ppa_fairseq.checkpoints import format as checkpoint
@@ -17,6 +19,7 @@ from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, LM_HEAD, SPAN_H
 from ppa_fairseq.commands import main as cli
 from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.modules.packing import pack, pool
+from ppa_fairseq.utils.errors import InputError
 
 SIZES = dict(
     hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=320
@@ -237,10 +240,9 @@ def align(base, data, save_dir, *flags):
     return training.run_training([str(data), *training.TINY_ALIGNMENT, *arch, *flags], save_dir)
 
 
+@pytest.mark.parametrize("chain", ["ModernBERT", "Gemma, bidirectional"], indirect=True)  # with an MLM head, without
 def test_every_command_takes_it(chain, tmp_path, capsys):
-    name, _, root = chain
-    if name not in ("ModernBERT", "Gemma, bidirectional"):
-        pytest.skip("two are enough: one with an MLM head of its own, one without")
+    _, _, root = chain
     aligned, base = root / "aligned" / "checkpoint_last.pt", root / "base"
     (tmp_path / "text").write_text("w1 w2 w3\nw4 w5\n")
     (tmp_path / "words").write_text("w1 w2 ||| w101 w102\nw3 ||| w103\n")
@@ -292,10 +294,9 @@ def test_alignment_flags_do_what_they_do_for_our_own_form(modernbert, data_bin, 
     assert changed == expected.get(flags, before.keys())
 
 
+@pytest.mark.parametrize("chain", ["BERT", "EuroBERT"], indirect=True)  # a classifier with a pooler, without
 def test_a_finetuned_model_is_finetuned_again(chain, finetuning_data, tmp_path):
-    name, _, root = chain
-    if name not in ("BERT", "EuroBERT"):
-        pytest.skip("two are enough: one whose classifier has a pooler, one without")
+    _, _, root = chain
     flags = [*training.TINY_FINETUNING, "--max-update", "1", "--pretrained", str(root / "nli" / "checkpoint_last.pt")]
     before = checkpoint.read(root / "nli" / "checkpoint_last.pt").state
     again = [*flags, *training.NLI, "--arch", "ppa_transformers_classifier", "--lr", "0"]
@@ -303,3 +304,158 @@ def test_a_finetuned_model_is_finetuned_again(chain, finetuning_data, tmp_path):
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     other = [*flags, *training.QA, "--arch", "ppa_transformers_reader"]
     assert training.run_training([str(finetuning_data[1]), *other], tmp_path / "qa")
+
+
+@pytest.fixture(scope="module")
+def distilbert(dictionary, tmp_path_factory):
+    """A random DistilBERT's folder."""
+    folder = tmp_path_factory.mktemp("distilbert") / "hf"
+    make_folder(folder, "DistilBERT", dictionary.symbols)
+    return folder
+
+
+@pytest.fixture
+def folder(distilbert, tmp_path):
+    """A copy of it to change."""
+    return shutil.copytree(distilbert, tmp_path / "copy")
+
+
+def change_weights(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    save_file(change(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "0.auto_model.", "model.encoder."])
+@pytest.mark.parametrize("bare", [False, True], ids=["whole", "base"])
+def test_names_with_a_wrapper_are_read(distilbert, folder, prefix, bare):
+    """Also of the base model alone, which gets a new MLM head, the same each time."""
+    change_weights(folder, lambda tensors: {
+        prefix + name.removeprefix("distilbert." * bare): tensor for name, tensor in tensors.items()
+        if name.startswith("distilbert.") or not bare
+    })  # fmt: skip
+    before, after, again = (checkpoint.read(one) for one in (distilbert, folder, folder))
+    assert before.state.keys() == after.state.keys() == again.state.keys()
+    for name in before.state:
+        assert torch.equal(before.state[name], after.state[name]) == (not bare or name.startswith("encoder.")), name
+        assert torch.equal(after.state[name], again.state[name])
+    assert ("no MLM head in model.safetensors" in str(after.notes)) == bare
+
+
+def test_a_folder_of_sentence_transformers_keeps_pooling_and_length(distilbert, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+
+    transformer = Transformer(str(distilbert), max_seq_length=48)
+    SentenceTransformer(modules=[transformer, Pooling(16, pooling_mode="mean")]).save(str(tmp_path / "st"))
+    read = checkpoint.read(tmp_path / "st")
+    assert (read.pooling, read.max_length) == ("mean", 48)
+
+
+def test_an_untied_decoder_is_the_heads_own(folder, tmp_path):
+    """Whatever config.json says: the file has both."""
+    decoder = torch.full((213, 16), 0.5)
+    change_weights(folder, lambda tensors: tensors | {"vocab_projector.weight": decoder})
+    read = checkpoint.read(folder)
+    assert torch.equal(read.state["lm_head.vocab_projector.weight"], decoder)
+    run("export-hf", folder, tmp_path / "out")
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(model.vocab_projector.weight, decoder) and not model.config.tie_word_embeddings
+
+
+def with_code(folder):
+    change_config(folder, model_type="mine", auto_map={"AutoModel": "mine.MineModel"})
+    (folder / "mine.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
+
+
+def with_other_model(model_type, **options):
+    def change(folder):
+        sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+        config = transformers.CONFIG_MAPPING[model_type](vocab_size=213, **sizes, **IDS, **options)
+        save_random(AutoModel.from_config(config), folder)
+
+    return change
+
+
+def with_more_tokens(folder):
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"] |= {f"more{i}": 210 + i for i in range(9)}
+    path.write_text(json.dumps(content))
+
+
+FAULTS = {
+    "unknown type": (
+        lambda folder: change_config(folder, model_type="mine"),
+        "config.json: model_type is 'mine', which this version of transformers does not have; give a model of",
+    ),
+    "code": (with_code, "model_type is 'mine', which this version of transformers does not have; its code is in the"),
+    "decoder": (
+        with_other_model("llama", num_key_value_heads=1),
+        "in this llama, the first token's hidden state does not depend on the last token; give an encoder",
+    ),
+    "encoder-decoder": (
+        lambda folder: change_config(folder, model_type="t5"),
+        "config.json: t5 is an encoder-decoder; give a model that is an encoder alone",
+    ),
+    "pictures": (with_other_model("vit", image_size=8, patch_size=4), "vit has no word embeddings"),
+    "more tokens than rows": (with_more_tokens, "the tokenizer has 219 tokens and the model 213 word embeddings"),
+    "another padding": (
+        lambda folder: change_config(folder, pad_token_id=1),
+        "the tokenizer's padding token has the id 0, but the model's has 1",
+    ),
+    "another size": (lambda folder: change_config(folder, hidden_dim=48), "config.json belongs to another model"),
+    "not a number": (lambda folder: change_config(folder, n_layers="six"), "config.json: transformers refuses it"),
+    "quantised": (
+        lambda folder: change_config(folder, quantization_config={"quant_method": "bitsandbytes"}),
+        "config.json: the weights are quantised",
+    ),
+    "a missing layer": (
+        lambda folder: change_weights(folder, lambda t: {n: v for n, v in t.items() if "layer.1.ffn" not in n}),
+        "tensor distilbert.transformer.layer.1.ffn.lin1.bias is missing; the file is not complete",
+    ),
+    "NaN": (
+        lambda folder: change_weights(folder, lambda t: {n: v * torch.nan for n, v in t.items()}),
+        "holds NaN or infinity",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_taken_gets_one_clear_line_and_no_output(folder, tmp_path, capsys, fault):
+    spoil, message = FAULTS[fault]
+    spoil(folder)
+    capsys.readouterr()
+    assert cli.main(["import-hf", str(folder), str(tmp_path / "in")]) == 1
+    report, error = capsys.readouterr()
+    assert report == "" and message in error and error.count("\n") == 1, error
+    assert error.startswith(f"ppa import-hf: error: {tmp_path}")
+    assert not (tmp_path / "in").exists() and not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("arch", "flags", "message"),
+    [
+        ("ppa_bert", "", "has a model of transformers; use --arch ppa_transformers"),
+        ("ppa_transformers", "--encoder-layers 2", "--encoder-layers is 2"),
+        ("ppa_transformers", "--tlm-reset-positions", "a model of transformers counts positions itself"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(modernbert, data_bin, tmp_path, arch, flags, message):
+    arguments = ["--arch", arch, "--pretrained", str(modernbert / "base"), *flags.split()]
+    with pytest.raises(InputError, match=message):
+        training.run_training([str(data_bin), *training.TINY_ALIGNMENT, *arguments], tmp_path)
+
+
+def test_our_own_form_is_refused_by_the_other_architecture(imported, train):
+    with pytest.raises(InputError, match="has this plugin's own form of BERT; use --arch ppa_bert, or import it with"):
+        train("--arch", "ppa_transformers", "--pretrained", str(imported()))
+
+
+def test_the_form_can_be_chosen_where_there_are_two(distilbert, tmp_path, capsys):
+    assert cli.main(["import-hf", str(distilbert), str(tmp_path / "in"), "--arch", "ppa_bert"]) == 1
+    assert "is no BERT or XLM-RoBERTa; use --arch ppa_transformers" in capsys.readouterr().err
