@@ -108,9 +108,12 @@ def take_sizes(cfg: EncoderConfig, pretrained: checkpoint.Checkpoint, source: st
         sizes = checkpoint.sizes_in_cfg(pretrained.shape) if is_ours else dict.fromkeys(SHAPE_FIELDS)
         for name in SHAPE_FIELDS:
             if getattr(cfg, name) not in (None, sizes[name]):
+                flag = f"--{name.replace('_', '-')} is {getattr(cfg, name)} (by flag or --arch)"
+                if not is_ours:
+                    raise InputError(f"{flag}, but a model of transformers has its own sizes; omit the flag")
                 raise InputError(
-                    f"--{name.replace('_', '-')} is {getattr(cfg, name)} (by flag or --arch), but {source} has "
-                    f"{sizes[name]}; omit the flag, and use --arch ppa_bert or another without sizes"
+                    f"{flag}, but {source} has {sizes[name]}; omit the flag, and use --arch ppa_bert or another "
+                    "without sizes"
                 )
             setattr(cfg, name, sizes[name])
 

@@ -19,7 +19,8 @@ from ppa_fairseq.modules.bert import SelectedPositions, too_long
 from ppa_fairseq.utils.errors import InputError
 
 MASKED_LM, CLASSIFICATION, SPANS = "MaskedLM", "SequenceClassification", "QuestionAnswering"  # as AutoModelFor… ends
-MOST_PADDING = 0.25
+SHORTEST = 0.75  # of a padded batch's sequences, relative to its longest,
+ENOUGH = 1024  # unless it has fewer tokens than this: a pass costs more than padding
 HEAD_DROPOUT = ("classif", "qa", "summary")  # in names of dropouts that belong to heads
 
 
@@ -99,7 +100,7 @@ class TransformersEncoder(nn.Module):
         """
         if max_length > self.max_positions():
             raise InputError(too_long(max_length, self.max_positions()))
-        batches, places = pad_by_length(lengths, MOST_PADDING if self.cfg.pads else 0.0)
+        batches, places = pad_by_length(lengths, self.cfg.pads)
         outputs = []
         for index, mask in batches:
             padded = not mask.all()  # on the host: with a mask, transformers would ask the device
@@ -270,12 +271,8 @@ def config_of(content: dict):
     return CONFIG_MAPPING[model_type].from_dict(content)
 
 
-def pad_by_length(
-    lengths: list[int], most_padding: float = MOST_PADDING
-) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """Lay packed sequences into padded batches, the longest first, each of similar length.
-
-    *most_padding* is the share of a batch's longest sequence that its shortest may lack.
+def pad_by_length(lengths: list[int], pads: bool = True) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """Lay packed sequences into batches, the longest first, each of similar length, or unless *pads* of one length.
 
     Returns:
         the batches, each the packed places of its tokens (b, l), 0 for padding, and which of them are tokens (b, l);
@@ -286,7 +283,8 @@ def pad_by_length(
     batches, places, filled = [], torch.empty(starts[-1], dtype=torch.int64), 0
     while order:
         longest = lengths[order[0]]
-        count = sum(lengths[i] >= (1 - most_padding) * longest for i in order)
+        share, least = (SHORTEST, ENOUGH // longest) if pads else (1, 0)
+        count = max(sum(lengths[i] >= share * longest for i in order), least)
         batch, order = order[:count], order[count:]
         mask = torch.arange(longest) < torch.tensor([lengths[i] for i in batch])[:, None]
         index = torch.tensor([starts[i] for i in batch])[:, None] + torch.arange(longest)

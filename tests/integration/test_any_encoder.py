@@ -441,7 +441,7 @@ def test_what_cannot_be_taken_gets_one_clear_line_and_no_output(folder, tmp_path
     ("arch", "flags", "message"),
     [
         ("ppa_bert", "", "has a model of transformers; use --arch ppa_transformers"),
-        ("ppa_transformers", "--encoder-layers 2", "--encoder-layers is 2"),
+        ("ppa_transformers", "--encoder-layers 2", r"--encoder-layers is 2 \(by flag or --arch\), but a model of transformers has its own sizes"),
         ("ppa_transformers", "--tlm-reset-positions", "a model of transformers counts positions itself"),
     ],
 )

@@ -120,13 +120,18 @@ def test_both_forms_train_alike(forms, make_criterion, negatives):
     assert ours.queue.filled == theirs.queue.filled == 32
 
 
-def test_padding_keeps_every_token_in_its_place():
-    lengths = [3, 9, 1, 8, 4, 9]
-    batches, places = pad_by_length(lengths)
+@pytest.mark.parametrize(
+    ("pads", "shapes"),
+    [(True, [(2, 900), (1, 800), (4, 300)]), (False, [(1, 900), (1, 899), (1, 800), (1, 300), (2, 40), (1, 1)])],
+    ids=["padded", "by length"],
+)
+def test_padding_keeps_every_token_in_its_place(pads, shapes):
+    lengths = [40, 800, 1, 899, 300, 900, 40]
+    batches, places = pad_by_length(lengths, pads)
     flat = torch.cat([index.masked_fill(~mask, -1).flatten() for index, mask in batches])
     assert flat[places].tolist() == list(range(sum(lengths)))
     assert (flat >= 0).sum() == sum(lengths)
-    assert [tuple(mask.shape) for _, mask in batches] == [(3, 9), (2, 4), (1, 1)]
+    assert [tuple(mask.shape) for _, mask in batches] == shapes
 
 
 def test_mmbert_has_its_real_shape():
