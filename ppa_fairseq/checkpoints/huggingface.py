@@ -102,8 +102,7 @@ def read_any(folder: Path, config: dict, sentence: sentence_encoder.SentenceEnco
     model, notes = transformers_folder.read_model(folder, config, tensors, source)
     texts = read_files(folder)
     tokenizer = ModelTokenizer(texts, str(folder))
-    ids = tokenizer.backend.encode("a b c").ids
-    shape = transformers_folder.ask(model, len(tokenizer), ids, tokenizer.pad(), str(folder))
+    shape = transformers_folder.ask(model, tokenizer, str(folder))
     texts = read_files(folder, min(shape.max_positions, sentence.max_length or shape.max_positions))
     state = transformers_folder.state_of(model, shape)
     check_state(state, shape, str(source))

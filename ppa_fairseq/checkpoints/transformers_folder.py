@@ -1,5 +1,6 @@
 """Folders of any encoder that transformers loads: what the model is asked when it is imported, and its export."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, KINDS, LM_HEAD, SPAN_HEAD, part
 from ppa_fairseq.modules.bert import MaskedLMHead
 from ppa_fairseq.modules.packing import pack
@@ -22,8 +24,7 @@ from ppa_fairseq.modules.transformers_encoder import (
 from ppa_fairseq.utils.errors import InputError, quote
 
 HEAD_SEED = 0  # draws the MLM head that a folder does not have
-NOT_SIZES = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation", "_name_or_path")
-FURTHEST = 1 << 20  # tokens, where config.json sets no limit
+NO_LIMIT = 512  # tokens, where config.json sets no limit
 
 
 def read_model(folder: Path, content: dict, tensors: dict[str, Tensor], source: Path) -> tuple[nn.Module, list[str]]:
@@ -77,7 +78,7 @@ def read_config(content: dict, path: Path):
     if content.get("quantization_config"):
         raise InputError(f"{path}: the weights are quantised; give the model's folder in full precision")
     try:
-        config = config_of({key: value for key, value in content.items() if key not in NOT_SIZES})
+        config = config_of(content)
     except Exception as error:  # whatever is wrong with values of another's
         raise InputError(f"{path}: transformers refuses it ({one_line(error)}); fetch the file again") from error
     if getattr(config, "is_encoder_decoder", False):
@@ -85,17 +86,12 @@ def read_config(content: dict, path: Path):
     return config
 
 
-def ask(model: nn.Module, tokens: int, ids: list[int], pad: int, source: str) -> TransformersShape:
-    """Find the sizes of a model by running it.
+def ask(model: nn.Module, tokenizer: ModelTokenizer, source: str) -> TransformersShape:
+    """Find the sizes of a model by running it on its tokenizer's ids.
 
-    Args:
-        tokens: of its tokenizer.
-        ids: of a short sentence, special tokens included.
-        pad: the tokenizer's padding id.
-
-    Raises InputError if it is no encoder of text with one hidden state a token.
+    Raises InputError if it is no encoder of text with one hidden state a token, or if the tokenizer is not its own.
     """
-    base = model.base_model
+    base, tokens, pad = model.base_model, len(tokenizer), tokenizer.pad()
     config = base.config
     try:
         rows = base.get_input_embeddings().num_embeddings
@@ -112,9 +108,12 @@ def ask(model: nn.Module, tokens: int, ids: list[int], pad: int, source: str) ->
             "take both from the same model"
         )
     text = config.to_json_string(use_diff=True)
-    shape = TransformersShape(text, tokens, 0, 0, FURTHEST, getattr(config, "type_vocab_size", 0) or 0)
-    encoder = TransformersEncoder(shape, base).eval()
-    whole, shorter, changed = (torch.tensor(row) for row in (ids, ids[:-1], [*ids[:-1], ids[1]]))
+    shape = TransformersShape(text, tokens, 0, 0, NO_LIMIT, getattr(config, "type_vocab_size", 0) or 0)
+    exact = base if base.dtype == torch.float32 else copy.deepcopy(base).float()
+    encoder = TransformersEncoder(shape, exact).eval()
+    words = [i for i in range(tokens) if i not in tokenizer.special and i != tokenizer.unk()][:5]
+    whole = torch.tensor([tokenizer.bos(), *words[:-1], tokenizer.eos()])
+    shorter, changed = whole[:-1], torch.cat([whole[:-1], torch.tensor(words[-1:])])
     try:
         with torch.no_grad():
             layers, short, other, padded = (
@@ -134,8 +133,8 @@ def ask(model: nn.Module, tokens: int, ids: list[int], pad: int, source: str) ->
             f"{source}: in this {config.model_type}, the first token's hidden state does not depend on the last token; "
             "give an encoder, not a decoder"
         )
-    shape.pads = torch.allclose(padded[-1][len(ids) :].float(), short[-1].float(), rtol=1e-2, atol=1e-3)
-    shape.max_positions = longest(base, ids[1])
+    shape.pads = torch.allclose(padded[-1][len(whole) :], short[-1], rtol=1e-2, atol=1e-3)
+    shape.max_positions = longest(exact, words[0])
     return shape
 
 
@@ -159,7 +158,11 @@ def longest(base: nn.Module, token: int) -> int:
         raise _Embedded
 
     high = getattr(base.config, "max_position_embeddings", None) or 0
-    low, high = 1, high if high > 0 else FURTHEST
+    if high <= 0:
+        return NO_LIMIT
+    if not any(isinstance(module, nn.Embedding) and module.num_embeddings == high for module in base.modules()):
+        return high  # there is no table of positions, so none loses rows; a long sequence would take much memory
+    low = 1
     hooks = [m.register_forward_pre_hook(stop) for m in base.modules() if isinstance(m, nn.Linear)]
     try:
         with torch.no_grad():

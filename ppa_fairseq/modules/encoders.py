@@ -34,7 +34,8 @@ def build(
         encoder, head = encoder_classes[0](shape, *arguments), None
         width, epsilon = shape.dim, shape.layer_norm_eps
     else:
-        encoder, head = transformers_encoder.build(shape, kind, classes, encoder_classes[1], arguments, initialise)
+        settings = head_dropout, encoder_classes[1], arguments, initialise
+        encoder, head = transformers_encoder.build(shape, kind, classes, *settings)
         width, epsilon = encoder.embed_tokens.embedding_dim, 1e-5
     if head is None and kind == MASKED_LM:
         head = MaskedLMHead(shape.dim, shape.vocab_size, epsilon, width)

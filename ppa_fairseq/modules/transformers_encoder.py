@@ -21,7 +21,9 @@ from ppa_fairseq.utils.errors import InputError
 MASKED_LM, CLASSIFICATION, SPANS = "MaskedLM", "SequenceClassification", "QuestionAnswering"  # as AutoModelFor… ends
 SHORTEST = 0.75  # of a padded batch's sequences, relative to its longest,
 ENOUGH = 1024  # unless it has fewer tokens than this: a pass costs more than padding
-HEAD_DROPOUT = ("classif", "qa", "summary")  # in names of dropouts that belong to heads
+CLASSIFIER, OTHER_HEADS = "classif", ("qa", "summary")  # in names of dropouts that belong to heads
+# In a config.json: what would run code, from the folder or from the hub.
+UNWANTED = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation", "_name_or_path")
 
 
 @dataclass
@@ -40,14 +42,15 @@ class TransformersShape:
 
     position_offset: ClassVar[int] = 0
 
-    def read_config(self):
-        """Build the configuration of transformers, with these dropouts."""
+    def read_config(self, head_dropout: float | None = None):
+        """Build the configuration of transformers, with these dropouts, and *head_dropout* in a classifier."""
         config = config_of(json.loads(self.config))
         for name, value in config.to_dict().items():
-            if "dropout" not in name or not isinstance(value, (int, float)) or any(h in name for h in HEAD_DROPOUT):
+            if "dropout" not in name or any(head in name for head in OTHER_HEADS):
                 continue
             chosen = self.attention_dropout if "att" in name else self.dropout
-            if chosen is not None:
+            chosen = head_dropout if CLASSIFIER in name else chosen
+            if chosen is not None and isinstance(value, (int, float, type(None))):
                 setattr(config, name, float(chosen))
         return config
 
@@ -218,6 +221,7 @@ def build(
     cfg: TransformersShape,
     kind: str | None = None,
     classes: int = 0,
+    head_dropout: float | None = None,
     encoder_class: type[TransformersEncoder] = TransformersEncoder,
     arguments: tuple = (),
     initialise: bool = True,
@@ -226,7 +230,7 @@ def build(
 
     Without *initialise*, weights have no values, for those of a file.
     """
-    whole = build_class(cfg.read_config(), kind, classes, initialise)
+    whole = build_class(cfg.read_config(head_dropout), kind, classes, initialise)
     encoder = encoder_class(cfg, whole.base_model, *arguments)
     return encoder, None if whole.base_model is whole else TransformersHead(whole, kind, cfg.vocab_size)
 
@@ -262,13 +266,16 @@ def class_of(config, kind: str | None) -> tuple[type, dict]:
 
 
 def config_of(content: dict):
-    """Build the configuration that a config.json holds. Raises InputError if transformers has no such model type."""
+    """Build the configuration that a config.json holds; no code of a folder or of the hub will run for it.
+
+    Raises InputError if transformers has no such model type.
+    """
     from transformers import CONFIG_MAPPING
 
     model_type = content.get("model_type")
     if model_type not in CONFIG_MAPPING:
         raise InputError(f"this version of transformers has no model type {model_type!r}; install a later one")
-    return CONFIG_MAPPING[model_type].from_dict(content)
+    return CONFIG_MAPPING[model_type].from_dict({key: value for key, value in content.items() if key not in UNWANTED})
 
 
 def pad_by_length(lengths: list[int], pads: bool = True) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:

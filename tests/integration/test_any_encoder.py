@@ -367,6 +367,13 @@ def test_an_untied_decoder_is_the_heads_own(folder, tmp_path):
     assert torch.equal(model.vocab_projector.weight, decoder) and not model.config.tie_word_embeddings
 
 
+def test_a_decoder_that_is_a_copy_is_tied(distilbert, folder):
+    """As files of older releases have it."""
+    words = "distilbert.embeddings.word_embeddings.weight"
+    change_weights(folder, lambda tensors: tensors | {"vocab_projector.weight": tensors[words].clone()})
+    assert checkpoint.read(folder).state.keys() == checkpoint.read(distilbert).state.keys()
+
+
 def with_code(folder):
     change_config(folder, model_type="mine", auto_map={"AutoModel": "mine.MineModel"})
     (folder / "mine.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")

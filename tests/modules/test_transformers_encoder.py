@@ -12,7 +12,7 @@ from ppa_fairseq.checkpoints.hf_names import LAYOUTS
 from ppa_fairseq.checkpoints.weights import LM_HEAD, no_values
 from ppa_fairseq.modules import encoders
 from ppa_fairseq.modules.packing import pack
-from ppa_fairseq.modules.transformers_encoder import TransformersShape, pad_by_length
+from ppa_fairseq.modules.transformers_encoder import TransformersShape, config_of, pad_by_length
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 FOLDERS = {"BERT": make_bert, "XLM-RoBERTa": make_xlm_roberta}
@@ -122,7 +122,7 @@ def test_both_forms_train_alike(forms, make_criterion, negatives):
 
 @pytest.mark.parametrize(
     ("pads", "shapes"),
-    [(True, [(2, 900), (1, 800), (4, 300)]), (False, [(1, 900), (1, 899), (1, 800), (1, 300), (2, 40), (1, 1)])],
+    [(True, [(3, 900), (3, 300), (1, 1)]), (False, [(1, 900), (1, 899), (1, 800), (1, 300), (2, 40), (1, 1)])],
     ids=["padded", "by length"],
 )
 def test_padding_keeps_every_token_in_its_place(pads, shapes):
@@ -178,3 +178,11 @@ def test_dropouts_are_the_flags_or_the_models_own():
     for flags, expected in (({}, (0.2, 0.3)), ({"dropout": 0.0}, (0.0, 0.3)), ({"attention_dropout": 0}, (0.2, 0.0))):
         config = TransformersShape(text, 9, 1, 9, 9, 0, **flags).read_config()
         assert (config.mlp_dropout, config.attention_dropout) == expected and config.classifier_dropout == 0.4
+    assert TransformersShape(text, 9, 1, 9, 9, 0).read_config(head_dropout=0.5).classifier_dropout == 0.5
+
+
+def test_a_configuration_runs_no_code_of_others():
+    """Of the hub's kernels, which transformers fetches by the name of an attention, or of a folder."""
+    content = {"model_type": "bert", "attn_implementation": "them/kernels", "auto_map": {"AutoModel": "code.Model"}}
+    config = config_of(content)
+    assert config._attn_implementation is None and not hasattr(config, "auto_map")
