@@ -104,18 +104,16 @@ def read_any(folder: Path, config: dict, sentence: sentence_encoder.SentenceEnco
     tokenizer = ModelTokenizer(texts, str(folder))
     shape = transformers_folder.ask(model, tokenizer, str(folder))
     texts = read_files(folder, min(shape.max_positions, sentence.max_length or shape.max_positions))
+    if unused := model.get_input_embeddings().num_embeddings - len(tokenizer):
+        notes.append(f"{unused} word embeddings belong to no token of the tokenizer: they are kept, and never predicted")
     state = transformers_folder.state_of(model, shape)
     check_state(state, shape, str(source))
     return Checkpoint(shape, state, texts, sentence.pooling, notes=[*sentence.notes, *notes])
 
 
 def read_shape(config: dict, path: Path) -> tuple[Layout, BertShape]:
-    """Find the kind of model and its sizes in a config.json. Raises InputError if it is neither of the two kinds."""
-    model_type = config.get("model_type", "bert")
-    layout = next((layout for layout in LAYOUTS if layout.model_type == model_type), None)
-    if layout is None:
-        known = " and ".join(repr(layout.model_type) for layout in LAYOUTS)
-        raise InputError(f"{path}: model_type is {quote(model_type)}; only {known} can be imported")
+    """Find the kind of model and its sizes in a BERT's or an XLM-RoBERTa's config.json."""
+    layout = next(layout for layout in LAYOUTS if layout.model_type == config.get("model_type", "bert"))
     for key, value in layout.required.items():
         if config.get(key, value) != value:
             raise InputError(

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from ppa_fairseq.checkpoints import format as checkpoint
-from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, LM_HEAD, SPAN_HEAD, build_empty, part
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, KINDS, LM_HEAD, SPAN_HEAD, build_empty, part
 from ppa_fairseq.commands import main as cli
 from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.modules.packing import pack, pool
@@ -183,8 +183,8 @@ def test_sentence_transformers_has_our_vectors(chain):
 def pairs_of(root, task):
     """The fine-tuned checkpoint, its encoder and head, and three pairs: packed, and as AutoTokenizer makes them."""
     trained = checkpoint.read(root / task / "checkpoint_last.pt")
-    prefix, kind = (CLASSIFICATION_HEAD, "SequenceClassification") if task == "nli" else (SPAN_HEAD, "QuestionAnswering")
-    encoder, head = build_empty(trained.shape, kind, len(LABELS) if task == "nli" else 0)
+    prefix = CLASSIFICATION_HEAD if task == "nli" else SPAN_HEAD
+    encoder, head = build_empty(trained.shape, KINDS[prefix], len(LABELS) if task == "nli" else 0)
     encoder.load_state_dict(part(trained.state, "encoder."), assign=True)
     head.load_state_dict(part(trained.state, prefix), assign=True)
     layout = PairLayout(trained.build_tokenizer("it"), 64)
@@ -448,7 +448,7 @@ def test_what_cannot_be_taken_gets_one_clear_line_and_no_output(folder, tmp_path
     ("arch", "flags", "message"),
     [
         ("ppa_bert", "", "has a model of transformers; use --arch ppa_transformers"),
-        ("ppa_transformers", "--encoder-layers 2", r"--encoder-layers is 2 \(by flag or --arch\), but a model of transformers has its own sizes"),
+        ("ppa_transformers", "--encoder-layers 2", "but a model of transformers has its own sizes; omit the flag"),
         ("ppa_transformers", "--tlm-reset-positions", "a model of transformers counts positions itself"),
     ],
 )
