@@ -11,6 +11,7 @@ from helpers import training
 from helpers.hf_folders import save_random
 from helpers.nli_data import LABELS, make_nli_bin
 from helpers.qa_data import make_qa_bin
+from helpers.ranks import train_on_ranks
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
@@ -276,6 +277,13 @@ def test_a_resumed_training_equals_a_straight_one(modernbert, data_bin, tmp_path
     align(modernbert / "base", data_bin, tmp_path / "two", "--max-update", "2", "--dropout", "0.1")
     resumed = align(modernbert / "base", data_bin, tmp_path / "two", "--max-update", "4", "--dropout", "0.1")
     training.assert_same_training(straight, resumed)
+
+
+def test_two_ranks_stay_equal(modernbert, data_bin, tmp_path):
+    flags = ["--arch", "ppa_transformers", "--pretrained", str(modernbert / "base"), "--max-update", "3"]
+    argv = [str(data_bin), *training.TINY_ALIGNMENT, *flags, "--disable-validation", "--check-ranks"]
+    ranks = train_on_ranks(2, argv, tmp_path)
+    assert [rank.exitcode for rank in ranks] == [0, 0], ranks[0].output[-3000:]
 
 
 @pytest.mark.parametrize(
