@@ -105,7 +105,7 @@ def read_any(folder: Path, config: dict, sentence: sentence_encoder.SentenceEnco
     shape = transformers_folder.ask(model, tokenizer, str(folder))
     texts = read_files(folder, min(shape.max_positions, sentence.max_length or shape.max_positions))
     if unused := model.get_input_embeddings().num_embeddings - len(tokenizer):
-        notes.append(f"{unused} word embeddings belong to no token of the tokenizer: they are kept, and never predicted")
+        notes.append(f"{unused} word embeddings belong to no token of the tokenizer: they are kept, never predicted")
     state = transformers_folder.state_of(model, shape)
     check_state(state, shape, str(source))
     return Checkpoint(shape, state, texts, sentence.pooling, notes=[*sentence.notes, *notes])

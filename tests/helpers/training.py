@@ -11,11 +11,11 @@ TINY_SIZES = """
     --max-positions 64 --token-types 2 --layer-norm-eps 1e-12 --position-offset 0
 """.split()
 TINY_ALIGNMENT = """
-    --user-dir ppa_fairseq --task ppa_alignment --criterion ppa --cpu
     --optimizer adam --lr 1e-2 --batch-size 8 --queue-size 64 --projection-dim 8 --momentum 0.9
     --log-format simple --log-interval 4 --no-epoch-checkpoints --num-workers 0
+    --user-dir ppa_fairseq --task ppa_alignment --criterion ppa --cpu
 """.split()
-TINY_TRAINING = [*TINY_ALIGNMENT, *TINY_SIZES]
+TINY_TRAINING = [*TINY_SIZES, *TINY_ALIGNMENT]
 
 
 TINY_FINETUNING = """

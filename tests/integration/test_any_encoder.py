@@ -277,6 +277,12 @@ def test_a_resumed_training_equals_a_straight_one(modernbert, data_bin, tmp_path
     align(modernbert / "base", data_bin, tmp_path / "two", "--max-update", "2", "--dropout", "0.1")
     resumed = align(modernbert / "base", data_bin, tmp_path / "two", "--max-update", "4", "--dropout", "0.1")
     training.assert_same_training(straight, resumed)
+    from fairseq import checkpoint_utils
+
+    last = str(tmp_path / "two" / "checkpoint_last.pt")
+    (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task([last])  # as fairseq-validate does
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, resumed["model"][name]), name
 
 
 def test_two_ranks_stay_equal(modernbert, data_bin, tmp_path):
