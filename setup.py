@@ -32,6 +32,7 @@ setup(
         "sentencepiece",  # transformers needs both to read an XLM-R folder that has no tokenizer.json
         "protobuf",
         "safetensors>=0.4",
+        "scikit-learn",
         "scipy>=1.15",  # the first with a generator of one's own in bootstrap and tests
         "matplotlib",
         "tqdm",
@@ -45,7 +46,6 @@ setup(
             "import-linter",
             "polib",  # reads the catalogues of tools/make_sample.py
             "ruff",
-            "scikit-learn",  # experiments/sentence_map.py
             "sentence-transformers",
         ],
     },

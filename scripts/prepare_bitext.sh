@@ -6,8 +6,9 @@
 # what `ppa import-hf` wrote, or a Hugging Face folder. The filtered tokens stay in DATA_BIN.text. Flags, e.g.
 # --max-train 250000 --shards 4, are those of `ppa prepare-bitext`.
 set -euo pipefail
-case ${1-} in -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit ;; esac
-[ $# -ge 3 ] || { sed -n '2s/^# //p' "$0" >&2; exit 2; }
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; }
+case ${1-} in -h | --help) usage; exit ;; esac
+[ $# -ge 3 ] || { usage >&2; exit 2; }
 imported=$1 raw=$2 data=${3%/}
 shift 3
 fail() { echo "prepare_bitext: error: $*" >&2; exit 1; }

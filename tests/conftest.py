@@ -163,7 +163,7 @@ def scaling_on_cpu(monkeypatch):
     """Let --fp16 and --amp train: fairseq scales losses on GPUs alone."""
     from ppa_fairseq.fairseq_compat import arguments
 
-    monkeypatch.setattr(arguments, "refuse_loss_scaling", lambda args: None)
+    monkeypatch.setattr(arguments, "SCALED_LOSS", ())
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq's overflow branch
     monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # where it flattens them
     monkeypatch.setattr(torch.cuda.amp, "GradScaler", functools.partial(torch.amp.GradScaler, "cpu"))

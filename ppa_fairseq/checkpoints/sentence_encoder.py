@@ -35,7 +35,7 @@ def read(folder: Path) -> SentenceEncoder:
             options = next((read_object(file) for file in sorted(place.glob(LENGTHS))), {})
             found.max_length = options.get("max_seq_length")
             if options.get("do_lower_case"):
-                found.notes.append("not taken: its do_lower_case; lower-case the text yourself")
+                found.notes.append(f"{NOT_TAKEN}its do_lower_case; lower-case the text yourself")
         elif kind == "Pooling":
             found.pooling, mode = _pooling(read_object(place / CONFIG))
             if found.pooling is None:

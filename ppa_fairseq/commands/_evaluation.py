@@ -27,9 +27,9 @@ def optional_folder(path: Path | None, command: str) -> AbstractContextManager[P
 
 
 def load_embedder(name: str, path: Path, args, several: bool = False) -> "SentenceEmbedder":
-    """Read an encoder. Without --pooling and --max-length the model's own hold, as a sentence encoder's folder has them.
+    """Read an encoder; without --pooling and --max-length take the model's own, as a sentence encoder's folder has them.
 
-    `several`: the flags may choose all layers and both poolings. What the folder has beyond them is named on stderr.
+    Name on stderr what such a folder has beyond these. `several`: the flags may choose all layers and both poolings.
     """
     from ppa_fairseq.checkpoints import format as checkpoint
     from ppa_fairseq.checkpoints.sentence_encoder import NOT_TAKEN

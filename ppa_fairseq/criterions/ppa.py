@@ -40,11 +40,11 @@ class PPACriterion(FairseqCriterion):
     """contrastive_weight · mean over N pairs of InfoNCE + tlm_weight · mean over M masked tokens of cross-entropy.
 
     Each mean is over the whole update: all batches of ``--update-freq`` and all ranks. fairseq divides the summed
-    gradient by the number of pairs. So the sum over masked tokens is multiplied by the update's pairs per masked token,
-    which the task's iterator counts ahead (``pairs_per_masked``). In validation, it is the batch's own.
+    gradient by the number of pairs. So the sum over masked tokens is multiplied by the update's pairs per masked token
+    (``pairs_per_masked``), which the task's iterator counts ahead. In validation it is the batch's own.
     """
 
-    TLM_METRICS = ("loss", "tlm", "tlm_acc")  # in the order of the log line, before the next
+    TLM_METRICS = ("loss", "tlm", "tlm_acc")  # logged in this order, then
     CONTRASTIVE_METRICS = ("contrastive", "contrastive_acc", "pos_sim", "hard_neg_sim", "false_neg", "queue_fill")
 
     def __init__(self, cfg: PPACriterionConfig, task):
@@ -57,25 +57,25 @@ class PPACriterion(FairseqCriterion):
 
     @classmethod
     def metrics_of(cls, contrastive: bool) -> tuple[str, ...]:
-        """The names of what validation logs, with the contrastive loss or without."""
+        """Names of the values that a validation logs, with the contrastive loss or without."""
         return cls.TLM_METRICS + cls.CONTRASTIVE_METRICS * contrastive
 
     def train(self, mode: bool = True) -> "PPACriterion":
-        """Count attempts: fairseq's trainer calls this at the start of each attempt at an update, repeated ones too."""
+        """Count attempts at an update. fairseq's trainer calls this at the start of each, also of a repeated one."""
         self._attempt += mode
         return super().train(mode)
 
     def forward(self, model, sample, reduce=True):
-        """Compute the loss of one batch, and stage its keys in the queue if the model is in training mode.
+        """Compute the loss of N pairs with M masked tokens; in training mode, also stage their keys in the queue.
 
         Returns:
-            the loss summed over pairs, the number of pairs N, and values to log (sums, which can be added over ranks).
+            the loss summed over pairs, N, and values to log (sums, which can be added over ranks).
         """
         pairs, masked = sample["nsentences"], len(sample["target"])
         output = model(**sample["net_input"])
         logged = {"nsentences": pairs, "ntokens": sample["ntokens"], "sample_size": pairs, "masked": masked}
 
-        tlm = F.cross_entropy(output["logits"].float(), sample["target"], reduction="sum")
+        tlm = F.cross_entropy(output["logits"].float(), sample["target"], reduction="sum")  # of (M, V) and (M,)
         pairs_per_masked = sample.get("pairs_per_masked", pairs / max(masked, 1))
         logged["tlm"] = tlm.detach()
         logged["tlm_correct"] = (output["logits"].detach().argmax(-1) == sample["target"]).sum()
@@ -92,30 +92,32 @@ class PPACriterion(FairseqCriterion):
         return loss, pairs, logged
 
     def contrast(self, queue, output: dict, pivots: torch.Tensor):
-        """Return the contrastive loss, summed over N pairs with *pivots* (N,), and values to log.
+        """Return the contrastive loss, summed over N pairs, and values to log.
 
-        With a queue it is InfoNCE (MoCo, equation 1) of each query with its key and the keys in the queue. In-batch, it
-        is :func:`in_batch_loss`; with both, the queue's keys are further negatives there.
-        Two keys with the same sentence in --pivot are not used as negatives for each other.
+        *pivots* (N,) are the hashes of the pairs' sentences in --pivot.
+        With a queue it is InfoNCE (MoCo, equation 1): each query against its key and the queue's keys. In-batch, it is
+        :func:`in_batch_loss`; with both, the queue's keys are further negatives there. Two keys with the same pivot are
+        not used as negatives for each other.
         """
         query, pivot_aware = output["query"], not self.cfg.no_pivot_aware
-        negative, false_negatives, filled = None, pivots.new_zeros(()), 0
+        negatives, false_negatives, filled = None, pivots.new_zeros(()), 0
         if queue is not None:
-            is_negative, false_negatives = queue.is_negative(pivots, pivot_aware)
-            negative = (query @ queue.keys.T).masked_fill(~is_negative, -math.inf)  # (N, K)
+            is_negative, false_negatives = queue.find_negatives(pivots, pivot_aware)
+            negatives = (query @ queue.keys.T).masked_fill(~is_negative, -math.inf)  # (N, K) cosines
             filled = queue.filled
         if "translation" in output:
-            loss, scores = in_batch_loss(
-                query, output["translation"], pivots if pivot_aware else None, self.cfg.temperature, negative
+            loss, cosines = in_batch_loss(
+                query, output["translation"], pivots if pivot_aware else None, self.cfg.temperature, negatives
             )
-            positive, filled = scores.diagonal(), filled + len(query) - 1  # (N,)
-            negative = scores.masked_fill(torch.eye(*scores.shape, dtype=torch.bool, device=scores.device), -math.inf)
+            positive, filled = cosines.diagonal(), filled + len(query) - 1  # (N,)
+            own = torch.eye(*cosines.shape, dtype=torch.bool, device=cosines.device)
+            negatives = cosines.masked_fill(own, -math.inf)  # (N, N + K)
         else:
-            positive = (query * output["key"]).sum(-1)  # (N,) cosine
-            logits = torch.cat([positive[:, None], negative], dim=1) / self.cfg.temperature  # (N, 1 + K)
+            positive = (query * output["key"]).sum(-1)  # (N,) cosines
+            logits = torch.cat([positive[:, None], negatives], dim=1) / self.cfg.temperature  # (N, 1 + K)
             loss = F.cross_entropy(logits, pivots.new_zeros(len(query)), reduction="sum")
         with torch.no_grad():
-            hardest = negative.max(dim=1).values  # (N,), -inf without negatives
+            hardest = negatives.max(dim=1).values  # (N,), -inf without negatives
             statistics = {
                 "contrastive": loss.detach(),
                 "contrastive_correct": (positive > hardest).sum(),
@@ -163,28 +165,26 @@ def in_batch_loss(
     pivots: torch.Tensor | None,
     temperature: float,
     queued: torch.Tensor | None = None,
-    symmetric: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Let each of N sentences find its translation among the batch's, and the reverse, by a softmax.
+    """Let each of N sentences find its translation in the batch, and each translation its sentence, by a softmax.
 
     The multiple negatives ranking loss (Henderson et al. 2017), both directions averaged, gradient on both sides.
 
     Args:
         query, translation: (N, D) of unit length.
-        pivots: (N,); translations of the same sentence are not used as negatives. None: all others are.
+        pivots: (N,); two pairs with the same pivot are not used as negatives for each other. None: all pairs are.
         queued: (N, K) cosines of the queries to further negatives, -inf for those that are not used.
-        symmetric: average both directions; else queries find translations only.
 
     Returns:
         the loss summed over pairs, and the queries' cosines (N, N + K).
     """
-    scores = query @ translation.T  # (N, N)
+    cosines = query @ translation.T  # (N, N)
     if pivots is not None:
         same = (pivots[:, None] == pivots) & ~torch.eye(len(pivots), dtype=torch.bool, device=pivots.device)
-        scores = scores.masked_fill(same, -math.inf)
+        cosines = cosines.masked_fill(same, -math.inf)
     target = torch.arange(len(query), device=query.device)
-    forward = scores if queued is None else torch.cat([scores, queued], dim=1)  # (N, N + K)
-    loss = F.cross_entropy(forward / temperature, target, reduction="sum")
-    if symmetric:
-        loss = (loss + F.cross_entropy(scores.T / temperature, target, reduction="sum")) / 2
-    return loss, forward
+    backward = F.cross_entropy(cosines.T / temperature, target, reduction="sum")
+    if queued is not None:
+        cosines = torch.cat([cosines, queued], dim=1)  # (N, N + K)
+    forward = F.cross_entropy(cosines / temperature, target, reduction="sum")
+    return (forward + backward) / 2, cosines

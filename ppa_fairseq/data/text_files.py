@@ -47,7 +47,10 @@ class LineReader:
                     raise InputError(f"{self.path}: is a pipe, which cannot be read twice; give a file")
                 file = UNPACKERS[self.path.suffix](raw) if self.path.suffix in UNPACKERS else raw
                 block, tail = file.read(BLOCK).removeprefix(codecs.BOM_UTF8), b""
-                self._refuse_other_forms(block)
+                refuse_utf_16(self.path, block)
+                if b"\n" not in block and b"\r" in block.rstrip(b"\r"):
+                    advice = f"{_convert(self.path)} tr '\\r' '\\n' > NEW_FILE"
+                    raise InputError(f"{self.path}: its lines end in CR alone, as on old Macs; {advice}")
                 while block:
                     self.position = raw.tell()
                     *lines, tail = (tail + block).split(b"\n")
@@ -61,23 +64,21 @@ class LineReader:
         except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
             raise InputError(f"{self.path}: truncated or damaged ({error}); download it again") from None
 
-    def _refuse_other_forms(self, start: bytes) -> None:
-        convert = f"convert it: {CAT.get(self.path.suffix, 'cat')} {self.path} |"
-        if name := _utf_16(start[:4096]):
-            raise InputError(f"{self.path}: is {name}, not UTF-8; {convert} iconv -f {name} -t UTF-8 > NEW_FILE")
-        if b"\n" not in start and b"\r" in start.rstrip(b"\r"):
-            raise InputError(
-                f"{self.path}: its lines end in CR alone, as on old Macs; {convert} tr '\\r' '\\n' > NEW_FILE"
-            )
 
-
-def _utf_16(start: bytes) -> str | None:
-    """The kind of UTF-16 that a file with this start is; without a mark, every other byte of ASCII in it is 0."""
+def refuse_utf_16(path: Path, start: bytes) -> None:
+    """Raise InputError if a file with this start is UTF-16; without a mark, every other byte of ASCII in it is 0."""
+    start = start[:4096]
     if start.startswith(UTF16_MARKS):
-        return "UTF-16"
-    if 4 * start.count(0) > len(start):
-        return "UTF-16BE" if start[0] == 0 else "UTF-16LE"
-    return None
+        name = "UTF-16"
+    elif 4 * start.count(0) > len(start):
+        name = "UTF-16BE" if start[0] == 0 else "UTF-16LE"
+    else:
+        return
+    raise InputError(f"{path}: is {name}, not UTF-8; {_convert(path)} iconv -f {name} -t UTF-8 > NEW_FILE")
+
+
+def _convert(path: Path) -> str:
+    return f"convert it: {CAT.get(path.suffix, 'cat')} {path} |"
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -35,6 +35,7 @@ RANGES = {  # lowest and highest value
     "update_freq": (1, inf),
 }
 NOT_0 = ("mask_prob", "temperature")
+SCALED_LOSS = ("fp16", "amp")  # fairseq handles overflows by CUDA; without it, the scaler of --amp ignores them
 PARTNERS = {  # task: its model and its criterion
     "ppa_alignment": ("ppa", "ppa"),
     "xnli_codeswitch": ("ppa_classifier", "sentence_prediction"),
@@ -60,7 +61,7 @@ def fix_training_args(args: Namespace) -> None:
     if args.optimizer is None:
         raise InputError("--optimizer is missing; add one, such as --optimizer fused_adamw")
     on_cpu = args.cpu or not torch.cuda.is_available()
-    for flag in ("fp16", "amp"):  # fairseq handles overflows by CUDA; without it, the scaler of --amp ignores them
+    for flag in SCALED_LOSS:
         if on_cpu and getattr(args, flag):
             raise InputError(f"--{flag} needs a GPU; on CPU remove the flag or use --bf16")
     if is_launched_rank() and args.distributed_init_method is None:

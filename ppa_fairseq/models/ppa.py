@@ -68,8 +68,8 @@ class PPAModelConfig(EncoderConfig):
 class PPAModel(BaseFairseqModel):
     """The query encoder encodes queries and TLM sequences in one packed batch, the momentum encoder the keys.
 
-    With --contrastive-weight 0 there is no projection head, momentum encoder and queue: they are None. With --negatives
-    in-batch the query encoder encodes both sides, without momentum encoder and queue.
+    With --contrastive-weight 0, projection head, momentum encoder and queue are None. With --negatives in-batch the
+    query encoder encodes both sides, and momentum encoder and queue are None.
     """
 
     CONTRASTIVE = ("projection.", "momentum_encoder.", "queue.")  # names of their weights
@@ -78,12 +78,14 @@ class PPAModel(BaseFairseqModel):
         super().__init__()
         self.cfg = cfg
         self.encoder, self.lm_head = build_encoder(shape, dictionary, MASKED_LM)
+        self.projection = self.momentum_encoder = self.queue = self.language_embeddings = None
         contrastive = cfg.contrastive_weight > 0
-        head = ProjectionHead(shape.dim, cfg.projection_dim, str(cfg.projection_head))
-        self.projection = head if contrastive else None
+        self.in_batch = contrastive and cfg.negatives != "queue"
         with_queue = contrastive and cfg.negatives != "in-batch"
-        self.queue = KeyQueue(cfg.queue_size, head.output_dim) if with_queue else None
-        self.language_embeddings = None
+        if contrastive:
+            self.projection = ProjectionHead(shape.dim, cfg.projection_dim, str(cfg.projection_head))
+        if with_queue:
+            self.queue = KeyQueue(cfg.queue_size, self.projection.output_dim)
         if cfg.tlm_language_embeddings:
             # Row 0 means "no language" and stays zero: outside TLM the encoder's input does not change.
             self.language_embeddings = nn.Embedding(1 + num_languages, shape.dim, padding_idx=0)
@@ -92,7 +94,8 @@ class PPAModel(BaseFairseqModel):
         if cfg.freeze_encoder:
             self.encoder.requires_grad_(False)
         self.lm_head.requires_grad_(cfg.tlm_weight > 0)  # DistributedDataParallel waits for every gradient
-        self.momentum_encoder = MomentumEncoder(self.encoder, self.projection) if with_queue else None
+        if with_queue:
+            self.momentum_encoder = MomentumEncoder(self.encoder, self.projection)
 
     @classmethod
     def build_model(cls, cfg: PPAModelConfig, task) -> "PPAModel":
@@ -150,49 +153,52 @@ class PPAModel(BaseFairseqModel):
             key_input: N keys, packed.
 
         Returns:
-            ``logits`` (M, V); for the contrastive loss also ``query``, and of the other side ``key`` by the momentum
-            encoder, ``translation`` by the query encoder, or both (--negatives); (N, D) of unit length.
+            ``logits`` (M, V). With the contrastive loss also vectors of unit length, (N, D) each: ``query``, and of the
+            keys' sentences ``key`` (by the momentum encoder), ``translation`` (by the query encoder), or both.
         """
-        count = 0 if key_input is None else len(key_input["lengths"])
-        packed, sides = query_input, [slice(0, count)]  # the sequences that are sentences
-        contrastive = count > 0 and self.projection is not None
-        if contrastive and self.cfg.negatives != "queue":  # the query encoder encodes the other side, too
-            packed = concatenate(query_input, key_input)
-            sides.append(slice(len(query_input["lengths"]), len(packed["lengths"])))
-        read = [self.read_positions(packed, side) for side in sides]
-        places = [read[0].places, masked, *(side.places for side in read[1:])]
-        counts = [read[0].counts, masked_counts, *(side.counts for side in read[1:])]
-        # The last layer computes only what is read: all tokens of a sentence only for their mean.
-        selected = SelectedPositions(torch.cat(places), [one for some in counts for one in some])
+        pairs = len(key_input["lengths"]) if key_input else 0
+        contrastive = pairs > 0 and self.projection is not None
+        packed = query_input
+        if contrastive and self.in_batch:
+            packed = concatenate(query_input, key_input)  # the query encoder encodes the keys' sentences, too
+        # The last layer computes only what is read: tokens of the queries, masked tokens, tokens of the translations.
+        queries = self.sentence_positions(packed, 0, pairs)
+        translations = self.sentence_positions(packed, len(query_input["lengths"]), len(packed["lengths"]))
+        kinds = [queries, SelectedPositions(masked, masked_counts), translations]
+        selected = SelectedPositions(
+            torch.cat([kind.places for kind in kinds]), [count for kind in kinds for count in kind.counts]
+        )
         hidden, word_embeddings = self.encode(packed, selected)
-        states = hidden.split([len(some) for some in places])
-        output = {"logits": self.lm_head(states[1], word_embeddings)}  # (M, V)
+        of_queries, of_masked, of_translations = hidden.split([len(kind.places) for kind in kinds])
+
+        output = {"logits": self.lm_head(of_masked, word_embeddings)}  # (M, V)
         if contrastive:
-            output["query"] = self.projection(self.pool_read(states[0], read[0]))  # (N, D)
+            output["query"] = self.project(of_queries, queries.counts)  # (N, D)
             if self.queue is not None:
                 output["key"] = self.encode_keys(key_input)  # (N, D), without gradient
-            if len(sides) == 2:
-                output["translation"] = self.projection(self.pool_read(states[2], read[1]))  # (N, D)
+            if self.in_batch:
+                output["translation"] = self.project(of_translations, translations.counts)  # (N, D)
         return output
 
-    def read_positions(self, packed: dict, side: slice) -> SelectedPositions:
-        """Select what the vectors of consecutive sentences are made of: their [CLS], or all their tokens."""
-        starts, lengths = packed["cu_seqlens"][side.start : side.stop + 1], packed["lengths"][side]
+    def sentence_positions(self, packed: dict, first: int, last: int) -> SelectedPositions:
+        """Select what the vectors of the sentences [first, last) are made of: their [CLS], or all their tokens."""
         if self.cfg.pooling == "cls":
-            return SelectedPositions(starts[:-1].long(), [1] * len(lengths))
-        first = sum(packed["lengths"][: side.start])
-        return SelectedPositions(torch.arange(first, first + sum(lengths), device=starts.device), lengths)
+            return first_tokens(packed["cu_seqlens"][first : last + 1])
+        start, lengths = sum(packed["lengths"][:first]), packed["lengths"][first:last]
+        places = torch.arange(start, start + sum(lengths), device=packed["tokens"].device)
+        return SelectedPositions(places, lengths)
 
-    def pool_read(self, states: torch.Tensor, read: SelectedPositions) -> torch.Tensor:
-        """Pool the hidden states at :meth:`read_positions` to sentence vectors (N, C)."""
-        if self.cfg.pooling == "cls":
-            return states
-        return pool(states, torch.tensor([0, *accumulate(read.counts)], device=states.device), "mean")
+    def project(self, states: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        """Pool and project the hidden states at :meth:`sentence_positions`, *counts* of each sentence, to (N, D)."""
+        if self.cfg.pooling == "mean":
+            starts = torch.tensor([0, *accumulate(counts)], device=states.device)  # (N + 1,)
+            states = pool(states, starts, "mean")  # (N, C)
+        return self.projection(states)
 
     def encode(self, packed: dict, selected: SelectedPositions) -> tuple[torch.Tensor, torch.Tensor]:
         """The query encoder's last hidden states at the selected positions (R, C), and its word embeddings (V, C)."""
         packed = dict(packed)
-        languages = packed.pop("languages", None)
+        languages = packed.pop("languages", None)  # (T,)
         if languages is not None:
             packed["added_embedding"] = self.language_embeddings(languages)  # (T, C)
         output = self.encoder(**packed, selected=selected, tied=True)
@@ -200,7 +206,7 @@ class PPAModel(BaseFairseqModel):
 
     @torch.no_grad()
     def encode_keys(self, packed: dict) -> torch.Tensor:
-        """Keys of the momentum encoder (N, D), computed in the training precision; its weights stay in fp32."""
+        """The momentum encoder's keys (N, D), computed in the training precision; its weights stay in fp32."""
         precision = self.encoder.embed_tokens.weight.dtype
         cast = contextlib.nullcontext()
         if precision != torch.float32:
@@ -214,13 +220,13 @@ class PPAModel(BaseFairseqModel):
         return self.sentences(self.encoder, packed)
 
     def sentences(self, encoder: Encoder, packed: dict) -> torch.Tensor:
-        """The vectors (B, C) of packed sentences."""
+        """Encode and pool B packed sentences (B, C)."""
         if self.cfg.pooling == "cls":
             return encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"]
         return pool(encoder(**packed)["hidden"], packed["cu_seqlens"], self.cfg.pooling)
 
     def update_succeeded(self) -> None:
-        """Move the momentum encoder (MoCo, equation 2), and let the staged keys enter the queue."""
+        """Move the momentum encoder (MoCo, equation 2), then let the staged keys enter the queue."""
         if self.queue is not None:
             self.momentum_encoder.follow(self.encoder, self.projection, self.cfg.momentum)
             self.queue.commit(distributed_utils.get_data_parallel_group())

@@ -9,10 +9,11 @@ from ppa_fairseq.modules.float32 import Float32Module
 class KeyQueue(Float32Module):
     """A ring of the last K keys, equal on all ranks, that changes only when an update has succeeded.
 
-    A forward *stages* its keys; they are *committed* after the optimizer's step. An update that overflows, or is
-    repeated, discards them. Beside each key stands the hash of its pair's sentence in --pivot. A key with the query's own
-    hash is a translation of the query, so it is not used as a negative. Slots that no key has filled yet are not used
-    either.
+    A forward pass *stages* its keys; after the optimizer's step they are *committed*. An update that overflows or is
+    repeated discards them.
+
+    Beside each key stands its pivot, the hash of its pair's sentence in --pivot. A key with the query's own pivot is a
+    translation of the query, so it is not used as a negative. Neither is a slot that no key has filled yet.
 
     Args:
         size: K, the number of keys kept (paper: 32,000).
@@ -32,7 +33,7 @@ class KeyQueue(Float32Module):
     def stage(self, keys: torch.Tensor, pivots: torch.Tensor, attempt: int) -> None:
         """Put *keys* (N, D) and their *pivots* (N,) aside until :meth:`commit`.
 
-        *attempt* numbers the tries at an update; keys of an earlier, failed try are dropped.
+        *attempt* numbers the attempts at an update. Keys of an earlier attempt, which failed, are dropped.
         """
         if attempt != self._attempt:
             self._staged.clear()
@@ -41,7 +42,7 @@ class KeyQueue(Float32Module):
 
     @torch.no_grad()
     def commit(self, group: dist.ProcessGroup | None = None) -> None:
-        """Write what all ranks of *group* (default: all) have staged over the oldest slots. Every rank must call it."""
+        """Write what all ranks of *group* (default: all) staged over the oldest slots. Every rank must call it."""
         keys = torch.cat([k for k, _ in self._staged] or [self.keys.new_zeros(0, self.keys.size(1))])  # (N, D)
         pivots = torch.cat([p for _, p in self._staged] or [self.pivots.new_zeros(0)])  # (N,)
         self._staged.clear()
@@ -53,11 +54,11 @@ class KeyQueue(Float32Module):
         self.next_slot.add_(len(keys)).remainder_(self.size)
         self.filled.add_(len(keys)).clamp_(max=self.size)
 
-    def is_negative(self, pivots: torch.Tensor, pivot_aware: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """Find the slots that are negatives for queries whose pairs have *pivots* (N,).
+    def find_negatives(self, pivots: torch.Tensor, pivot_aware: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Find the slots that are negatives for N queries with *pivots* (N,).
 
         Returns:
-            (N, K) bool, and the number of filled slots left out as false negatives, a scalar.
+            (N, K) bool, and how many filled slots are left out because they have the query's pivot, a scalar.
         """
         filled = torch.arange(self.size, device=self.keys.device) < self.filled  # (K,)
         if not pivot_aware:

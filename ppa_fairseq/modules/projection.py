@@ -4,8 +4,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-KINDS = ("mlp", "linear", "none")
-
 
 class ProjectionHead(nn.Module):
     """Project sentence vectors (N, C) and L2-normalise them to keys (N, D).

@@ -53,7 +53,6 @@ class EncoderTaskConfig(FairseqDataclass):
     valid_subset: str = II("dataset.valid_subset")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
     heartbeat_timeout: int = II("distributed_training.heartbeat_timeout")
-    num_workers: int = II("dataset.num_workers")
     log_interval: int = II("common.log_interval")
 
 

@@ -124,13 +124,12 @@ class PPAAlignmentTask(EncoderTask):
         if load_dictionary(folder, self.pairs) != self.dictionary:
             raise InputError(f"{folder} and {folders[0]} have different dictionaries; binarize all shards with one")
         corpora = load_corpora(folder, split, self.pairs, all_needed=training, dictionary=self.dictionary)
-        tlm = self.tlm or not training
-        masking = MaskingScheme.for_dictionary(self.dictionary, self.cfg.mask_prob)
+        tlm = self.tlm or not training  # validation always has both objectives' data
         self.datasets[split] = AlignmentDataset(
             corpora,
             self.dictionary,
-            masking if tlm else None,
-            self.cfg.seed,
+            masking=MaskingScheme.for_dictionary(self.dictionary, self.cfg.mask_prob) if tlm else None,
+            seed=self.cfg.seed,
             contrastive=self.contrastive or not training,
             pivot=self.cfg.pivot,
             input_shuffle=not self.cfg.no_input_shuffle,
@@ -141,9 +140,74 @@ class PPAAlignmentTask(EncoderTask):
         )
         logger.info(f"{split}: {len(self.datasets[split]):,} pairs per epoch from {folder}")
 
+    def build_criterion(self, cfg, from_checkpoint: bool = False):
+        criterion = super().build_criterion(cfg, from_checkpoint)
+        if isinstance(criterion, PPACriterion):  # an objective with weight 0 needs no data
+            self.contrastive, self.tlm = criterion.cfg.contrastive_weight > 0, criterion.cfg.tlm_weight > 0
+            self.negatives = str(criterion.cfg.negatives)
+            if self.contrastive and not criterion.cfg.no_pivot_aware:
+                self._warn_of_mixed_pivots()
+        return criterion
+
+    def build_model(self, cfg, from_checkpoint: bool = False):
+        self.queue_size = cfg.queue_size
+        return super().build_model(cfg, from_checkpoint)
+
+    @guarded_train_step
+    def train_step(self, sample, model: PPAModel, criterion: PPACriterion, optimizer):
+        """Forward and backward on a micro-batch of N pairs: momentum contrast of sentences plus TLM.
+
+        The query encoder encodes the queries and the TLM sequences, the momentum encoder the keys. The criterion stages
+        the keys for the queue: they are negatives in later updates.
+        """
+        loss, pairs, logged = criterion(model, sample)  # summed over the N pairs
+        optimizer.backward(loss)
+        return loss, pairs, logged
+
+    @guarded_optimizer_step
+    def optimizer_step(self, optimizer, model: PPAModel, update_num: int) -> None:
+        """Update the query encoder by gradient, then the momentum encoder by momentum, then the queue.
+
+        An update that overflows ends at `optimizer.step()`: none of the three moves.
+        """
+        optimizer.step()  # θ_q
+        model.update_succeeded()  # θ_k ← m θ_k + (1 − m) θ_q, and the staged keys replace the oldest in the queue
+        self._log_momentum_distance(model, update_num + 1)
+
+    def begin_valid_epoch(self, epoch, model) -> None:
+        self.validation.reset()
+
+    def valid_step(self, sample, model, criterion):
+        """Compute the losses, and collect the vectors of both sides for retrieval."""
+        result = super().valid_step(sample, model, criterion)
+        net_input = sample["net_input"]
+        queries = some_sequences(net_input["query_input"], (0, sample["nsentences"]))
+        queries.pop("languages", None)  # only TLM uses them
+        with torch.no_grad():
+            query = model.embed(queries)  # (N, C)
+            key = model.embed(net_input["key_input"])
+        self.validation.add(sample, queries, query, key)
+        return result
+
+    def reduce_metrics(self, logging_outputs, criterion) -> None:
+        super().reduce_metrics(logging_outputs, criterion)
+        if len(self.validation):
+            self.validation.log(sum(int(log["nsentences"]) for log in logging_outputs))
+
+    def post_validate(self, model, stats, agg) -> None:
+        self.validation.reset()
+
     def metrics_of(self, split: str) -> list[str]:
         pairs = {corpus.number for corpus in self.datasets[split].corpora}
         return [*self.validation.metrics(pairs), *PPACriterion.metrics_of(self.contrastive)]
+
+    def micro_batches(self, sample: dict, device: str) -> list[dict]:
+        if self.contrastive and self.negatives != "queue":  # every pair of a batch is a negative of the others
+            return [sample]
+        most_tokens = self.cfg.tokens_at_once
+        if most_tokens is None:
+            most_tokens = CPU_TOKENS_AT_ONCE if device == "cpu" else 0
+        return micro_batches(sample, most_tokens) if most_tokens else [sample]
 
     def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
         """Leave out pairs that are too long for the position table, with a warning; refuse them in validation."""
@@ -162,14 +226,6 @@ class PPAAlignmentTask(EncoderTask):
             raise InputError(f"{message}; no pair remains")
         return kept
 
-    def micro_batches(self, sample: dict, device: str) -> list[dict]:
-        if self.contrastive and self.negatives != "queue":  # every pair of a batch is a negative of the others
-            return [sample]
-        most_tokens = self.cfg.tokens_at_once
-        if most_tokens is None:
-            most_tokens = CPU_TOKENS_AT_ONCE if device == "cpu" else 0
-        return micro_batches(sample, most_tokens) if most_tokens else [sample]
-
     def check_update_size(self, pairs: int) -> None:
         if self.contrastive and self.negatives != "in-batch" and pairs > self.queue_size:
             raise InputError(
@@ -177,16 +233,7 @@ class PPAAlignmentTask(EncoderTask):
                 "--update-freq × ranks); increase it, or make the batch smaller"
             )
 
-    def build_criterion(self, cfg, from_checkpoint: bool = False):
-        criterion = super().build_criterion(cfg, from_checkpoint)
-        if isinstance(criterion, PPACriterion):  # an objective with weight 0 needs no data
-            self.contrastive, self.tlm = criterion.cfg.contrastive_weight > 0, criterion.cfg.tlm_weight > 0
-            self.negatives = str(criterion.cfg.negatives)
-            if self.contrastive and not criterion.cfg.no_pivot_aware:
-                self._check_pivot()
-        return criterion
-
-    def _check_pivot(self) -> None:
+    def _warn_of_mixed_pivots(self) -> None:
         """Warn if language pairs identify a sentence by different languages (see `pivot_of`)."""
         pivots = [pivot_of(*pair.split("-"), self.cfg.pivot) for pair in self.pairs]
         if len(set(pivots)) > 1:
@@ -196,53 +243,7 @@ class PPAAlignmentTask(EncoderTask):
                 f"language ({', '.join(named)}): across such pairs, translations count as negatives of each other"
             )
 
-    def build_model(self, cfg, from_checkpoint: bool = False):
-        self.queue_size = cfg.queue_size
-        return super().build_model(cfg, from_checkpoint)
-
-    @guarded_train_step
-    def train_step(self, sample, model: PPAModel, criterion: PPACriterion, optimizer):
-        """Forward and backward on a micro-batch of N pairs: momentum contrast of sentences plus TLM.
-
-        The query encoder encodes the queries and the TLM sequences, the momentum encoder the keys. The criterion
-        stages the keys, which are negatives for the next updates.
-        """
-        loss, pairs, logged = criterion(model, sample)  # summed over the N pairs
-        optimizer.backward(loss)
-        return loss, pairs, logged
-
-    @guarded_optimizer_step
-    def optimizer_step(self, optimizer, model: PPAModel, update_num: int) -> None:
-        """Update the query encoder by gradient, then the momentum encoder by momentum, then the queue.
-
-        A skipped update (overflow) ends at `optimizer.step()`, so that none of the three moves.
-        """
-        optimizer.step()  # θ_q
-        if not self.contrastive:
-            return
-        model.update_succeeded()  # θ_k ← m θ_k + (1 − m) θ_q, and the staged keys replace the oldest in the queue
-        if model.momentum_encoder is not None and (update_num + 1) % self.cfg.log_interval == 0:
+    def _log_momentum_distance(self, model: PPAModel, updates: int) -> None:
+        if model.momentum_encoder is not None and updates % self.cfg.log_interval == 0:
             distance = model.momentum_encoder.distance(model.encoder, model.projection)
             metrics.log_scalar("momentum_distance", distance.item(), round=5)
-
-    def begin_valid_epoch(self, epoch, model) -> None:
-        self.validation.reset()
-
-    def valid_step(self, sample, model, criterion):
-        result = super().valid_step(sample, model, criterion)
-        net_input = sample["net_input"]
-        queries = some_sequences(net_input["query_input"], (0, sample["nsentences"]))
-        queries.pop("languages", None)  # only TLM uses them
-        with torch.no_grad():
-            query = model.embed(queries)  # (N, C)
-            key = model.embed(net_input["key_input"])
-        self.validation.add(sample, queries, query, key)
-        return result
-
-    def reduce_metrics(self, logging_outputs, criterion) -> None:
-        super().reduce_metrics(logging_outputs, criterion)
-        if len(self.validation):
-            self.validation.log(sum(int(log["nsentences"]) for log in logging_outputs))
-
-    def post_validate(self, model, stats, agg) -> None:
-        self.validation.reset()

@@ -19,6 +19,7 @@ COMMANDS = {
     "embed": "embed --model {file} --input {texts}/de-en.en --output {out}",
     "evaluate-xnli": "evaluate-xnli --model m={file} --data en={texts}/nli.tsv --output {out}",
     "evaluate-qa": "evaluate-qa --model m={file} --data en={texts}/qa.json --output {out}",
+    "probe": "probe --model m={file} --pairs nli={texts}/nli.tsv:{texts}/nli-de.tsv --output {out}",
     "word-align": "word-align --model m={file} --text {texts}/words.tsv --output {out}",
     "perplexity": "perplexity --model m={file} --text en={texts}/de-en.en --output {out}",
     "trim-vocab": "trim-vocab {file} {out} en={texts}/de-en.en",
@@ -44,7 +45,7 @@ def test_no_command_runs_the_code_of_a_model(attack, capsys, command):
     for name, text in (
         ("de-en.de", "a b\nc\n"),
         ("de-en.en", "a c\nd\n"),
-        ("nli.tsv", "a b\ta c\tneutral\nb\tc\tneutral\n"),
+        *((name, "a b\ta c\tneutral\nb\tc\tneutral\n") for name in ("nli.tsv", "nli-de.tsv")),
         ("words.tsv", "a b\ta c\n"),
     ):
         (attack / "texts" / name).write_text(text)

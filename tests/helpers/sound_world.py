@@ -17,8 +17,9 @@ ROWS = 40
 
 
 def sentences(count: int, seed: int) -> list[str]:
-    rng = random.Random(seed)
-    return ["".join(rng.choices("abcdefgh", k=rng.randint(4, 9))) + " ab." for _ in range(count)]
+    """Random words, whose lengths do not depend on *seed*, as those of translations do not depend on the language."""
+    rng, lengths = random.Random(seed), random.Random(0)
+    return ["".join(rng.choices("abcdefgh", k=lengths.randint(4, 9))) + " ab." for _ in range(count)]
 
 
 def squad(questions: list[tuple[str, str, str]]) -> str:

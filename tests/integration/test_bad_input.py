@@ -24,7 +24,8 @@ from ppa_fairseq.commands import main as cli
 from ppa_fairseq.utils.errors import one_line
 
 PROGRESS = re.compile(r"\[\d\d:\d\d[<,]")  # tqdm's times
-LEFT_BY_FAIRSEQ = {"out", "out/preprocess.log"}  # by fairseq-preprocess, before it reads anything
+# By fairseq-preprocess before it reads anything; by a training until the next one.
+LEFT = {"fairseq-preprocess": {"out", "out/preprocess.log"}, "fairseq-train": {"checkpoints/.ppa-lock"}}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(world, capfd, command, c
     if command.startswith("ppa"):
         assert lines == [line] if status == 1 else lines[0].startswith("usage: ppa"), lines
     after = snapshot(world)
-    left = after.keys() - before.keys() - (LEFT_BY_FAIRSEQ if "preprocess" in command else set())
+    left = after.keys() - before.keys() - LEFT.get(command.split()[0], set())
     assert not left and all(after[name] == content for name, content in before.items())
 
 

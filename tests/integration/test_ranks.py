@@ -1,12 +1,13 @@
 """Several ranks train as one does, stay equal bit for bit, and end together."""
 
 import functools
+import os
 import signal
 
 import pytest
 import torch
-from helpers.ranks import at_update, signal_oneself, train_on_ranks
-from helpers.training import TINY_TRAINING
+from helpers.ranks import at_update, train_on_ranks
+from helpers.training import TINY_TRAINING, assert_same_training
 
 from ppa_fairseq.criterions.ppa import PPACriterion
 
@@ -46,6 +47,7 @@ def test_ranks_equal_one_rank_with_the_same_global_batch(
     monkeypatch.setattr(PPACriterion, "reduce_metrics", PPACriterion.reduce_metrics)  # put back at the end
     record_losses(tmp_path / "one.txt", 0)
     one = train(*settings, "--update-freq", str(ranks * micro_batches))
+    monkeypatch.undo()
     argv = [str(data_bin), *TINY_TRAINING, *settings, "--update-freq", str(micro_batches), "--check-ranks", *more]
     done = train_on_ranks(ranks, argv, tmp_path / "several", functools.partial(record_losses, tmp_path / "several.txt"))
     assert [rank.exitcode for rank in done] == [0] * ranks, done[0].output[-3000:]
@@ -70,7 +72,7 @@ def change_one_bit(queue: bool, rank: int) -> None:
         tensor.view(torch.int32)[1, 1] ^= 1
 
     if rank == 1:
-        at_update(3, rank, change)
+        at_update(3, change)
 
 
 @pytest.mark.parametrize(("queue", "named"), [(True, "queue.keys"), (False, "momentum_encoder")])
@@ -83,13 +85,13 @@ def test_ranks_that_differ_by_one_bit_stop_by_name(data_bin, tmp_path, queue, na
         assert rank.error.startswith(f"ppa_fairseq: error: --check-ranks: {message}")
 
 
-def hang(rank: int) -> None:
-    if rank == 1:
-        at_update(3, rank, lambda model: signal_oneself(signal.SIGSTOP))
-
-
 def test_a_rank_that_hangs_ends_the_others_after_the_timeout(data_bin, tmp_path):
     """The stopped rank itself obeys SIGKILL only, which torchrun sends."""
+
+    def hang(rank: int) -> None:
+        if rank == 1:
+            at_update(3, lambda model: os.kill(os.getpid(), signal.SIGSTOP))
+
     argv = [str(data_bin), *SHORT, "--heartbeat-timeout", "4"]
     survivor, _ = train_on_ranks(2, argv, tmp_path, hang, stopped=1)
     assert survivor.exitcode != 0 and "not making progress in 4 seconds" in survivor.output
@@ -100,3 +102,17 @@ def test_tlm_alone_survives_validation(data_bin, tmp_path):
     settings = ["--contrastive-weight", "0", "--max-epoch", "1", "--save-interval-updates", "3", "--check-ranks"]
     done = train_on_ranks(2, [str(data_bin), *TINY_TRAINING, *settings], tmp_path)
     assert [rank.exitcode for rank in done] == [0, 0], done[0].output[-3000:]
+
+
+def test_the_choice_of_the_dummy_batch_changes_nothing(data_bin, tmp_path):
+    """Two ranks share 15 batches, so the last update of an epoch has a dummy: on resume it is one of validation."""
+
+    def train(name, epochs):
+        flags = ["--update-freq", "2", "--dropout", "0.1", "--max-epoch", epochs]
+        done = train_on_ranks(2, [str(data_bin), *TINY_TRAINING, *flags], tmp_path / name)
+        assert [rank.exitcode for rank in done] == [0, 0], done[0].output[-3000:]
+        return torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=True)
+
+    whole = train("whole", "2")
+    train("parts", "1")
+    assert_same_training(whole, train("parts", "2"))

@@ -1,21 +1,20 @@
 """A training that is killed at any moment resumes by the same command, and ends where an uninterrupted one does."""
 
+import functools
 import logging
 import os
-import random
 import re
 import shutil
 import signal
-import sys
 import time
-import traceback
 from pathlib import Path
 
 import kill_and_resume
 import pytest
 import torch
 import torch.distributed as dist
-from helpers.training import TINY_TRAINING, assert_same_training, run_training
+from helpers.ranks import Forked, start_ranks
+from helpers.training import TINY_TRAINING, assert_same_training
 
 import ppa_fairseq
 from ppa_fairseq.fairseq_compat import resume, save_dir_lock
@@ -23,64 +22,25 @@ from ppa_fairseq.fairseq_compat.interrupted_save import BEST, LAST, finish_last_
 from ppa_fairseq.utils.errors import InputError
 
 NO_VALIDATION = "--disable-validation"
+KEPT = "checkpoint.best_loss_1.0000.pt"  # --keep-best-checkpoints
 DATA = Path(__file__).parents[1] / "data"
 USER_DIR = ["--user-dir", str(Path(ppa_fairseq.__file__).parent)]
 
 
-class Forked:
-    """Functions, each in a child process of this one, which has everything imported already."""
+class AllRanks:
+    """What `kill_repeatedly` kills."""
 
-    def __init__(self, functions, log):
-        self.pids, self.codes = [], {}
-        log.touch()
-        for function in functions:
-            pid = os.fork()
-            if not pid:
-                self._run(function, log)
-            self.pids.append(pid)
-
-    @staticmethod
-    def _run(function, log):
-        code = 1
-        try:
-            output = log.open("a", buffering=1)
-            sys.stdout = sys.stderr = output
-            form = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"
-            logging.basicConfig(format=form, level=logging.INFO, stream=output, force=True)
-            function()
-            code = 0
-        except SystemExit as end:
-            code = int(bool(end.code))
-            print(end.code)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
+    def __init__(self, ranks):
+        self.ranks = ranks
 
     def poll(self):
-        for pid in self.pids:
-            if pid not in self.codes:
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
-                    self.codes[pid] = os.waitstatus_to_exitcode(status)
-        return max(self.codes.values(), key=abs) if len(self.codes) == len(self.pids) else None
+        codes = [rank.poll() for rank in self.ranks]
+        return None if None in codes else max(codes, key=abs)
 
-    def wait(self):
-        while self.poll() is None:
-            time.sleep(0.01)
-        return self.poll()
-
-    def kill(self, rng: random.Random):
-        for pid in self.pids:
-            os.kill(pid, signal.SIGKILL)
-        self.wait()
+    def kill(self, rng):
+        for rank in self.ranks:
+            rank.kill()
         return "all"
-
-
-def ranks_flags(rank, rendezvous):
-    return f"""--distributed-world-size 2 --distributed-rank {rank} --device-id {rank} --distributed-no-spawn
-        --distributed-init-method file://{rendezvous} --distributed-backend gloo --ddp-backend legacy_ddp
-        --load-checkpoint-on-all-dp-ranks""".split()
 
 
 @pytest.mark.parametrize(("ranks", "kills"), [(1, 3), (2, 2)])
@@ -92,37 +52,17 @@ def test_killed_at_random_moments(data_bin, tmp_path, ranks, kills):
     argv = [str(data_bin), *TINY_TRAINING, *settings, "--log-format", "json", "--log-interval", "2"]
 
     def start(name, log):
-        rendezvous = tmp_path / f"{name}-{log.name}.ranks"
-        flags = [ranks_flags(rank, rendezvous) for rank in range(2)] if ranks == 2 else [[]]
-        return Forked([lambda more=more: run_training([*argv, *more], tmp_path / name) for more in flags], log)
+        return start_ranks(ranks, argv, tmp_path / name, [log] * ranks)
 
     log, logs = tmp_path / "whole.log", tmp_path / "logs"
-    assert start("whole", log).wait() == 0, log.read_text()[-3000:]
+    assert [rank.wait() for rank in start("whole", log)] == [0] * ranks, log.read_text()[-3000:]
     seen = kill_and_resume.kill_repeatedly(
-        lambda log: start("killed", log), tmp_path / "killed", logs, kills, updates=30, saving=0.03, seed=1
+        lambda log: AllRanks(start("killed", log)), tmp_path / "killed", logs, kills, updates=30, saving=0.03, seed=1
     )
-    last_log = max(logs.iterdir()).read_text()
-    assert (seen["kills"], seen["exit status"]) == (kills, 0), last_log[-3000:]
+    assert (seen["kills"], seen["exit status"]) == (kills, 0), max(logs.iterdir()).read_text()[-3000:]
     assert not seen["kills while it starts up"]
     assert not seen["starts not from the newest complete checkpoint"]
     assert not kill_and_resume.compare(tmp_path / "whole", tmp_path / "killed", log, logs)
-
-
-def test_the_choice_of_the_dummy_batch_changes_nothing(data_bin, tmp_path):
-    """Two ranks share 15 batches, so the last update of an epoch has a dummy: on resume it is one of validation."""
-    argv = [str(data_bin), *TINY_TRAINING, "--update-freq", "2", "--dropout", "0.1"]
-
-    def train(name, epochs):
-        log = tmp_path / f"{name}{epochs}.log"
-        flags = [ranks_flags(rank, tmp_path / f"{log.name}.ranks") for rank in range(2)]
-        ends = ["--max-epoch", str(epochs)]
-        ranks = Forked([lambda more=more: run_training([*argv, *ends, *more], tmp_path / name) for more in flags], log)
-        assert ranks.wait() == 0, log.read_text()[-3000:]
-        return torch.load(tmp_path / name / LAST, weights_only=True)
-
-    whole = train("whole", 2)
-    train("parts", 1)
-    assert_same_training(whole, train("parts", 2))
 
 
 def die_in_save(step):
@@ -132,16 +72,13 @@ def die_in_save(step):
 
     save, rename, copy = checkpoint_utils._torch_persistent_save, os.rename, shutil.copyfile
     counts = {"save": 0, "copy": 0}
-
-    def die():
-        os.kill(os.getpid(), signal.SIGKILL)
+    die = functools.partial(os.kill, os.getpid(), signal.SIGKILL)
 
     def die_in_write(obj, file):
         counts["save"] += 1
         counts["copy"] = 0
         if counts["save"] == 2 and step == "tmp":
-            file.write(b"PK\x03\x04 half a checkpoint")
-            file.flush()
+            Path(file.name).write_bytes(b"PK\x03\x04 half a checkpoint")
             die()
         save(obj, file)
 
@@ -153,8 +90,8 @@ def die_in_save(step):
     def die_in_copy(source, target):
         counts["copy"] += 1
         if counts["save"] == 2 and counts["copy"] == step:
-            content = Path(source).read_bytes()
-            Path(target).write_bytes(content[: len(content) // 2])
+            copy(source, target)
+            cut(Path(target))
             die()
         return copy(source, target)
 
@@ -187,7 +124,7 @@ def test_killed_at_each_step_of_a_save(train, tmp_path, caplog, saves, step, fro
         train(*settings, save_dir="parts")
 
     log = tmp_path / "killed.log"
-    assert Forked([doomed], log).wait() == -signal.SIGKILL, log.read_text()[-3000:]
+    assert Forked(doomed, log).wait() == -signal.SIGKILL, log.read_text()[-3000:]
     with caplog.at_level(logging.INFO):
         parts = train(*settings, save_dir="parts")
     assert f"@ {from_update} updates)" in next(line for line in caplog.messages if line.startswith("Loaded checkpoint"))
@@ -280,11 +217,8 @@ def test_pretrained_is_compared_by_what_it_leads_to(train, imported, tmp_path, m
     folder = imported()
     shutil.copytree(folder, "copy")
     (tmp_path / "link").symlink_to(folder)
-    for number, path in enumerate(
-        ["imported", "link", "copy"], start=1
-    ):
+    for number, path in enumerate(["imported", "link", "copy"], start=1):
         train(*USER_DIR, "--pretrained", path, "--max-update", str(number), NO_VALIDATION)
-    torch.manual_seed(1)
     content = torch.load("copy/model.pt", weights_only=True)
     content["model"]["encoder.embed_tokens.weight"].add_(1)
     torch.save(content, "copy/model.pt")
@@ -304,13 +238,14 @@ def hold_lock(folder, ready):
 def test_a_second_training_in_the_same_folder_is_refused(tmp_path, monkeypatch):
     """Until the first one has ended, however it did."""
     folder, ready = tmp_path / "checkpoints", tmp_path / "ready"
-    first = Forked([lambda: hold_lock(folder, ready)], tmp_path / "log")
+    first = Forked(lambda: hold_lock(folder, ready), tmp_path / "log")
     while not ready.exists():
         time.sleep(0.01)
     monkeypatch.setattr(save_dir_lock, "PATIENCE", 0)
-    with pytest.raises(InputError, match=rf"another training \(process {first.pids[0]} on .*\) writes here"):
+    with pytest.raises(InputError, match=rf"another training \(process {first.pid} on .*\) writes here"):
         save_dir_lock.lock(folder)
-    first.kill(None)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
     save_dir_lock.lock(folder)
 
 
@@ -346,10 +281,6 @@ def updates(path):
     return read_progress(path).updates
 
 
-def moved_back(folder):
-    os.replace(folder / "checkpoint_1_10.pt", folder / LAST)
-
-
 def linked_back(folder):
     (folder / LAST).unlink()
     (folder / LAST).symlink_to("checkpoint_1_10.pt")
@@ -366,7 +297,7 @@ def copied_elsewhere(folder):
     [
         lambda folder: None,
         lambda folder: cut(folder / "checkpoint_1_10.pt"),
-        moved_back,
+        lambda folder: os.replace(folder / "checkpoint_1_10.pt", folder / LAST),
         linked_back,
         copied_elsewhere,
         lambda folder: shutil.rmtree(folder),
@@ -378,19 +309,7 @@ def test_a_folder_without_an_interrupted_save_does_not_change(folder, change):
     before = contents(folder) if folder.exists() else None
     finish_last_save(folder)
     assert (contents(folder) if folder.exists() else None) == before
-
-
-def test_a_newer_checkpoint_replaces_the_link_and_not_what_it_leads_to(folder):
-    linked_back(folder)
-    save(folder / "checkpoint_2_30.pt", 30)
-    finish_last_save(folder)
-    assert updates(folder / LAST) == 30 and updates(folder / "checkpoint_1_10.pt") == 10
-
-
-def test_a_link_becomes_a_copy_as_fairseq_would_write_through_it(folder):
-    linked_back(folder)
-    finish_last_save(folder)
-    assert not (folder / LAST).is_symlink() and updates(folder / LAST) == 10
+    assert not (folder / LAST).is_symlink()  # fairseq would overwrite what it leads to
 
 
 @pytest.mark.parametrize(
@@ -402,28 +321,23 @@ def test_a_link_becomes_a_copy_as_fairseq_would_write_through_it(folder):
         (lambda f: save(f / "checkpoint_2_30.pt", 30, 1.0, 1.0), 30, 30, "is older: .*from checkpoint_2_30.pt"),
         (lambda f: save(f / "checkpoint_2_30.pt", 30, 2.5, 2.0), 30, 10, "is older"),
         (lambda f: [save(f / BEST, 30, 1.0, 1.0), cut(f / LAST)], 30, 30, "resuming from checkpoint_best.pt"),
+        (lambda f: [linked_back(f), save(f / "checkpoint_2_30.pt", 30, 2.5, 2.0)], 30, 10, "is older"),
+        (lambda f: [save(f / KEPT, 1), cut(f / KEPT), save(f / "checkpoint_2_30.pt", 30, 1, 1)], 30, 30, "is older"),
     ],
+    ids=["cut", "missing", "only best", "new best", "newer", "best cut from last", "linked", "kept best"],
 )
 def test_an_interrupted_save_is_finished(folder, caplog, change, expected, best, message):
     change(folder)
     (folder / "checkpoint_1_20.pt.tmp").write_bytes(b"a write that died")
     finish_last_save(folder)
     assert (updates(folder / LAST), updates(folder / BEST)) == (expected, best)
+    assert {updates(path) for path in folder.glob(KEPT)} <= {expected}
     assert not list(folder.glob("*.tmp"))
     assert re.search(message, caplog.text)
     caplog.clear()
     before = contents(folder)
     finish_last_save(folder)
     assert contents(folder) == before and not caplog.text
-
-
-def test_a_kept_best_is_copied_again(folder):
-    kept = folder / "checkpoint.best_loss_1.0000.pt"
-    save(folder / "checkpoint_2_30.pt", 30, 1.0, 1.0)
-    shutil.copy(folder / "checkpoint_2_30.pt", kept)
-    cut(kept)
-    finish_last_save(folder)
-    assert updates(kept) == 30
 
 
 def test_a_folder_without_a_complete_checkpoint_is_refused_unchanged(folder):
@@ -435,26 +349,22 @@ def test_a_folder_without_a_complete_checkpoint_is_refused_unchanged(folder):
     assert contents(folder) == before
 
 
-def test_finishing_a_save_may_be_killed_itself(folder, monkeypatch):
-    """After half of the best checkpoint, and then of the last."""
+@pytest.mark.parametrize("dies_at", [1, 2], ids=["best", "last"])
+def test_finishing_a_save_may_be_killed_itself(folder, monkeypatch, dies_at):
+    """After half of the best checkpoint, or of the last."""
     save(folder / "checkpoint_2_30.pt", 30, 1.0, 1.0)
     cut(folder / BEST)
-    copy = shutil.copyfile
-    for dies_at in (1, 2):
-        copied = []
+    copy, copied = shutil.copyfile, []
 
-        def half(source, target, dies_at=dies_at, copied=copied):
-            copied.append(target)
-            copy(source, target)
-            if len(copied) == dies_at:
-                cut(target)
-                os.kill(os.getpid(), signal.SIGKILL)
+    def half(source, target):
+        copied.append(copy(source, target))
+        if len(copied) == dies_at:
+            cut(target)
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        def doomed(half=half):
-            monkeypatch.setattr(shutil, "copyfile", half)
-            finish_last_save(folder)
-
-        assert Forked([doomed], folder / "log").wait() == -signal.SIGKILL
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", half)
+        assert Forked(lambda: finish_last_save(folder), folder / "log").wait() == -signal.SIGKILL
     finish_last_save(folder)
     assert updates(folder / LAST) == updates(folder / BEST) == 30
     assert not list(folder.glob("*.tmp"))
@@ -474,7 +384,8 @@ def test_all_ranks_refuse_alike(folder, tmp_path_factory, fault):
         resume._take_on_first_rank(folders[rank], True)
         resume._check_all_ranks_see(folders[rank] / LAST)
 
-    log = meet / "log"
-    assert Forked([lambda: prepare(0), lambda: prepare(1)], log).wait() == 1
+    ranks = [Forked(functools.partial(prepare, rank), meet / f"log{rank}") for rank in range(2)]
     message = "is not the one on" if fault == "another folder" else "checkpoint_last.pt: incomplete"
-    assert log.read_text().count("InputError: ") == log.read_text().count(message) == 2
+    for rank in ranks:
+        assert rank.wait() == 1
+        assert re.search(f"^(.rank..: )?ppa_fairseq: error: .*{message}", rank.log.read_text(), re.MULTILINE)

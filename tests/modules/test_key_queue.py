@@ -55,14 +55,14 @@ def test_unfilled_slots_and_translations_are_no_negatives():
     queue = KeyQueue(5, 2)
     queue.stage(keys(1, 2, 3), pivots(10, 20, 10), attempt=1)
     queue.commit()
-    negative, false_negatives = queue.is_negative(pivots(10, 30, 0))
+    negative, false_negatives = queue.find_negatives(pivots(10, 30, 0))
     assert negative.tolist() == [
         [False, True, False, False, False],
         [True, True, True, False, False],
         [True, True, True, False, False],  # the empty slots' zero is no sentence
     ]
     assert int(false_negatives) == 2
-    negative, false_negatives = queue.is_negative(pivots(10), pivot_aware=False)
+    negative, false_negatives = queue.find_negatives(pivots(10), pivot_aware=False)
     assert negative.tolist() == [[True, True, True, False, False]] and int(false_negatives) == 0
 
 

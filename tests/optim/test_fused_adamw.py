@@ -1,6 +1,6 @@
-"""`--optimizer fused_adamw`: the updates of the AdamW paper, resume, scaling and clipping.
+"""`--optimizer fused_adamw`: the updates of the AdamW paper, scaling and clipping.
 
-Trainings with it in each precision: tests/integration/test_precision.py.
+Trainings with it: tests/tasks/test_ppa_alignment.py (resume), tests/integration/test_precision.py (each precision).
 """
 
 from argparse import Namespace
@@ -8,7 +8,6 @@ from argparse import Namespace
 import pytest
 import torch
 from fairseq.optim import FairseqOptimizer
-from helpers.training import assert_same_training
 
 from ppa_fairseq.optim.fused_adamw import FusedAdamW
 
@@ -33,14 +32,6 @@ def test_updates_are_those_of_a_plain_loop_in_float64():
         plain -= rate * 0.1 * plain
         plain -= rate * (mean / (1 - 0.8**step)) / ((square / (1 - 0.95**step)).sqrt() + 1e-6)
         torch.testing.assert_close(weight.detach().double(), plain, rtol=1e-5, atol=1e-6)
-
-
-def test_a_resumed_training_equals_an_uninterrupted_one(train):
-    flags = ["--optimizer", "fused_adamw", "--weight-decay", "0.01", "--disable-validation", "--clip-norm", "1"]
-    flags += ["--lr-scheduler", "polynomial_decay", "--total-num-update", "12"]
-    whole = train("--max-update", "12", *flags, save_dir="whole")
-    train("--max-update", "5", *flags, save_dir="parts")
-    assert_same_training(whole, train("--max-update", "12", *flags, save_dir="parts"))
 
 
 @pytest.mark.parametrize("max_norm", [0, 0.5, 100.0])

@@ -6,23 +6,37 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
+from fairseq import checkpoint_utils
+from fairseq_cli import validate
 from helpers.training import TINY_TRAINING, assert_same_training
 
 from ppa_fairseq.checkpoints import format as checkpoint
+from ppa_fairseq.data.bitext.corpora import load_corpora
+from ppa_fairseq.modules.packing import pack, pool
 from ppa_fairseq.tasks.ppa_alignment import PPAAlignmentTask
 from ppa_fairseq.utils.errors import InputError
 
 NO_VALIDATION = "--disable-validation"
+HEADLESS = ["--projection-head", "none", "--pooling", "mean", "--tlm-weight", "0"]
+OBJECTIVES = {
+    "plain": [],
+    "accumulated": ["--update-freq", "2", "--num-workers", "2"],
+    "fused": ["--optimizer", "fused_adamw", "--weight-decay", "0.01", "--clip-norm", "1"],
+    "in-batch": ["--negatives", "in-batch", *HEADLESS],
+    "both negatives": ["--negatives", "both", *HEADLESS],
+}
 
 
-@pytest.mark.parametrize("extra", [[], ["--update-freq", "2", "--num-workers", "2"]], ids=["plain", "accumulated"])
-def test_a_resumed_training_equals_an_uninterrupted_one(train, extra):
+@pytest.mark.parametrize("flags", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_a_resumed_training_equals_an_uninterrupted_one(train, flags):
     """Stopped in the middle of an epoch, and in the next one; with dropout, accumulation and workers."""
-    settings = [*extra, NO_VALIDATION, "--lr-scheduler", "polynomial_decay", "--total-num-update", "18"]
+    settings = [*flags, NO_VALIDATION, "--lr-scheduler", "polynomial_decay", "--total-num-update", "18"]
     whole = train("--max-update", "18", *settings, save_dir="whole")
-    train("--max-update", "5", *settings, save_dir="parts")
-    train("--max-update", "11", *settings, save_dir="parts")
-    assert_same_training(whole, train("--max-update", "18", *settings, save_dir="parts"))
+    for stop in ("5", "11", "18"):
+        parts = train("--max-update", stop, *settings, save_dir="parts")
+    assert_same_training(whole, parts)
+    assert ("queue.keys" in whole["model"]) == ("in-batch" not in flags)
 
 
 def test_workers_change_nothing(train):
@@ -32,31 +46,27 @@ def test_workers_change_nothing(train):
     assert_same_training(alone, train(*settings, "--num-workers", "2", save_dir="workers"))
 
 
-def test_the_queue_holds_exactly_the_trained_pairs(train):
+@pytest.mark.parametrize("flags", [["--queue-size", "200"], ["--tlm-weight", "0"]], ids=["large", "without TLM"])
+def test_the_queue_holds_exactly_the_trained_pairs(train, flags):
     """An epoch of 115 pairs, the last batch of 3 among them; validation adds nothing."""
-    state = train("--max-epoch", "1", "--queue-size", "200")
-    assert int(state["model"]["queue.filled"]) == int(state["model"]["queue.next_slot"]) == 115
-    norms = state["model"]["queue.keys"][:115].norm(dim=1)
-    torch.testing.assert_close(norms, torch.ones(115))
+    model = train("--max-epoch", "1", *flags)["model"]
+    size = len(model["queue.keys"])
+    filled = min(115, size)
+    assert (int(model["queue.filled"]), int(model["queue.next_slot"])) == (filled, 115 % size)
+    torch.testing.assert_close(model["queue.keys"][:filled].norm(dim=1), torch.ones(filled))
 
 
-def test_validation_reports_retrieval_over_the_whole_split(train, data_bin):
+def test_validation_and_fairseq_validate_report_retrieval_over_the_whole_split(train, data_bin, tmp_path, monkeypatch):
     """The value that chooses the best checkpoint equals a loop over the split's sentences, one by one."""
-    from ppa_fairseq.data.bitext.corpora import load_corpora
-    from ppa_fairseq.modules.bert import BertEncoder
-    from ppa_fairseq.modules.packing import pack, pool
-
     metric = ["--best-checkpoint-metric", "retrieval", "--maximize-best-checkpoint-metric"]
     state = train("--max-epoch", "2", "--pooling", "mean", *metric)
-    weights = {k.removeprefix("encoder."): v for k, v in state["model"].items() if k.startswith("encoder.")}
-    model_cfg = state["cfg"]["model"]
-    sizes = {ours: model_cfg[name] for ours, name in checkpoint.SIZE_NAMES.items()}
-    encoder = BertEncoder(checkpoint.BertShape(vocab_size=210, **sizes)).eval()
-    encoder.load_state_dict(weights)
+    last = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task([last])
+    model.eval()
 
     def vector(tokens):
         packed = pack([torch.cat([torch.tensor([7]), tokens])])  # 7 is [CLS]
-        return torch.nn.functional.normalize(pool(encoder(**packed)["hidden"], packed["cu_seqlens"], "mean")[0], dim=0)
+        return F.normalize(pool(model.encoder(**packed)["hidden"], packed["cu_seqlens"], "mean")[0], dim=0)
 
     accuracies = []
     with torch.no_grad():
@@ -65,41 +75,39 @@ def test_validation_reports_retrieval_over_the_whole_split(train, data_bin):
             for scores in (source @ target.T, target @ source.T):
                 found = [int(row.argmax()) == number for number, row in enumerate(scores)]
                 accuracies.append(100 * sum(found) / len(found))
-    assert state["extra_state"]["val_loss"] == pytest.approx(sum(accuracies) / len(accuracies), abs=0.01)
+    expected = pytest.approx(sum(accuracies) / len(accuracies), abs=0.01)
+    assert state["extra_state"]["val_loss"] == expected
 
-
-def test_without_tlm_the_queue_fills(train):
-    assert int(train("--max-epoch", "1", "--tlm-weight", "0")["model"]["queue.filled"]) == 64
+    reported = []
+    flags = "--batch-size 5 --cpu --log-format simple --user-dir ppa_fairseq --task ppa_alignment"
+    monkeypatch.setattr(sys, "argv", ["fairseq-validate", str(data_bin), "--path", last, *flags.split()])
+    bar = validate.progress_bar.SimpleProgressBar
+    monkeypatch.setattr(bar, "print", lambda self, stats, **kwargs: reported.append(stats["retrieval"]))
+    validate.cli_main()
+    assert reported == [expected]
 
 
 CONTRASTIVE = ("projection.", "momentum_encoder.", "queue.")
 TLM_ALONE = ["--contrastive-weight", "0"]
 
 
-def test_tlm_alone_has_no_momentum_encoder_and_resumes_one_that_has(train, tmp_path, caplog):
-    """As version 0.1 saved it. Here it comes from a training with both objectives, so the optimizer starts anew."""
+def test_a_resumed_training_may_leave_the_contrastive_loss_out_or_begin_it(train, caplog):
+    """Without it there is no momentum encoder, also after a validation; one that begins starts as the query encoder."""
     caplog.set_level(logging.INFO)
-    both = train("--max-update", "2", NO_VALIDATION)
+    both = train("--max-update", "2", NO_VALIDATION)["model"]
     with pytest.raises(InputError, match="with --contrastive-weight 1.0, not 0.0; .* add --reset-optimizer"):
         train("--max-update", "4", *TLM_ALONE, NO_VALIDATION)
-    alone = train("--max-update", "1", *TLM_ALONE, "--lr", "0", "--reset-optimizer")  # with validation
+    still = ["--max-update", "1", "--lr", "0", "--reset-optimizer", "--reset-dataloader"]
+    alone = train(*still, *TLM_ALONE)["model"]
     assert "does not use the checkpoint's momentum_encoder, projection, queue" in caplog.text
-    assert alone["model"].keys() == {name for name in both["model"] if not name.startswith(CONTRASTIVE)}
-    assert all(torch.equal(tensor, both["model"][name]) for name, tensor in alone["model"].items())
-
-
-def test_both_objectives_resume_a_checkpoint_without_momentum_encoder(train, caplog):
-    """The momentum encoder starts as a copy of the checkpoint's query encoder, and the queue is empty."""
-    caplog.set_level(logging.INFO)
-    alone = train("--max-update", "2", *TLM_ALONE, NO_VALIDATION)["model"]
-    assert not [name for name in alone if name.startswith(CONTRASTIVE)]
-    both = train("--max-update", "1", "--reset-optimizer", "--reset-dataloader", "--lr", "0", NO_VALIDATION)["model"]
+    assert alone.keys() == {name for name in both if not name.startswith(CONTRASTIVE)}
+    again = train(*still, NO_VALIDATION)["model"]
     assert "copy the query encoder, and start with an empty queue" in caplog.text
     for name, tensor in alone.items():
-        assert torch.equal(both[name], tensor)
+        assert torch.equal(tensor, both[name]) and torch.equal(again[name], tensor), name
         if name.startswith("encoder."):
-            assert torch.equal(both[f"momentum_encoder.{name}"], tensor)
-    assert int(both["queue.filled"]) == 8
+            assert torch.equal(again[f"momentum_encoder.{name}"], tensor), name
+    assert int(again["queue.filled"]) == 8
 
 
 def test_the_loss_of_a_validation_does_not_depend_on_the_update(train):
@@ -128,19 +136,16 @@ def test_xlm_style_tlm_trains_language_embeddings(train):
         (["--lang-pairs", "de-en,sv-en"], "no language pair sv-en; the folder holds de-en, fr-en"),
         (["--queue-size", "6"], "--queue-size 6 is smaller than the 8 pairs of one update"),
         (["--pretrained", "nowhere"], "nowhere: no such checkpoint"),
-        (["--temperature", "0"], "--temperature must be over 0 and finite, not 0.0"),
         (["--max-positions", "12"], "pairs have over 12 tokens, the limit of the encoder"),
-        (["--max-tokens", "4"], "have over 4 tokens, .*; no pair remains|have over 4 tokens"),
-        (["--momentum", "1.5"], "--momentum must be at least 0 and at most 1, not 1.5"),
+        (["--max-tokens", "4"], "pairs have over 4 tokens"),
         (["--freeze-encoder"], "--freeze-encoder trains only the MLM head; add --contrastive-weight 0"),
-        (["--mask-prob", "0"], "--mask-prob must be over 0"),
         (["--token-types", "1"], "the second sentence of a pair needs token type 1"),
         (["--train-subset", "valid"], "--train-subset: this task trains only on the split 'train'"),
         (
             ["--contrastive-weight", "0", "--best-checkpoint-metric", "contrastive_acc"],
             "contrastive_acc: valid, the first split of --valid-subset, logs .*, loss, tlm, tlm_acc; choose",
         ),
-        (["--valid-subset", "test"], "the test split of de-en, fr-en is empty or not there"),
+        (["--valid-subset", "test"], "the test split of de-en, fr-en is empty or missing"),
     ],
 )
 def test_bad_input_is_one_clear_line(train, arguments, message):
@@ -160,24 +165,23 @@ def test_every_metric_of_a_validation_can_choose_the_best_checkpoint(train, monk
 
 
 def test_a_missing_or_damaged_file_is_named(train, data_bin, tmp_path):
-    damaged = tmp_path / "bin"
-    shutil.copytree(data_bin, damaged)
-    content = (damaged / "train.fr-en.fr.bin").read_bytes()
-    (damaged / "train.fr-en.fr.bin").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="train.fr-en.fr.bin and .idx: damaged"):
-        train("--max-update", "1", data=damaged)
-    (damaged / "train.fr-en.fr.bin").unlink()
-    with pytest.raises(InputError, match="train.fr-en.fr.bin and .idx: no such files"):
-        train("--max-update", "1", data=damaged)
-    with pytest.raises(InputError, match="nowhere: no such folder"):
-        train("--max-update", "1", data=tmp_path / "nowhere")
-    shutil.copy(data_bin / "train.de-en.de.idx", damaged / "train.fr-en.fr.idx")
-    shutil.copy(data_bin / "train.de-en.de.bin", damaged / "train.fr-en.fr.bin")
-    with pytest.raises(InputError, match="has 75 sentences but .* has 40"):
-        train("--max-update", "1", data=damaged)
-    (damaged / "dict.fr.txt").write_text((damaged / "dict.fr.txt").read_text() + "more 1\n")
-    with pytest.raises(InputError, match="dict.fr.txt differs from"):
-        train("--max-update", "1", data=damaged)
+    damaged = shutil.copytree(data_bin, tmp_path / "bin")
+    french, dictionary = damaged / "train.fr-en.fr.bin", damaged / "dict.fr.txt"
+
+    def copy_german():
+        for ending in (".bin", ".idx"):
+            shutil.copy(data_bin / f"train.de-en.de{ending}", french.with_suffix(ending))
+
+    for damage, message in (
+        (lambda: french.write_bytes(french.read_bytes()[:99]), "train.fr-en.fr.bin and .idx: damaged"),
+        (french.unlink, "train.fr-en.fr.bin and .idx: no such files"),
+        (copy_german, "has 75 sentences but .* has 40"),
+        (lambda: dictionary.write_text(dictionary.read_text() + "more 1\n"), "dict.fr.txt differs from"),
+        (lambda: shutil.rmtree(damaged), "bin: no such folder"),
+    ):
+        damage()
+        with pytest.raises(InputError, match=message):
+            train("--max-update", "1", data=damaged)
 
 
 def without_sizes(settings):
@@ -212,23 +216,23 @@ def test_with_a_frozen_encoder_only_the_mlm_head_learns(train, imported, extra):
 
 
 def test_of_an_alignment_only_the_query_encoder_is_pretrained(train, imported, tmp_path):
-    first = train("--pretrained", str(imported()), "--max-update", "3", NO_VALIDATION, save_dir="first")
-    last = tmp_path / "first" / "checkpoint_last.pt"
-    second = train("--pretrained", str(last), "--max-update", "1", "--lr", "0", NO_VALIDATION, save_dir="second")
-    weight = "encoder.layers.0.fc1.weight"
-    assert torch.equal(second["model"][weight], first["model"][weight])
-    assert torch.equal(second["model"]["momentum_encoder." + weight], first["model"][weight])
-    assert not torch.equal(second["model"]["projection.fc1.weight"], first["model"]["projection.fc1.weight"])
-    assert int(second["model"]["queue.filled"]) == 8
+    first = train("--pretrained", str(imported()), "--max-update", "3", NO_VALIDATION)["model"]
+    last = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    second = train("--pretrained", last, "--max-update", "1", "--lr", "0", NO_VALIDATION, save_dir="second")["model"]
+    for name in ("encoder.layers.0.fc1.weight", "projection.fc1.weight"):
+        assert torch.equal(second[name], first[name]) == name.startswith("encoder.")
+        assert torch.equal(second[f"momentum_encoder.{name}"], second[name])
+    assert int(second["queue.filled"]) == 8
 
 
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        (lambda s: s[:-1], [], "has 209 WordPieces, but the data 210"),
-        (lambda s: [*s[:-2], s[-1], s[-2]], [], "has 'w199' at id 208, but the data 'w198'"),
+        (lambda s: s[:-1], [], "has 209 tokens, and they are not the 210 of the data"),
+        (lambda s: [*s[:-2], s[-1], s[-2]], [], "has 210 tokens, and they are not the 210 of the data"),
         (lambda s: s, ["--encoder-layers", "2"], "--encoder-layers is 2 .* but --pretrained .* has 1"),
     ],
+    ids=["fewer tokens", "other order", "other depth"],
 )
 def test_a_pretrained_encoder_that_does_not_fit(train, imported, dictionary, change, arguments, message):
     folder = imported(change(dictionary.symbols))
@@ -244,8 +248,6 @@ def test_sizes_must_come_from_somewhere(train, monkeypatch):
 
 def test_a_checkpoint_stands_alone(train, imported, tmp_path):
     """fairseq's own loader, which fairseq-validate uses, and ours need no other file."""
-    from fairseq import checkpoint_utils
-
     folder = imported()
     state = train("--pretrained", str(folder), "--max-update", "2", NO_VALIDATION)
     shutil.rmtree(folder)
@@ -257,30 +259,3 @@ def test_a_checkpoint_stands_alone(train, imported, tmp_path):
     encoder, tokenizer = checkpoint.load_encoder(last)
     assert torch.equal(encoder.embed_tokens.weight, state["model"]["encoder.embed_tokens.weight"])
     assert tokenizer.token_to_id("w5") == 15
-
-
-def test_fairseq_validate_reports_what_training_did(train, data_bin, tmp_path, monkeypatch):
-    from unittest import mock
-
-    from fairseq_cli import validate
-
-    metric = ["--best-checkpoint-metric", "retrieval", "--maximize-best-checkpoint-metric"]
-    state = train("--max-update", "20", *metric)
-    last = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
-    argv = ["fairseq-validate", str(data_bin), "--path", last, "--batch-size", "5", "--cpu", "--log-format", "simple"]
-    argv += ["--user-dir", "ppa_fairseq", "--task", "ppa_alignment"]
-    reported = []
-    bar = validate.progress_bar.SimpleProgressBar
-    monkeypatch.setattr(bar, "print", lambda self, stats, **kwargs: reported.append(stats["retrieval"]))
-    with mock.patch.object(sys, "argv", argv):
-        validate.cli_main()
-    assert reported == [pytest.approx(state["extra_state"]["val_loss"])]
-
-
-@pytest.mark.parametrize("content", [b"not a checkpoint at all", None], ids=["other file", "truncated"])
-def test_a_checkpoint_that_cannot_be_resumed_is_refused(train, tmp_path, content):
-    train("--max-update", "1", NO_VALIDATION)
-    last = tmp_path / "checkpoints" / "checkpoint_last.pt"
-    last.write_bytes(content or last.read_bytes()[: last.stat().st_size // 2])
-    with pytest.raises(InputError, match="incomplete, .* name a complete one by --restore-file"):
-        train("--max-update", "2", NO_VALIDATION)

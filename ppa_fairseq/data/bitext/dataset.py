@@ -52,7 +52,7 @@ class AlignmentDataset(FairseqDataset):
     masking: MaskingScheme | None  # how to mask the TLM sequences; None leaves them out
     seed: int  # for input shuffling, masks and sampling
     contrastive: bool = True  # False leaves queries and keys out
-    pivot: str = ENGLISH  # two keys with the same sentence in this language are not negatives of each other
+    pivot: str = ENGLISH  # two keys with the same sentence in this language are not negatives for each other
     input_shuffle: bool = True  # draw for each pair which side is the query (Pan et al. 2021); False: the source
     sampling_exponent: float = 1.0  # see `epoch_counts`
     reset_positions: bool = False  # restart positions at the second sentence of a TLM sequence, as XLM does
@@ -125,48 +125,38 @@ class AlignmentDataset(FairseqDataset):
         if self.input_shuffle:
             swapped = uniform(self.seed, self.epoch, index, INPUT_SHUFFLE) < 0.5
         sides = [
-            (s["target"], s["source"]) if swap else (s["source"], s["target"])
-            for s, swap in zip(samples, swapped, strict=True)
+            (sample["target"], sample["source"]) if swap else (sample["source"], sample["target"])
+            for sample, swap in zip(samples, swapped, strict=True)
         ]
         queries = [[self.cls, query] for query, _ in sides] if self.contrastive else []
-        keys = [[self.cls, key] for _, key in sides]
         pairs = [[self.cls, query, self.between, key] for query, key in sides] if self.masking else []
-        query_input = self._pack(queries + pairs)
-        masked = target = np.zeros(0, dtype=np.int64)
-        starts = query_input["cu_seqlens"].numpy()[len(queries) :]  # of the TLM sequences
-        if self.masking:
-            tokens = query_input["tokens"].numpy()[starts[0] :]  # (T,) of the TLM sequences
-            after, masked = mask_tokens(tokens, np.diff(starts), index, self.masking, self.seed, self.epoch)
-            target = tokens[masked]
-            tokens[:] = after
-            masked += starts[0]
+        query_input = self._pack(queries + pairs, [0] * len(queries) + [len(key) for *_, key in pairs])
         if self.languages:
             query_input["languages"] = self._language_ids(samples, swapped, queries, pairs)
-        net_input = {
-            "query_input": query_input,
-            "masked": torch.from_numpy(masked),
-            "masked_counts": np.diff(masked.searchsorted(starts)).tolist(),
-        }
+        masked, target, masked_counts = self._mask(query_input, len(queries), index)
+        net_input = {"query_input": query_input, "masked": masked, "masked_counts": masked_counts}
         if self.contrastive:
-            net_input["key_input"] = self._pack(keys)
+            net_input["key_input"] = self._pack([[self.cls, key] for _, key in sides], [0] * len(sides))
         return {
             "id": torch.from_numpy(index),
-            "pair": torch.tensor([s["pair"] for s in samples]),
-            "pivot": torch.tensor([s["pivot"] for s in samples]),
+            "pair": torch.tensor([sample["pair"] for sample in samples]),
+            "pivot": torch.tensor([sample["pivot"] for sample in samples]),
             "swapped": torch.from_numpy(swapped),
             "net_input": net_input,
-            "target": torch.from_numpy(target),
+            "target": target,
             "nsentences": len(samples),
             "ntokens": sum(len(query) + len(key) for query, key in sides),
         }
 
-    def _pack(self, sequences: list[list[np.ndarray]]) -> dict:
-        """Join sequences without padding. Each is a list of its parts; a fourth part is the second sentence."""
+    def _pack(self, sequences: list[list[np.ndarray]], second_lengths: list[int]) -> dict:
+        """Lay B sequences, each a list of its parts, end to end (see `modules/packing.py`).
+
+        *second_lengths* are the numbers of tokens at the end of each sequence that are its second sentence.
+        """
         lengths = np.array([sum(map(len, parts)) for parts in sequences])  # (B,)
-        second = np.array([len(parts[3]) if len(parts) > 3 else 0 for parts in sequences])  # (B,) second sentences
-        ends = np.cumsum(lengths)
+        ends = np.cumsum(lengths)  # (B,)
         positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)  # (T,)
-        boundary = np.repeat(lengths - second, lengths)  # (T,) the position at which the second sentence begins
+        boundary = np.repeat(lengths - second_lengths, lengths)  # (T,) the position at which the second sentence begins
         is_second = (positions >= boundary).astype(np.int64)  # (T,)
         if self.reset_positions:
             positions = positions - boundary * is_second
@@ -179,8 +169,24 @@ class AlignmentDataset(FairseqDataset):
             "max_length": int(lengths.max()),
         }
 
+    def _mask(self, packed: dict, first: int, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+        """Mask the TLM sequences in *packed*, those from number *first* on, in place.
+
+        Returns the masked positions (M,), the tokens that stood there (M,), and the number of them in each sequence.
+        """
+        if not self.masking:
+            return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), []
+        starts = packed["cu_seqlens"].numpy()[first:]  # (N + 1,)
+        tokens = packed["tokens"].numpy()[starts[0] :]  # (T,) a view
+        after, masked = mask_tokens(tokens, np.diff(starts), index, self.masking, self.seed, self.epoch)
+        target = tokens[masked]  # (M,)
+        tokens[:] = after
+        masked = masked + starts[0]
+        counts = np.diff(masked.searchsorted(starts))  # (N,)
+        return torch.from_numpy(masked), torch.from_numpy(target), counts.tolist()
+
     def _language_ids(self, samples: list[dict], swapped: np.ndarray, queries: list, pairs: list) -> torch.Tensor:
-        """Row of the language embedding for each token, (T,); row 0, which stays zero, for queries."""
+        """The row of the language embedding for each token, (T,). Queries have row 0, which stays zero."""
         rows = [np.zeros(sum(len(part) for parts in queries for part in parts), dtype=np.int64)]
         for sample, swap, (_, query, between, key) in zip(samples, swapped, pairs, strict=True):
             languages = sample["languages"][::-1] if swap else sample["languages"]

@@ -40,28 +40,28 @@ def mask_tokens(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mask *scheme.probability* of each sequence's maskable tokens, as a function of (seed, epoch, index) alone.
 
-    Of n maskable tokens, ⌊probability · n + u⌋ are chosen, with u uniform in [0, 1), so that the mean is exact; and at
+    Of n maskable tokens ⌊probability · n + u⌋ are chosen, with u uniform in [0, 1), so that the mean is exact; but at
     least one if n > 0. Returns the tokens after masking (T,), and the chosen positions (M,), ascending.
     """
     sequence = np.repeat(np.arange(len(lengths)), lengths)  # (T,)
     position = np.arange(len(tokens)) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # (T,)
     candidates = np.flatnonzero(scheme.maskable[tokens])  # (C,)
     owner = sequence[candidates]  # (C,)
-    drawn = uniform(seed, epoch, index[owner], MASK_ORDER, position[candidates])  # (C,)
-    by_draw = np.lexsort((drawn, owner))  # (C,) within each sequence, in the order of the draws
-    available = np.bincount(owner, minlength=len(index))  # (B,)
+    draw = uniform(seed, epoch, index[owner], MASK_ORDER, position[candidates])  # (C,)
+    by_draw = np.lexsort((draw, owner))  # (C,) sequence by sequence, the lowest draw of each first
+    available = np.bincount(owner, minlength=len(index))  # (B,) candidates of each sequence
     first = np.cumsum(available) - available  # (B,) where each sequence begins in by_draw
     rank = np.arange(len(candidates)) - first[owner[by_draw]]  # (C,) 0 for the lowest draw of a sequence
     count = np.floor(scheme.probability * available + uniform(seed, epoch, index, MASK_COUNT))  # (B,)
     count = np.clip(count, 1, available)
     chosen = np.sort(candidates[by_draw[rank < count[owner[by_draw]]]])  # (M,)
 
-    places = index[sequence[chosen]], position[chosen]
-    action = uniform(seed, epoch, places[0], MASK_ACTION, places[1])  # (M,)
-    replacement = uniform(seed, epoch, places[0], MASK_REPLACEMENT, places[1])  # (M,)
-    hidden = action < scheme.mask_share  # (M,)
-    replaced = ~hidden & (action < scheme.mask_share + scheme.random_share)  # (M,)
-    masked = tokens.copy()
+    pair, at = index[sequence[chosen]], position[chosen]  # (M,) each
+    action = uniform(seed, epoch, pair, MASK_ACTION, at)  # (M,)
+    replacement = uniform(seed, epoch, pair, MASK_REPLACEMENT, at)  # (M,)
+    hidden = action < scheme.mask_share  # (M,) becomes [MASK]
+    replaced = ~hidden & (action < scheme.mask_share + scheme.random_share)  # (M,) becomes a random token
+    masked = tokens.copy()  # (T,)
     masked[chosen[hidden]] = scheme.mask_index
     random_tokens = (replacement[replaced] * len(scheme.replacements)).astype(np.int64)
     masked[chosen[replaced]] = scheme.replacements[random_tokens]

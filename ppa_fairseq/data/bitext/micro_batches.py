@@ -30,10 +30,13 @@ def micro_batches(batch: dict, most_tokens: int) -> list[dict]:
         ranges = [(kind + first, kind + last) for kind in range(0, len(lengths), pairs)]
         packed = some_sequences(inputs["query_input"], *ranges)
         here = slice(masked_ends[first], masked_ends[last])
-        start = sum(packed["lengths"][: last - first]) if queries else 0  # of the TLM sequences
+        masked = inputs["masked"][here]
+        if len(masked):  # there are TLM sequences: they follow the queries of these pairs alone
+            start = sum(packed["lengths"][: last - first]) if queries else 0
+            masked = masked + int(start - starts[queries + first])
         net_input = {
             "query_input": packed,
-            "masked": inputs["masked"][here] + int(start - starts[queries + first]),
+            "masked": masked,
             "masked_counts": inputs["masked_counts"][first:last],
         }
         if queries:

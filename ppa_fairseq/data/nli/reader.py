@@ -125,10 +125,11 @@ class NLIFile:
     def _records(self) -> Iterator[tuple[str, dict]]:
         """Yield place and fields of every row."""
         header: Sequence[str] = ()
+        is_json = self._is_json
         for where, line in numbered_lines(self.path):
             if not line:
                 continue
-            if self._is_json:
+            if is_json:
                 try:
                     record = json.loads(line)
                 except ValueError:

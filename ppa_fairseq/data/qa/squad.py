@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ppa_fairseq.data.text_files import CONVERT, UNPACKERS
+from ppa_fairseq.data.text_files import CONVERT, UNPACKERS, refuse_utf_16
 from ppa_fairseq.utils.errors import InputError, quote
 
 EXPECTED = (
@@ -92,7 +92,9 @@ def _read_file(path: Path) -> Iterator[Question]:
 def _read_text(path: Path) -> str:
     try:
         with UNPACKERS.get(path.suffix, open)(path, "rb") as file:
-            return file.read().decode("utf-8-sig")
+            content = file.read()
+            refuse_utf_16(path, content)
+            return content.decode("utf-8-sig")
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path}: truncated or damaged ({error}); fetch it again") from None
     except UnicodeDecodeError as error:

@@ -109,7 +109,7 @@ def line(**changes):
         (b"", ": no questions in it; expected SQuAD's format"),
         (b'{"data": []} x', ": another format (Extra data"),
         (b'{"data": "K\xf6ln"}', ": not UTF-8 (invalid start byte); convert it"),
-        (b"\xff\xfe{\0", "convert it, as by `iconv -f ISO-8859-1 -t UTF-8` (or from"),
+        (b"\xff\xfe{\0", ": is UTF-16, not UTF-8; convert it: "),
         ([1], ":1: another format"),
         ({"rows": []}, ":1: no 'context' in it; expected SQuAD's format"),
         ({"data": ["x"]}, ": another format"),
