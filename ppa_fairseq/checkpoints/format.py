@@ -11,7 +11,9 @@ from tokenizers import Tokenizer
 
 from ppa_fairseq.checkpoints import huggingface
 from ppa_fairseq.checkpoints.weights import PARTS, Checkpoint, check_state, load_pickle
-from ppa_fairseq.modules.bert import BertEncoder, BertShape
+from ppa_fairseq.modules.bert import BertShape
+from ppa_fairseq.modules.encoders import Encoder
+from ppa_fairseq.modules.transformers_encoder import TransformersShape
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import atomic_path
 
@@ -32,17 +34,18 @@ SIZE_NAMES = {
 }
 
 
-def read(path: str | Path) -> Checkpoint:
+def read(path: str | Path, transformers: bool = False) -> Checkpoint:
     """Read a fairseq checkpoint, a folder of `ppa import-hf` or a Hugging Face folder.
 
-    From a training checkpoint, read the (query) encoder, the heads and their labels only. Raises InputError if it is
-    missing, truncated, foreign or holds code, or if a tensor is missing or has the wrong shape.
+    From a training checkpoint, read the (query) encoder, the heads and their labels only. A Hugging Face folder of
+    a BERT or an XLM-RoBERTa becomes our own form, or with *transformers* that of every other model. Raises InputError
+    if it is missing, truncated, foreign or holds code, or if a tensor is missing or has the wrong shape.
     """
     path = Path(path)
     if (path / MODEL_FILE).is_file():
         path = path / MODEL_FILE
     if path.is_dir():
-        return huggingface.read(path)
+        return huggingface.read(path, transformers)
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give a checkpoint file or a folder of `ppa import-hf`")
     content = load_pickle(path)
@@ -51,10 +54,11 @@ def read(path: str | Path) -> Checkpoint:
         model_cfg, task_cfg = as_dict(cfg["model"]), as_dict(cfg.get("task"))
         training = {"task": task_cfg, "checkpoint": as_dict(cfg.get("checkpoint"))}
         training["extra_state"] = as_dict(content.get("extra_state"))
-        shape = BertShape(
-            vocab_size=len(weights["encoder.embed_tokens.weight"]),
-            **{size: model_cfg[name] for size, name in SIZE_NAMES.items()},
-        )
+        if task_state.get("encoder"):
+            shape = TransformersShape(**task_state["encoder"])
+        else:
+            sizes = {size: model_cfg[name] for size, name in SIZE_NAMES.items()}
+            shape = BertShape(vocab_size=len(weights["encoder.embed_tokens.weight"]), **sizes)
         # Copied, so that the file may be overwritten while the weights are in use.
         state = {name: tensor.clone() for name, tensor in weights.items() if name.startswith(PARTS)}
         left = sorted({name.split(".")[0] for name in weights if not name.startswith(PARTS)})
@@ -72,26 +76,36 @@ def read(path: str | Path) -> Checkpoint:
     return Checkpoint(shape, state, dict(texts), model_cfg.get("pooling"), labels, xlm_tlm, training, left_behind=left)
 
 
-def load_encoder(path: str | Path) -> tuple[BertEncoder, Tokenizer]:
+def load_encoder(path: str | Path) -> tuple[Encoder, Tokenizer]:
     """`Checkpoint.build_encoder` of what `read` reads."""
     return read(path).build_encoder(str(path))
 
 
 def write(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint without optimizer state, as fairseq reads it; whole or not at all."""
+    is_ours = isinstance(checkpoint.shape, BertShape)
+    model = {"_name": "ppa_bert", **sizes_in_cfg(checkpoint.shape)} if is_ours else {"_name": "ppa_transformers"}
     content = {
         "args": None,
         "cfg": {
-            "model": {"_name": "ppa_bert", "pooling": checkpoint.pooling, **sizes_in_cfg(checkpoint.shape)},
+            "model": {**model, "pooling": checkpoint.pooling},
             "task": {"_name": "ppa_alignment", "tlm_reset_positions": checkpoint.xlm_tlm},
         },
         "model": checkpoint.state,
         "optimizer_history": [{"optimizer_name": None, "lr_scheduler_state": {}, "num_updates": 0}],
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
-        "task_state": {"tokenizer": checkpoint.tokenizer, "labels": checkpoint.labels},
+        "task_state": {**task_state(checkpoint), "labels": checkpoint.labels},
     }
     with atomic_path(path) as beside, beside.open("wb") as file:  # given a path, torch hides why it cannot write
         torch.save(content, file)
+
+
+def task_state(checkpoint: Checkpoint) -> dict:
+    """What a task keeps of a checkpoint beside fairseq's configuration: its tokenizer, its model of transformers."""
+    state = {"tokenizer": checkpoint.tokenizer}
+    if isinstance(checkpoint.shape, TransformersShape):
+        state["encoder"] = vars(checkpoint.shape) | {"dropout": None, "attention_dropout": None}
+    return state
 
 
 def sizes_in_cfg(shape: BertShape) -> dict:

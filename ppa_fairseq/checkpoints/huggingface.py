@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ppa_fairseq.checkpoints import sentence_encoder
+from ppa_fairseq.checkpoints import sentence_encoder, transformers_folder
 from ppa_fairseq.checkpoints.hf_names import CLASSES, LAYOUTS, SIZES, Layout
 from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, read_files
 from ppa_fairseq.checkpoints.weights import (
@@ -27,18 +27,21 @@ WORDS = "embeddings.word_embeddings.weight"  # how the name of the word embeddin
 MOST_PADDING = 1024  # word embeddings beyond the tokenizer's; mDeBERTa-v3 has 898
 
 
-def read(folder: str | Path) -> Checkpoint:
-    """Read config.json, the weights and the tokenizer of a Hugging Face BERT or XLM-RoBERTa folder.
+def read(folder: str | Path, transformers: bool = False) -> Checkpoint:
+    """Read config.json, the weights and the tokenizer of a Hugging Face folder.
 
-    A sequence classifier keeps its head and its labels, a question answerer its span head, a folder of
-    sentence-transformers its pooling and its length. If there is no head at all, initialise an MLM head as BERT's was
-    (dense N(0, 0.02) from a fixed seed, zero biases). The result's `notes` say what was added and what left out.
-    Raises InputError for anything else.
+    A BERT or an XLM-RoBERTa becomes our own form, or with *transformers* that of every other model. In our own form a
+    sequence classifier keeps its head and its labels, a question answerer its span head. A folder of
+    sentence-transformers keeps its pooling and its length. If there is no MLM head, initialise one: in our form as
+    BERT's was (dense N(0, 0.02) from a fixed seed, zero biases), else as transformers does. The result's `notes` say
+    what was added and what left out. Raises InputError for anything else.
     """
     sentence = sentence_encoder.read(Path(folder))
     folder, notes = sentence.folder, sentence.notes
     config_file = folder / "config.json"
-    config = read_object(config_file, "give a Hugging Face folder of a BERT or XLM-RoBERTa")
+    config = read_object(config_file, "give a Hugging Face folder")
+    if transformers or config.get("model_type", "bert") not in [layout.model_type for layout in LAYOUTS]:
+        return read_any(folder, config, sentence)
     layout, shape = read_shape(config, config_file)
     tensors, source = read_tensors(folder)
     tensors = _without_wrapper(tensors, layout, source)
@@ -92,13 +95,25 @@ def read(folder: str | Path) -> Checkpoint:
     return Checkpoint(shape, state, texts, sentence.pooling, labels, notes=notes)
 
 
+def read_any(folder: Path, config: dict, sentence: sentence_encoder.SentenceEncoder) -> Checkpoint:
+    """Read a folder of any encoder that transformers loads. Raises InputError for anything else."""
+    transformers_folder.read_config(config, folder / "config.json")  # which is faster than to read the weights
+    tensors, source = read_tensors(folder)
+    model, notes = transformers_folder.read_model(folder, config, tensors, source)
+    texts = read_files(folder)
+    tokenizer = ModelTokenizer(texts, str(folder))
+    shape = transformers_folder.ask(model, tokenizer, str(folder))
+    texts = read_files(folder, min(shape.max_positions, sentence.max_length or shape.max_positions))
+    if unused := model.get_input_embeddings().num_embeddings - len(tokenizer):
+        notes.append(f"{unused} word embeddings belong to no token of the tokenizer: they are kept, never predicted")
+    state = transformers_folder.state_of(model, shape)
+    check_state(state, shape, str(source))
+    return Checkpoint(shape, state, texts, sentence.pooling, notes=[*sentence.notes, *notes])
+
+
 def read_shape(config: dict, path: Path) -> tuple[Layout, BertShape]:
-    """Find the kind of model and its sizes in a config.json. Raises InputError if it is neither of the two kinds."""
-    model_type = config.get("model_type", "bert")
-    layout = next((layout for layout in LAYOUTS if layout.model_type == model_type), None)
-    if layout is None:
-        known = " and ".join(repr(layout.model_type) for layout in LAYOUTS)
-        raise InputError(f"{path}: model_type is {quote(model_type)}; only {known} can be imported")
+    """Find the kind of model and its sizes in a BERT's or an XLM-RoBERTa's config.json."""
+    layout = next(layout for layout in LAYOUTS if layout.model_type == config.get("model_type", "bert"))
     for key, value in layout.required.items():
         if config.get(key, value) != value:
             raise InputError(

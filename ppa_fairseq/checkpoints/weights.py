@@ -3,7 +3,7 @@
 import argparse
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,18 +11,20 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, max_length
-from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead
-from ppa_fairseq.modules.heads import ClassificationHead, SpanHead
+from ppa_fairseq.modules import encoders
+from ppa_fairseq.modules.bert import BertShape
+from ppa_fairseq.modules.encoders import CLASSIFICATION, MASKED_LM, SPANS, Encoder, Shape
 from ppa_fairseq.utils.errors import InputError, quote
 
 LM_HEAD = "lm_head."
 CLASSIFICATION_HEAD = "classification_heads.sentence_classification_head."  # as fairseq's sentence_prediction names it
 HEAD_NAME = CLASSIFICATION_HEAD.split(".")[1]  # as fairseq's sentence_prediction asks for it
 SPAN_HEAD = "span_head."
+KINDS = {LM_HEAD: MASKED_LM, CLASSIFICATION_HEAD: CLASSIFICATION, SPAN_HEAD: SPANS}
 PARTS = ("encoder.", LM_HEAD, CLASSIFICATION_HEAD, SPAN_HEAD)
 
 
@@ -30,7 +32,7 @@ PARTS = ("encoder.", LM_HEAD, CLASSIFICATION_HEAD, SPAN_HEAD)
 class Checkpoint:
     """An encoder at rest: `state` has `encoder.*` and whatever heads there are, under `PARTS`."""
 
-    shape: BertShape
+    shape: Shape
     state: dict[str, Tensor]
     tokenizer: dict[str, str]  # file name -> text
     pooling: str | None = None  # "cls" or "mean", if training or a sentence encoder's folder chose one
@@ -39,6 +41,11 @@ class Checkpoint:
     training: dict[str, dict] = field(default_factory=dict)  # fairseq's "task", "checkpoint" and "extra_state", if any
     notes: list[str] = field(default_factory=list)  # what the reader left out or added, for the user
     left_behind: list[str] = field(default_factory=list)  # modules of a training checkpoint that nobody needs after it
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of its heads."""
+        return list(_heads(self.state, self.shape).values())
 
     @property
     def max_length(self) -> int:
@@ -52,16 +59,29 @@ class Checkpoint:
         check_vocabulary(tokenizer, self.shape, source)
         return tokenizer
 
-    def build_encoder(self, source: str) -> tuple[BertEncoder, Tokenizer]:
+    def build_encoder(self, source: str) -> tuple[Encoder, Tokenizer]:
         """Build the encoder, in fp32 and eval mode, and its fast tokenizer. Raises InputError as `build_tokenizer`."""
         tokenizer = self.build_tokenizer(source).backend
-        with no_values():
-            encoder = BertEncoder(self.shape)
+        encoder, _ = build_empty(self.shape, next(iter(self.kinds), None), len(self.labels or ()))
         encoder.load_state_dict(part(self.state, "encoder."), assign=True)
         return encoder.float().eval(), tokenizer
 
 
-def check_vocabulary(tokenizer: ModelTokenizer, shape: BertShape, source: str) -> None:
+def _heads(state: dict[str, Tensor], shape: Shape) -> dict[str, str]:
+    """The prefixes and kinds of the heads in a checkpoint."""
+    found = {prefix: kind for prefix, kind in KINDS.items() if any(name.startswith(prefix) for name in state)}
+    # All weights of an MLM head can be tied, and with them the encoder's.
+    return found if found or isinstance(shape, BertShape) else {LM_HEAD: MASKED_LM}
+
+
+def build_empty(shape: Shape, kind: str | None, classes: int = 0) -> tuple[Encoder, nn.Module | None]:
+    """`encoders.build` without values: no memory is used until the weights of a file are assigned."""
+    # Models of transformers compute buffers when they are built, which no file has.
+    with no_values() if isinstance(shape, BertShape) else nullcontext():
+        return encoders.build(shape, kind, classes, initialise=False)
+
+
+def check_vocabulary(tokenizer: ModelTokenizer, shape: Shape, source: str) -> None:
     """Raise InputError unless there is a word embedding for each token and no more."""
     if len(tokenizer) != shape.vocab_size:
         raise InputError(
@@ -116,19 +136,16 @@ def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def check_state(state: dict[str, Tensor], shape: BertShape, source: str, labels: list[str] | None = None) -> None:
+def check_state(state: dict[str, Tensor], shape: Shape, source: str, labels: list[str] | None = None) -> None:
     """Raise InputError unless `state` is an encoder of `shape`, finite, each of its heads whole or absent."""
+    modules = {}
     with no_values():
-        modules = {"encoder.": BertEncoder(shape)}
-        if part(state, LM_HEAD):
-            modules[LM_HEAD] = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
-        if part(state, CLASSIFICATION_HEAD):
-            modules[CLASSIFICATION_HEAD] = ClassificationHead(shape.dim, len(labels or ()), shape.dropout)
-        if part(state, SPAN_HEAD):
-            modules[SPAN_HEAD] = SpanHead(shape.dim)
+        for prefix, kind in (_heads(state, shape) or {"": None}).items():
+            modules["encoder."], modules[prefix] = encoders.build(shape, kind, len(labels or ()), initialise=False)
     expected = {
         prefix + name: tuple(tensor.shape)
         for prefix, module in modules.items()
+        if module is not None
         for name, tensor in module.state_dict().items()
     }
     for name, size in expected.items():

@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 
 from ppa_fairseq import __version__
 from ppa_fairseq.checkpoints import format as checkpoint
-from ppa_fairseq.checkpoints import huggingface, sentence_encoder
+from ppa_fairseq.checkpoints import huggingface, sentence_encoder, transformers_folder
 from ppa_fairseq.checkpoints.sentence_encoder import write_json
 from ppa_fairseq.checkpoints.tokenizer import write_files
-from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Checkpoint
+from ppa_fairseq.modules.bert import BertShape
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
 
@@ -43,14 +44,22 @@ def run(args: argparse.Namespace) -> None:
         finetuned = any(name.startswith((CLASSIFICATION_HEAD, SPAN_HEAD)) for name in trained.state)
         if finetuned and args.pooling:
             raise InputError(f"--pooling {args.pooling}: {args.checkpoint} is fine-tuned; leave the flag out")
-        config = {**huggingface.to_config(trained), "exported_by": f"ppa_fairseq {__version__}"}
-        write_json(folder / CONFIG_FILE, config)
-        save_file(huggingface.to_tensors(trained), folder / WEIGHTS_FILE, metadata={"format": "pt"})
-        shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # save_file lets nobody but the owner read it
+        name, report = write_model(folder, trained)
         write_files(trained.tokenizer, folder)
-        report = ""
         if not finetuned:
             pooling = args.pooling or trained.pooling or "mean"
             sentence_encoder.write(folder, trained.shape.dim, pooling, trained.max_length)
-            report = f", {pooling} pooling for sentence-transformers"
-    print(f"{args.out}: {config['architectures'][0]}{report}")
+            report += f", {pooling} pooling for sentence-transformers"
+    print(f"{args.out}: {name}{report}")
+
+
+def write_model(folder: Path, trained: Checkpoint) -> tuple[str, str]:
+    """Write config.json and the weights; return the name of transformers' class, and what is not in them."""
+    exported_by = f"ppa_fairseq {__version__}"
+    if not isinstance(trained.shape, BertShape):
+        return transformers_folder.write(folder, trained, exported_by)
+    config = {**huggingface.to_config(trained), "exported_by": exported_by}
+    write_json(folder / CONFIG_FILE, config)
+    save_file(huggingface.to_tensors(trained), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # save_file lets nobody but the owner read it
+    return config["architectures"][0], ""

@@ -28,6 +28,7 @@ from ppa_fairseq.commands.import_hf import write_import
 from ppa_fairseq.data import trimming
 from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.data.text_files import text_lines
+from ppa_fairseq.modules.bert import BertShape
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
 from ppa_fairseq.utils.markdown import markdown_table
@@ -56,6 +57,8 @@ def run(args: argparse.Namespace) -> None:
     others = [trimming.parse_corpus(text, args.columns) for text in args.held_out]
     with output_folder(args.out, "trim-vocab") as folder:
         model, source = checkpoint.read(args.model), str(args.model)
+        if not isinstance(model.shape, BertShape):
+            raise InputError(f"{source}: a model of transformers; only this plugin's own form of BERT can be trimmed")
         tokenizer = model.build_tokenizer(source)
         counts = Counter()
         for _, counted, _ in count(corpora, args.workers, trimming.make_counter, model.tokenizer, source):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from tokenizers import Encoding, Tokenizer
 
-from ppa_fairseq.modules.bert import BertEncoder
+from ppa_fairseq.modules.encoders import Encoder
 from ppa_fairseq.modules.packing import pack, pool
 from ppa_fairseq.utils.errors import InputError
 
@@ -32,7 +32,7 @@ class PackedEncoder:
 
     def __init__(
         self,
-        encoder: BertEncoder,
+        encoder: Encoder,
         tokenizer: Tokenizer,
         layers: Sequence[int],
         max_length: int | None = None,
@@ -44,7 +44,7 @@ class PackedEncoder:
             raise InputError(f"--max-length {max_length}: the encoder has {limit} positions; give 3 to {limit}")
         self.device = device(cpu)
         self.shape = encoder.cfg
-        encoder.layers = encoder.layers[: max(layers)]
+        encoder.keep_layers(max(layers))
         self.encoder = encoder.to(self.device)
         self.tokenizer = tokenizer
         self.layers = list(layers)

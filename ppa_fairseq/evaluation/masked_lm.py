@@ -16,7 +16,7 @@ from ppa_fairseq.checkpoints.weights import LM_HEAD, Checkpoint, part
 from ppa_fairseq.data.bitext.masking import MaskingScheme, mask_tokens
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
-from ppa_fairseq.modules.bert import MaskedLMHead, SelectedPositions
+from ppa_fairseq.modules.bert import SelectedPositions
 from ppa_fairseq.utils.errors import InputError
 
 EPOCH = 1  # of the masks: each sentence is masked once
@@ -63,11 +63,8 @@ class MaskedLM(PairModel):
         self.scheme = MaskingScheme(probability, maskable, special.mask(), no_ids, mask_share=1.0, random_share=0.0)
         self.seed = seed
         self.xlm_tlm = model.xlm_tlm
-        head = part(model.state, LM_HEAD)
-        self.trained = any(bool(head[name].any()) for name in head if name.endswith("bias"))
-
-    def new_head(self, model: Checkpoint) -> MaskedLMHead:
-        return MaskedLMHead(model.shape.dim, model.shape.vocab_size, model.shape.layer_norm_eps)
+        biases = [weight for name, weight in part(model.state, LM_HEAD).items() if name.endswith("bias")]
+        self.trained = not biases or any(bool(bias.any()) for bias in biases)
 
     def sentences(self, texts: Sequence[str]) -> Sequences:
         """Lay out each sentence as [CLS] text [SEP], cut to the maximum length."""

@@ -1,21 +1,18 @@
 """A head at work on sequences of two texts: the base of classification, question answering and masked LM."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
-from ppa_fairseq.checkpoints.weights import Checkpoint, no_values, part
+from ppa_fairseq.checkpoints.weights import KINDS, Checkpoint, build_empty, part
 from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.evaluation.embedding import device
-from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.utils.errors import InputError
 
 
-class PairModel(ABC):
+class PairModel:
     """The encoder, head and tokenizer of one checkpoint, in fp32; subclasses choose the head.
 
     Args:
@@ -41,15 +38,13 @@ class PairModel(ABC):
 
     def __init__(self, model: Checkpoint, source: str, max_length: int, batch_tokens: int = 4096, cpu: bool = False):
         head = part(model.state, self.head_prefix)
-        if not head:
+        if KINDS[self.head_prefix] not in model.kinds:
             raise InputError(f"{source}: no {self.head_name}; fine-tune it first with `--task {self.task}`")
         self.special = model.build_tokenizer(source)
         self.tokenizer = self.special.backend
-        if self.special.second_type >= model.shape.token_types:
+        if 0 < model.shape.token_types <= self.special.second_type:
             raise InputError(f"{source}: has one token type, but the second sentence of a pair needs another")
-        with no_values():
-            self.encoder = BertEncoder(model.shape)
-            self.head = self.new_head(model)
+        self.encoder, self.head = build_empty(model.shape, KINDS[self.head_prefix], len(model.labels or ()))
         self.layout = PairLayout(self.special, max_length)
         shortest, longest = self.layout.specials + 2, self.encoder.max_positions()
         if not shortest <= max_length <= longest:
@@ -65,10 +60,6 @@ class PairModel(ABC):
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.truncated = 0
-
-    @abstractmethod
-    def new_head(self, model: Checkpoint) -> nn.Module:
-        """A head with the sizes of *model*, before it gets the weights."""
 
     def token_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each text, without [CLS] and [SEP]."""

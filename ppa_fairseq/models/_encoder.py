@@ -1,12 +1,48 @@
-"""BERT as fairseq knows an encoder."""
+"""Encoders as fairseq knows them."""
 
+import torch
 from fairseq.models import FairseqEncoder
+from torch import Tensor, nn
 
-from ppa_fairseq.modules.bert import BertEncoder, BertShape
+from ppa_fairseq.modules import encoders
+from ppa_fairseq.modules.bert import BertEncoder
+from ppa_fairseq.modules.packing import pack
+from ppa_fairseq.modules.transformers_encoder import TransformersEncoder
 
 
 class FairseqBertEncoder(BertEncoder, FairseqEncoder):
-    """The packed BERT encoder of `modules/bert.py` as a `FairseqEncoder`, with its dictionary."""
+    """The packed BERT encoder of `modules/bert.py` as a `FairseqEncoder`: BertShape, dictionary."""
 
-    def __init__(self, dictionary, cfg: BertShape):
-        super().__init__(cfg, dictionary)
+
+class FairseqTransformersEncoder(TransformersEncoder, FairseqEncoder):
+    """The encoder of `modules/transformers_encoder.py` as a `FairseqEncoder`: its shape and model, dictionary."""
+
+
+def build_encoder(shape: encoders.Shape, dictionary, kind: str, **settings) -> tuple[FairseqEncoder, nn.Module]:
+    """Build the encoder and its head of a *kind*, as `encoders.build`, which describes the settings."""
+    classes = FairseqBertEncoder, FairseqTransformersEncoder
+    encoder, head = encoders.build(shape, kind, encoder_classes=classes, arguments=(dictionary,), **settings)
+    if isinstance(encoder, TransformersEncoder):
+        _freeze_unused(encoder, head if kind == encoders.CLASSIFICATION else None)
+    return encoder, head
+
+
+def load_encoder(encoder: FairseqEncoder, state: dict[str, Tensor]) -> list[str]:
+    """Load pretrained weights; return the names of those that start anew.
+
+    There can only be some where transformers' classes for two heads have different base models: with a pooler or none.
+    """
+    return encoder.load_state_dict(state, strict=isinstance(encoder, BertEncoder)).missing_keys
+
+
+def _freeze_unused(encoder: FairseqEncoder, head: nn.Module | None) -> None:
+    """Freeze the weights that get no gradient, such as a pooler's: DistributedDataParallel waits for every gradient."""
+    packed = pack([torch.tensor([1, 2, 3])])
+    training, _ = encoder.training, encoder.eval()
+    output = head.eval().classify(encoder, packed) if head else encoder(**packed)["hidden"]
+    weights = list(encoder.parameters())
+    for weight, gradient in zip(weights, torch.autograd.grad(output.sum(), weights, allow_unused=True), strict=True):
+        weight.requires_grad_(gradient is not None)
+    encoder.train(training)
+    if head:
+        head.train(training)

@@ -10,11 +10,10 @@ from torch import nn
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN_HEAD, part
 from ppa_fairseq.fairseq_compat.arguments import fix_training_args
-from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
-from ppa_fairseq.models._encoder import FairseqBertEncoder
-from ppa_fairseq.modules.bert import BertShape, first_tokens
+from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes, transformers_shape
+from ppa_fairseq.models._encoder import build_encoder, load_encoder
 from ppa_fairseq.modules.cpu import announce_cpu_bf16, in_cpu_bf16
-from ppa_fairseq.modules.heads import ClassificationHead, SpanHead
+from ppa_fairseq.modules.encoders import CLASSIFICATION, SPANS, Shape
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -37,10 +36,9 @@ class FinetunedModel(BaseFairseqModel):
 
     head_prefix: str
 
-    def __init__(self, cfg: FinetunedConfig, shape: BertShape, dictionary):
+    def __init__(self, cfg: FinetunedConfig):
         super().__init__()
         self.cfg = cfg
-        self.encoder = FairseqBertEncoder(dictionary, shape)
 
     def max_positions(self) -> int:
         return self.encoder.max_positions()
@@ -50,7 +48,7 @@ class FinetunedModel(BaseFairseqModel):
 
         Raises InputError if that head has other classes.
         """
-        self.encoder.load_state_dict(part(pretrained.state, "encoder."))
+        new = load_encoder(self.encoder, part(pretrained.state, "encoder."))
         head = {}
         if not self.cfg.new_head:
             head = {name: value for name, value in pretrained.state.items() if name.startswith(self.head_prefix)}
@@ -59,8 +57,9 @@ class FinetunedModel(BaseFairseqModel):
             self.load_state_dict(head, strict=False)
         left = sorted({name.split(".")[0] for name in pretrained.state.keys() - head.keys()} - {"encoder"})
         logger.info(
-            f"--pretrained {self.cfg.pretrained}: loaded the encoder ({len(self.encoder.layers)} layers) and "
-            f"{'the fine-tuned head' if head else 'no head (a new one starts)'}; not loaded: "
+            f"--pretrained {self.cfg.pretrained}: loaded the encoder ({pretrained.shape.layers} layers) and "
+            f"{'the fine-tuned head' if head else 'no head (a new one starts)'}"
+            f"{', but not ' * bool(new) + ', '.join(new)}; not loaded: "
             f"{', '.join([*left, *pretrained.left_behind]) or 'nothing else'}"
         )
 
@@ -70,20 +69,24 @@ class FinetunedModel(BaseFairseqModel):
 
 @register_model("ppa_classifier", dataclass=ClassifierConfig)
 class PPAClassifier(FinetunedModel):
-    """Sentence pairs -> class logits, from [CLS] of the last layer; for fairseq's criterion `sentence_prediction`."""
+    """Sentence pairs -> class logits, for fairseq's criterion `sentence_prediction`.
+
+    They come from [CLS] of the last layer, or as transformers' own class has it.
+    """
 
     head_prefix = CLASSIFICATION_HEAD
 
-    def __init__(self, cfg: ClassifierConfig, shape: BertShape, dictionary, labels: list[str]):
-        super().__init__(cfg, shape, dictionary)
+    def __init__(self, cfg: ClassifierConfig, shape: Shape, dictionary, labels: list[str]):
+        super().__init__(cfg)
         self.labels = labels
-        head = ClassificationHead(shape.dim, len(labels), cfg.head_dropout)
+        settings = {"classes": len(labels), "head_dropout": cfg.head_dropout}
+        self.encoder, head = build_encoder(shape, dictionary, CLASSIFICATION, **settings)
         self.classification_heads = nn.ModuleDict({HEAD_NAME: head})
 
     @classmethod
     def build_model(cls, cfg: ClassifierConfig, task) -> "PPAClassifier":
         announce_cpu_bf16(cfg)
-        return cls(cfg, shape_of(cfg, task.dictionary), task.dictionary, task.labels)
+        return cls(cfg, shape_of(cfg, task.dictionary, transformers_shape(task)), task.dictionary, task.labels)
 
     def check_head(self, pretrained: checkpoint.Checkpoint) -> None:
         if pretrained.labels != self.labels:
@@ -95,8 +98,7 @@ class PPAClassifier(FinetunedModel):
     @in_cpu_bf16
     def forward(self, features_only: bool = True, classification_head_name: str = HEAD_NAME, **packed):
         """A packed batch of B sequences -> logits (B, K), None. The named arguments are fairseq's criterion's."""
-        first = self.encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
-        return self.classification_heads[classification_head_name](first), None
+        return self.classification_heads[classification_head_name].classify(self.encoder, packed), None
 
 
 @register_model("ppa_reader", dataclass=FinetunedConfig)
@@ -105,14 +107,14 @@ class PPAReader(FinetunedModel):
 
     head_prefix = SPAN_HEAD
 
-    def __init__(self, cfg: FinetunedConfig, shape: BertShape, dictionary):
-        super().__init__(cfg, shape, dictionary)
-        self.span_head = SpanHead(shape.dim)
+    def __init__(self, cfg: FinetunedConfig, shape: Shape, dictionary):
+        super().__init__(cfg)
+        self.encoder, self.span_head = build_encoder(shape, dictionary, SPANS)
 
     @classmethod
     def build_model(cls, cfg: FinetunedConfig, task) -> "PPAReader":
         announce_cpu_bf16(cfg)
-        return cls(cfg, shape_of(cfg, task.dictionary), task.dictionary)
+        return cls(cfg, shape_of(cfg, task.dictionary, transformers_shape(task)), task.dictionary)
 
     @in_cpu_bf16
     def forward(self, **packed) -> torch.Tensor:
@@ -124,6 +126,13 @@ class PPAReader(FinetunedModel):
 @register_model_architecture("ppa_reader", "ppa_bert_reader")
 def bert(args) -> None:
     """An encoder of any size: that of --pretrained."""
+    fix_training_args(args)
+
+
+@register_model_architecture("ppa_classifier", "ppa_transformers_classifier")
+@register_model_architecture("ppa_reader", "ppa_transformers_reader")
+def transformers(args) -> None:
+    """Any encoder that transformers loads: that of --pretrained."""
     fix_training_args(args)
 
 

@@ -20,14 +20,16 @@ from omegaconf import II
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints.weights import part
 from ppa_fairseq.fairseq_compat.arguments import fix_training_args
-from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes
-from ppa_fairseq.models._encoder import FairseqBertEncoder
-from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead, SelectedPositions, first_tokens
+from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes, transformers_shape
+from ppa_fairseq.models._encoder import build_encoder, load_encoder
+from ppa_fairseq.modules.bert import SelectedPositions, first_tokens
 from ppa_fairseq.modules.cpu import announce_cpu_bf16, in_cpu_bf16
+from ppa_fairseq.modules.encoders import MASKED_LM, Encoder, Shape
 from ppa_fairseq.modules.key_queue import KeyQueue
 from ppa_fairseq.modules.momentum_encoder import MomentumEncoder
 from ppa_fairseq.modules.packing import concatenate, pool
 from ppa_fairseq.modules.projection import ProjectionHead
+from ppa_fairseq.modules.transformers_encoder import TransformersShape
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -72,11 +74,10 @@ class PPAModel(BaseFairseqModel):
 
     CONTRASTIVE = ("projection.", "momentum_encoder.", "queue.")  # names of their weights
 
-    def __init__(self, cfg: PPAModelConfig, shape: BertShape, dictionary, num_languages: int):
+    def __init__(self, cfg: PPAModelConfig, shape: Shape, dictionary, num_languages: int):
         super().__init__()
         self.cfg = cfg
-        self.encoder = FairseqBertEncoder(dictionary, shape)
-        self.lm_head = MaskedLMHead(shape.dim, shape.vocab_size, shape.layer_norm_eps)
+        self.encoder, self.lm_head = build_encoder(shape, dictionary, MASKED_LM)
         self.projection = self.momentum_encoder = self.queue = self.language_embeddings = None
         contrastive = cfg.contrastive_weight > 0
         self.in_batch = contrastive and cfg.negatives != "queue"
@@ -90,7 +91,8 @@ class PPAModel(BaseFairseqModel):
             self.language_embeddings = nn.Embedding(1 + num_languages, shape.dim, padding_idx=0)
             nn.init.zeros_(self.language_embeddings.weight)
             self.language_embeddings.requires_grad_(cfg.tlm_weight > 0 and not cfg.freeze_encoder)
-        self.encoder.requires_grad_(not cfg.freeze_encoder)
+        if cfg.freeze_encoder:
+            self.encoder.requires_grad_(False)
         self.lm_head.requires_grad_(cfg.tlm_weight > 0)  # DistributedDataParallel waits for every gradient
         if with_queue:
             self.momentum_encoder = MomentumEncoder(self.encoder, self.projection)
@@ -103,12 +105,14 @@ class PPAModel(BaseFairseqModel):
                 "--freeze-encoder trains only the MLM head; add --contrastive-weight 0, or omit --freeze-encoder"
             )
         announce_cpu_bf16(cfg)
-        shape = shape_of(cfg, task.dictionary)
+        shape = shape_of(cfg, task.dictionary, transformers_shape(task))
+        if isinstance(shape, TransformersShape) and task.cfg.tlm_reset_positions:
+            raise InputError("--tlm-reset-positions: a model of transformers counts positions itself; omit the flag")
         return cls(cfg, shape, task.dictionary, len(task.languages))
 
     def start_from(self, pretrained: checkpoint.Checkpoint) -> None:
         """Load query encoder and MLM head from *pretrained*; the momentum encoder starts as the encoder's copy."""
-        self.encoder.load_state_dict(part(pretrained.state, "encoder."))
+        load_encoder(self.encoder, part(pretrained.state, "encoder."))
         head = part(pretrained.state, "lm_head.")
         if head:
             self.lm_head.load_state_dict(head)
@@ -215,7 +219,7 @@ class PPAModel(BaseFairseqModel):
         """Sentence vectors (B, C) as used after alignment: the query encoder's, without projection head."""
         return self.sentences(self.encoder, packed)
 
-    def sentences(self, encoder: BertEncoder, packed: dict) -> torch.Tensor:
+    def sentences(self, encoder: Encoder, packed: dict) -> torch.Tensor:
         """Encode and pool B packed sentences (B, C)."""
         if self.cfg.pooling == "cls":
             return encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"]
@@ -231,6 +235,12 @@ class PPAModel(BaseFairseqModel):
 @register_model_architecture("ppa", "ppa_bert")
 def ppa_bert(args) -> None:
     """An encoder of any size: that of --pretrained."""
+    fix_training_args(args)
+
+
+@register_model_architecture("ppa", "ppa_transformers")
+def ppa_transformers(args) -> None:
+    """Any encoder that transformers loads: that of --pretrained."""
     fix_training_args(args)
 
 

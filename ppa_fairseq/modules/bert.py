@@ -66,6 +66,10 @@ class BertEncoder(nn.Module):
         """Return the longest sequence, in tokens, that the position table takes."""
         return self.cfg.max_positions - self.cfg.position_offset
 
+    def keep_layers(self, number: int) -> None:
+        """Drop the layers above the first *number*."""
+        self.layers = self.layers[:number]
+
     def forward(
         self,
         tokens: Tensor,
@@ -95,10 +99,7 @@ class BertEncoder(nn.Module):
             InputError: a sequence is longer than the position table.
         """
         if max_length > self.max_positions():
-            raise InputError(
-                f"a sequence of {max_length} tokens does not fit the encoder's {self.max_positions()}"
-                " positions; shorten the input or lower the maximum length"
-            )
+            raise InputError(too_long(max_length, self.max_positions()))
         words, word_embeddings = self.embed_words(tokens, tied)
         hidden = (
             words
@@ -213,16 +214,27 @@ class MaskedLMHead(nn.Module):
     Run it on the masked positions alone: on all positions, a vocabulary of 119,547 is most of the step.
     """
 
-    def __init__(self, dim: int, vocab_size: int, layer_norm_eps: float):
+    def __init__(self, dim: int, vocab_size: int, layer_norm_eps: float, embedding_dim: int | None = None):
         super().__init__()
-        self.dense = nn.Linear(dim, dim)
-        self.layer_norm = nn.LayerNorm(dim, eps=layer_norm_eps)
+        width = embedding_dim or dim
+        self.dense = nn.Linear(dim, width)
+        self.layer_norm = nn.LayerNorm(width, eps=layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.apply(init_bert_params)
 
     def forward(self, hidden: Tensor, embedding_weight: Tensor) -> Tensor:
         """(M, C) and the tied word embeddings (V, C) -> logits (M, V)."""
+        if len(embedding_weight) > len(self.bias):  # of ids without a token
+            embedding_weight = embedding_weight[: len(self.bias)]
         return F.linear(self.layer_norm(F.gelu(self.dense(hidden))), embedding_weight, self.bias)
+
+
+def too_long(length: int, positions: int) -> str:
+    """The message on a sequence that is longer than the position table."""
+    return (
+        f"a sequence of {length} tokens does not fit the encoder's {positions} positions; shorten the input or lower "
+        "the maximum length"
+    )
 
 
 def init_bert_params(module: nn.Module) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ppa_fairseq.modules.bert import init_bert_params
+from ppa_fairseq.modules.bert import first_tokens, init_bert_params
 
 
 class ClassificationHead(nn.Module):
@@ -19,6 +19,10 @@ class ClassificationHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C) -> (B, K)."""
         return self.out_proj(self.dropout(torch.tanh(self.dense(features))))
+
+    def classify(self, encoder: nn.Module, packed: dict) -> Tensor:
+        """Map a packed batch of B sequences to class logits (B, K)."""
+        return self(encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"])
 
 
 class SpanHead(nn.Linear):

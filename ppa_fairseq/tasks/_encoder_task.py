@@ -134,9 +134,9 @@ class EncoderTask(FairseqTask):
             logger.warning("no --pretrained: the encoder starts from random weights, and checkpoints have no tokenizer")
             return super().build_model(cfg)
         source = f"--pretrained {cfg.pretrained}"
-        pretrained = checkpoint.read(cfg.pretrained)
+        pretrained = checkpoint.read(cfg.pretrained, transformers=(cfg._name or "").startswith("ppa_transformers"))
         check_vocabulary(self.dictionary, pretrained.tokenizer, source)
-        self.state.merge_state_dict({"tokenizer": pretrained.tokenizer})
+        self.state.merge_state_dict(checkpoint.task_state(pretrained))
         take_sizes(cfg, pretrained, source)
         model = super().build_model(cfg)
         model.start_from(pretrained)

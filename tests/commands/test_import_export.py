@@ -275,7 +275,7 @@ def missing_shard(folder):
 
 BIAS = "bert.encoder.layer.1.output.dense.bias"
 FAULTS = {
-    "another architecture": (change_config(model_type="roberta"), "config.json: model_type is 'roberta'"),
+    "another architecture": (change_config(model_type="my-bert"), "config.json: model_type is 'my-bert'"),
     "another activation": (change_config(hidden_act="relu"), "hidden_act is 'relu'"),
     "a missing size": (change_config(num_hidden_layers=None), "num_hidden_layers is None"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: no such file"),

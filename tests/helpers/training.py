@@ -6,13 +6,16 @@ from pathlib import Path
 
 import torch
 
-TINY_TRAINING = """
-    --user-dir ppa_fairseq --task ppa_alignment --arch ppa_bert --criterion ppa --cpu
-    --encoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-attention-heads 2
+TINY_SIZES = """
+    --arch ppa_bert --encoder-layers 1 --encoder-embed-dim 16 --encoder-ffn-embed-dim 32 --encoder-attention-heads 2
     --max-positions 64 --token-types 2 --layer-norm-eps 1e-12 --position-offset 0
+""".split()
+TINY_ALIGNMENT = """
     --optimizer adam --lr 1e-2 --batch-size 8 --queue-size 64 --projection-dim 8 --momentum 0.9
     --log-format simple --log-interval 4 --no-epoch-checkpoints --num-workers 0
+    --user-dir ppa_fairseq --task ppa_alignment --criterion ppa --cpu
 """.split()
+TINY_TRAINING = [*TINY_SIZES, *TINY_ALIGNMENT]
 
 
 TINY_FINETUNING = """

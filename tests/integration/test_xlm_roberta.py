@@ -285,7 +285,6 @@ def truncated_sentencepiece(folder):
 
 
 FAULTS = {
-    "English RoBERTa": (change_config(model_type="roberta"), "model_type is 'roberta'; only 'bert' and 'xlm-roberta'"),
     "another padding id": (change_config(pad_token_id=0), "pad_token_id is 0; XLM-RoBERTa can be imported with 1 only"),
     "fewer positions": (change_config(max_position_embeddings=64), "embed_positions.weight is (66, 16)"),
     "a BERT's weights": (change_config(model_type="bert"), "is not a BERT's; config.json belongs"),

@@ -9,8 +9,6 @@ import torch
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, Checkpoint
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
-from ppa_fairseq.modules.bert import first_tokens
-from ppa_fairseq.modules.heads import ClassificationHead
 from ppa_fairseq.utils.errors import InputError
 
 UNNAMED = re.compile(r"LABEL_\d+")  # transformers' names for the classes of a model without names
@@ -33,9 +31,6 @@ class PairClassifier(PairModel):
         super().__init__(model, source, max_length, **limits)
         self.labels = model.labels
 
-    def new_head(self, model: Checkpoint) -> ClassificationHead:
-        return ClassificationHead(model.shape.dim, len(model.labels), model.shape.dropout)
-
     @torch.inference_mode()
     def __call__(
         self, first: Sequence[str], second: Sequence[str], progress: Callable[[int], object] = lambda done: None
@@ -51,8 +46,7 @@ class PairClassifier(PairModel):
         self.truncated += int((counts.sum(0) > self.layout.room).sum())
         for batch in batches_by_length(self.layout.length(*counts).tolist(), self.batch_tokens):
             packed = self.pack([self.layout.lay(*pairs[i]) for i in batch])
-            features = self.encoder(**packed, selected=first_tokens(packed["cu_seqlens"]))["hidden"]  # (B, C)
-            logits[batch] = self.head(features).cpu().numpy()
+            logits[batch] = self.head.classify(self.encoder, packed).cpu().numpy()
             progress(len(batch))
         if not np.isfinite(logits).all():
             raise InputError("the classifier's logits are not finite: its weights are NaN or infinite")

@@ -13,7 +13,6 @@ from ppa_fairseq.data.qa.windows import check_window_sizes, context_windows, kep
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
 from ppa_fairseq.evaluation.question_answering.spans import Span, best_spans
-from ppa_fairseq.modules.heads import SpanHead
 from ppa_fairseq.utils.errors import InputError
 
 
@@ -61,9 +60,6 @@ class QuestionAnswerer(PairModel):
         self.sizes = {"max_length": max_length, "doc_stride": doc_stride, "specials": self.layout.specials}
         check_window_sizes(**self.sizes)
         self.max_answer_length = max_answer_length
-
-    def new_head(self, model: Checkpoint) -> SpanHead:
-        return SpanHead(model.shape.dim)
 
     @torch.inference_mode()
     def __call__(
