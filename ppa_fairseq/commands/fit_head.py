@@ -18,6 +18,7 @@ from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
 
 BATCH = 32  # pairs
+FEWEST = 100  # masked tokens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("encoder", metavar="ENCODER", type=Path, help="folder of `ppa import-hf`, Hugging Face folder or checkpoint")
     add("data", metavar="DATA", help="folder of `ppa binarize` or `fairseq-preprocess`, with the encoder's vocabulary")
     add("out", metavar="OUT", type=Path, help="new folder (an earlier one is replaced)")
-    add("--pairs", metavar="N", type=positive, default=4000, help="sentence pairs to use, of all languages (4000)")
+    add("--pairs", metavar="N", type=positive, default=2000, help="sentence pairs to use, of all languages (2000)")
     add("--seed", metavar="N", type=int, default=1, help="of the choice of pairs and of the masks (1)")
     add("--cpu", action="store_true", help="do not use a GPU")
 
@@ -37,11 +38,13 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.data.bitext.dataset import AlignmentDataset
     from ppa_fairseq.data.bitext.masking import MaskingScheme
     from ppa_fairseq.evaluation.embedding import device
-    from ppa_fairseq.modules.bert import SelectedPositions
+    from ppa_fairseq.modules.bert import BertShape, SelectedPositions
     from ppa_fairseq.modules.masked_lm_fit import fit_masked_lm_head
 
     with output_folder(args.out, "fit-head") as folder:
         model = checkpoint.read(args.encoder)
+        if not isinstance(model.shape, BertShape):
+            raise InputError(f"{args.encoder}: has transformers' own head; give a BERT or an XLM-RoBERTa")
         if any(not name.startswith(("encoder.", LM_HEAD)) for name in model.state):
             raise InputError(f"{args.encoder}: is fine-tuned; give an encoder without a task's head")
         encoder, _ = model.build_encoder(str(args.encoder))
@@ -70,6 +73,9 @@ def run(args: argparse.Namespace) -> None:
             target.append(batch["target"])
             tokens = np.concatenate([sample[side] for sample in samples for side in ("source", "target")])
             counts += torch.bincount(torch.from_numpy(tokens), minlength=len(dictionary))
+        if sum(map(len, target)) < FEWEST:
+            found = f"only {sum(map(len, target))} masked tokens"
+            raise InputError(f"{args.data}: {found} in {len(chosen)} pairs, {FEWEST} are needed; give more pairs")
         words = model.state["encoder.embed_tokens.weight"].float()
         head, bits = fit_masked_lm_head(torch.cat(hidden), torch.cat(target), words, counts, model.shape.layer_norm_eps)
         dtype = model.state["encoder.embed_tokens.weight"].dtype
