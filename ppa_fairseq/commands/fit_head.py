@@ -37,11 +37,16 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.data.bitext.dataset import AlignmentDataset
     from ppa_fairseq.data.bitext.masking import MaskingScheme
     from ppa_fairseq.evaluation.embedding import device
-    from ppa_fairseq.modules.bert import SelectedPositions
+    from ppa_fairseq.modules.bert import BertShape, SelectedPositions
     from ppa_fairseq.modules.masked_lm_fit import fit_masked_lm_head
 
     with output_folder(args.out, "fit-head") as folder:
         model = checkpoint.read(args.encoder)
+        if not isinstance(model.shape, BertShape):
+            raise InputError(
+                f"{args.encoder}: a model of transformers, whose head has a form of its own; train it with "
+                "--freeze-encoder --contrastive-weight 0"
+            )
         if any(not name.startswith(("encoder.", LM_HEAD)) for name in model.state):
             raise InputError(f"{args.encoder}: is fine-tuned; give an encoder without a task's head")
         encoder, _ = model.build_encoder(str(args.encoder))
