@@ -249,14 +249,15 @@ def test_every_command_takes_it(chain, tmp_path, capsys):
     (tmp_path / "words").write_text("w1 w2 ||| w101 w102\nw3 ||| w103\n")
     (tmp_path / "pairs").mkdir()
     (tmp_path / "pairs" / "de-en.tsv").write_text("".join(f"w{i} w{i + 1}\tw{100 + i} w{101 + i}\n" for i in range(20)))
-    (tmp_path / "nli.tsv").write_text("".join(f"{LABELS[i % 3]}\tw{i} w7\tw{i}\n" for i in range(12)))
+    nli = tmp_path / "nli-en.tsv"
+    nli.write_text("".join(f"{LABELS[i % 3]}\tw{i} w7\tw{i}\n" for i in range(12)))
     run("embed", "--model", aligned, "--input", tmp_path / "text", "--output", tmp_path / "v.npy")
     assert np.load(tmp_path / "v.npy").shape == (2, 16)
     run("word-align", "--model", f"m={aligned}", "--text", tmp_path / "words", "--output", tmp_path / "links")
     run("retrieve", "--model", f"m={aligned}", "--pairs", tmp_path / "pairs", "--layer", "all",
         "--output", tmp_path / "retrieval")  # fmt: skip
     run("perplexity", "--model", f"a={base}", "--model", f"b={aligned}", "--text", f"de={tmp_path / 'text'}")
-    run("probe", "--model", f"m={aligned}", "--pairs", f"nli={tmp_path / 'nli.tsv'}:{tmp_path / 'nli.tsv'}")
+    run("probe", "--model", f"m={aligned}", "--pairs", f"nli={nli}:{nli}")
     context = " ".join(f"w{i}" for i in range(30))
     answer = {"text": "w5 w6", "answer_start": context.index("w5 w6")}
     asked = [{"id": "q", "question": "w50 w4", "answers": [answer]}]
@@ -268,6 +269,8 @@ def test_every_command_takes_it(chain, tmp_path, capsys):
     (tmp_path / "test.en.tsv").write_text("premise\thypo\tlabel\n" + rows)
     run("evaluate-xnli", "--model", f"m={root / 'nli' / 'checkpoint_last.pt'}", "--data", tmp_path / "test.en.tsv",
         "--output", tmp_path / "xnli")  # fmt: skip
+    assert cli.main(["fit-head", str(base), str(tmp_path), str(tmp_path / "fitted")]) == 1
+    assert "train it with --freeze-encoder --contrastive-weight 0" in capsys.readouterr().err
     assert cli.main(["trim-vocab", str(base), str(tmp_path / "cut"), f"de={tmp_path / 'text'}"]) == 1
     assert "only this plugin's own form of BERT can be trimmed" in capsys.readouterr().err
 
