@@ -78,7 +78,7 @@ def test_each_model_is_read_once(world, tmp_path, monkeypatch, command):
     loaders = [(checkpoint, "read"), (checkpoint, "load_pickle"), (checkpoint.huggingface, "read")]
     for module, name in loaders:
         load = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda path, load=load, name=name: reads.append(name) or load(path))
+        monkeypatch.setattr(module, name, lambda *args, load=load, name=name: reads.append(name) or load(*args))
     checkpoint.write(tmp_path / "copy.pt", checkpoint.read(world / command.split("/")[1].split()[0]))
     reads.clear()
     flags = command.format(world, tmp_path).split()
