@@ -70,7 +70,7 @@ def read(folder: str | Path, transformers: bool = False) -> Checkpoint:
         state |= initial_head(shape, state["encoder.embed_tokens.weight"].dtype)
         notes.append(
             f"no MLM head in {source.name}: initialised one, dense layer N(0, 0.02) with seed {HEAD_SEED}, "
-            "decoder tied to the word embeddings; --freeze-encoder can fit it before TLM moves the encoder: see README"
+            "decoder tied to the word embeddings; before you train with TLM, `ppa fit-head` fits one to your data"
         )
     if labels:
         notes.append(f"with its classification head: {len(labels)} classes, {labels[0]} to {labels[-1]}")

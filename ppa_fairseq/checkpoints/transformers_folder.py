@@ -54,7 +54,7 @@ def read_model(folder: Path, content: dict, tensors: dict[str, Tensor], source: 
     if missing:
         notes.append(
             f"no MLM head in {source.name}: initialised one with seed {HEAD_SEED} ({', '.join(modules_of(missing))}); "
-            "--freeze-encoder can fit it before TLM moves the encoder: see README"
+            "before TLM trains the encoder, --freeze-encoder fits the head: see docs/recipes.md"
         )
     if unused := modules_of(found["unexpected_keys"]):
         notes.append(f"left out, as alignment does not use it: {', '.join(unused)}")
