@@ -49,6 +49,12 @@ def add_columns_argument(parser: argparse.ArgumentParser) -> None:
         help="columns of the two languages in a TSV file, in this order, from 1 (default: 1,2)")  # fmt: skip
 
 
+def add_unquote_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--unquote`."""
+    parser.add_argument("--unquote", action="store_true",
+        help='read TSV as a CSV writer writes it, "a ""b""" for a "b" (default: quotes are text)')  # fmt: skip
+
+
 def add_workers_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--workers`."""
     parser.add_argument("--workers", metavar="N", type=positive, default=len(os.sched_getaffinity(0)),

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, write_report
-from ppa_fairseq.commands.arguments import Once, add_batching_arguments, add_models_argument, check_models
+from ppa_fairseq.commands.arguments import (
+    Once,
+    add_batching_arguments,
+    add_models_argument,
+    add_unquote_argument,
+    check_models,
+)
 from ppa_fairseq.commands.prepare_xnli import label_order
 from ppa_fairseq.utils.errors import InputError, about_model
 from ppa_fairseq.utils.files import READABLE, output_folder
@@ -40,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the languages to measure (default: all in the data)")  # fmt: skip
     add("--data-labels", metavar="A,B,C", type=label_order, action=Once,
         help="the classes of the labels 0, 1 and 2 in data whose labels are numbers")  # fmt: skip
-    add("--unquote", action="store_true",
-        help='read TSV as a CSV writer writes it, "a ""b""" for a "b" (default: quotes are text)')  # fmt: skip
+    add_unquote_argument(parser)
     add("--labels", metavar="A,B,C", type=comma_separated, action=Once,
         help="names of the classes, in the order of their ids, for a model that calls them LABEL_0 …")  # fmt: skip
     add("--output", metavar="DIR", type=Path, required=True,

@@ -28,6 +28,7 @@ from ppa_fairseq.commands.arguments import (
     add_batching_arguments,
     add_columns_argument,
     add_models_argument,
+    add_unquote_argument,
     check_models,
     named_path,
 )
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pairs", metavar="PATH", type=Path, nargs="+", action="extend", default=[],
         help="sets of pairs, or folders with sets: xx-yy.xx and xx-yy.yy, or xx-yy*.tsv")  # fmt: skip
     add_columns_argument(parser)
+    add_unquote_argument(parser)
     add("--max-sentences", metavar="N", type=int, default=1000,
         help="measure the first N sentences or pairs of each text; 0: all (default: 1000)")  # fmt: skip
     add("--mask", metavar="P", type=probability, default=0.15, help="share of the tokens to mask (default: 0.15)")
@@ -103,7 +105,7 @@ def read_texts(args: argparse.Namespace) -> list[Text]:
             raise InputError(f"--text {name}=…: the name is taken; name each text differently")
     for found in find_pair_sets(args.pairs):
         files = [str(file) for part in found.parts for file in part]
-        texts.append(Text(found.name, TLM, files, read_pairs(found, limit, args.columns)))
+        texts.append(Text(found.name, TLM, files, read_pairs(found, limit, args.columns, args.unquote)))
     if not texts:
         raise InputError("neither --text nor --pairs; give a text to mask")
     return texts

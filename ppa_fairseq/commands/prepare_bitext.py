@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ppa_fairseq.commands.arguments import add_workers_argument, positive, two_columns
+from ppa_fairseq.commands.arguments import add_unquote_argument, add_workers_argument, positive, two_columns
 from ppa_fairseq.data.bitext.filters import REASONS
 from ppa_fairseq.data.bitext.find_files import find_bitexts
 from ppa_fairseq.data.bitext.prepare import prepare
@@ -37,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--columns", type=two_columns, metavar="A,B",
         help="columns of a TSV that hold the pair's first and second language, from 1 (default: the first two that do "
         "not hold numbers)")  # fmt: skip
-    add("--unquote", action="store_true",
-        help="take off the quotes that a CSV writer put around and into the cells of a TSV")  # fmt: skip
+    add_unquote_argument(parser)
     add("--min-tokens", type=positive, default=10, metavar="N",
         help="drop pairs with fewer tokens on one side (default: %(default)s)")  # fmt: skip
     add("--max-tokens", type=positive, default=128, metavar="N",

@@ -18,7 +18,7 @@ not grow with the text, except for files of several languages.
 import argparse
 import os
 
-from ppa_fairseq.commands.arguments import positive
+from ppa_fairseq.commands.arguments import add_unquote_argument, positive
 from ppa_fairseq.data.nli.reader import LABELS, SYNONYMS
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.markdown import markdown_table
@@ -37,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--labels", metavar="A,B,C", type=label_order,
         help="the classes of the labels 0, 1 and 2, where labels are numbers: publishers number differently (XNLI: "
         f"{','.join(LABELS)})")  # fmt: skip
-    add("--unquote", action="store_true",
-        help='take off the quotes of a CSV writer, "a ""b""" for a "b" (default: quotes are text)')  # fmt: skip
+    add_unquote_argument(parser)
     add("--workers", type=positive, metavar="N", help="threads that tokenize (default: all cores)")
 
 

@@ -15,7 +15,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ppa_fairseq.commands._evaluation import describe, load_embedder, note_truncated, optional_folder, write_report
-from ppa_fairseq.commands.arguments import add_embedding_arguments, add_models_argument, check_models, positive
+from ppa_fairseq.commands.arguments import (
+    add_embedding_arguments,
+    add_models_argument,
+    add_unquote_argument,
+    check_models,
+    positive,
+)
 from ppa_fairseq.data.labelled import READERS, Example, files_by_language, read_files
 from ppa_fairseq.evaluation.probing import report
 from ppa_fairseq.utils.errors import InputError, about_model
@@ -41,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", metavar="N", type=positive, default=1, help="fit each probe with N seeds and average (default: 1)")
     add("--max-train", metavar="N", type=positive, default=20_000,
         help="train on the first N labels (default: 20000)")  # fmt: skip
+    add_unquote_argument(parser)
     add("--output", metavar="DIR", type=Path, help=f"folder for table.md and {JSON_FILE}")
     add_embedding_arguments(parser)
 
@@ -79,8 +86,9 @@ def read_task(kind: str, text: str, args: argparse.Namespace) -> Task:
     every = [*map(Path, train_paths.split(",")), Path(test_path)]
     if missing := next((path for path in every if not path.exists()), None):
         raise InputError(f"--{kind} {text}: {missing}: no such file or folder")
-    train = read_files(every[:-1], kind)
-    tests = {language: read_files([file], kind) for language, file in files_by_language(every[-1]).items()}
+    train = read_files(every[:-1], kind, args.unquote)
+    found = files_by_language(every[-1])
+    tests = {language: read_files([file], kind, args.unquote) for language, file in found.items()}
     known = {label for example in train for label in example.labels}
     if len(known) < 2:
         raise InputError(f"--{kind} {text}: {train_paths} has one label, {known.pop()}; a probe needs two or more")

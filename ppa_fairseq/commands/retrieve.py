@@ -18,6 +18,7 @@ from ppa_fairseq.commands.arguments import (
     add_columns_argument,
     add_embedding_arguments,
     add_models_argument,
+    add_unquote_argument,
     check_models,
     positive,
 )
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sets of pairs, or folders with sets: NAME.xx-yy.xx and NAME.xx-yy.yy, or xx-yy.NAME.tsv with columns xx "
              "and yy; plain, .gz or .xz (in a folder, *.train.* is ignored)")  # fmt: skip
     add_columns_argument(parser)
+    add_unquote_argument(parser)
     add("--layer", default="last", help="last (default), all, or a number; 0 is the embeddings")
     add("--scoring", choices=("cosine", "margin", "both"), default="cosine", help="default: cosine")
     add("--neighbours", metavar="K", type=positive, default=4,
@@ -55,7 +57,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--max-pairs {args.max_pairs}: give two pairs or more, or 0 for all")
     with optional_folder(args.output, "retrieve") as folder:
         sets = {found.name: found for found in find_pair_sets(args.pairs)}
-        pairs = {name: read_pairs(found, args.max_pairs or None, args.columns) for name, found in sets.items()}
+        how = args.max_pairs or None, args.columns, args.unquote
+        pairs = {name: read_pairs(found, *how) for name, found in sets.items()}
         models, results = {}, []
         for name, path in args.models:
             with about_model(name):

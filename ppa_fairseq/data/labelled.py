@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppa_fairseq.data.nli.reader import NO_CONSENSUS, SYNONYMS
-from ppa_fairseq.data.text_files import LANGUAGE_AT_END, UNPACKERS, numbered_lines
+from ppa_fairseq.data.text_files import AS_CSV, LANGUAGE_AT_END, UNPACKERS, numbered_lines, seems_csv, unquote
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -23,14 +23,15 @@ class Example(NamedTuple):
     labels: list[str]
 
 
-def read_sentences(path: Path) -> list[Example]:
+def read_sentences(path: Path, csv_quotes: bool = False) -> list[Example]:
     """Read sentences with a label: TSV with a header that names text and label, or JSON lines with these keys."""
-    return [Example([row[0]], [row[1]]) for row in _records(path, (TEXT_NAMES, LABEL_NAMES), needs_header=True)]
+    rows = _records(path, (TEXT_NAMES, LABEL_NAMES), True, csv_quotes)
+    return [Example([text], [label]) for text, label in rows]
 
 
-def read_pairs(path: Path) -> list[Example]:
+def read_pairs(path: Path, csv_quotes: bool = False) -> list[Example]:
     """Read pairs with a label: TSV (without a header: first, second, label) or JSON lines. Leave out NLI's no label."""
-    rows = _records(path, (FIRST_NAMES, SECOND_NAMES, LABEL_NAMES), needs_header=False)
+    rows = _records(path, (FIRST_NAMES, SECOND_NAMES, LABEL_NAMES), False, csv_quotes)
     return [
         Example([first, second], [SYNONYMS.get(label, label)])
         for first, second, label in rows
@@ -38,8 +39,11 @@ def read_pairs(path: Path) -> list[Example]:
     ]
 
 
-def read_tags(path: Path) -> list[Example]:
-    """Read tagged words: a word and its tag a line, an empty line between sentences; or CoNLL-U (FORM and UPOS)."""
+def read_tags(path: Path, csv_quotes: bool = False) -> list[Example]:
+    """Read tagged words: a word and its tag a line, an empty line between sentences; or CoNLL-U (FORM and UPOS).
+
+    A quote is a word here, whatever *csv_quotes* says.
+    """
     examples, words, tags = [], [], []
     for where, line in [*numbered_lines(path), ("", "")]:
         cells = line.split("\t") if "\t" in line else line.split()
@@ -59,11 +63,14 @@ def read_tags(path: Path) -> list[Example]:
 READERS = {"sentences": read_sentences, "pairs": read_pairs, "tags": read_tags}
 
 
-def read_files(paths: list[Path], kind: str) -> list[Example]:
-    """Read all examples of some files, in their order. Raises InputError if a file has none, or cannot be read."""
+def read_files(paths: list[Path], kind: str, csv_quotes: bool = False) -> list[Example]:
+    """Read all examples of some files, in their order; TSV is unquoted with *csv_quotes*.
+
+    Raises InputError if a file has none, or cannot be read.
+    """
     found = []
     for path in paths:
-        examples = READERS[kind](path)
+        examples = READERS[kind](path, csv_quotes)
         if not examples:
             raise InputError(f"{path}: no labelled text in it; give another file")
         found += examples
@@ -96,7 +103,9 @@ def files_by_language(path: Path) -> dict[str, Path]:
     return found
 
 
-def _records(path: Path, names: tuple[tuple[str, ...], ...], needs_header: bool) -> list[list[str]]:
+def _records(
+    path: Path, names: tuple[tuple[str, ...], ...], needs_header: bool, csv_quotes: bool
+) -> list[list[str]]:
     """Read the cells under *names* of every row; without a header, the first columns."""
     lines = [(where, line) for where, line in numbered_lines(path) if line]
     if not lines:
@@ -119,6 +128,10 @@ def _records(path: Path, names: tuple[tuple[str, ...], ...], needs_header: bool)
         if len(cells) <= max(columns):
             raise InputError(f"{where}: {len(cells)} columns; expected {max(columns) + 1} or more")
         rows.append([cells[column].strip() for column in columns])
+    if csv_quotes:
+        return [list(map(unquote, row)) for row in rows]
+    if seems_csv(cell for row in rows for cell in row):
+        logger.warning(f"{path}: {AS_CSV}")
     return rows
 
 

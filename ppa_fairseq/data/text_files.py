@@ -21,6 +21,7 @@ CONVERT = (
     "convert it, as by `iconv -f ISO-8859-1 -t UTF-8 FILE > NEW_FILE` if it is Latin-1 (Cyrillic may be WINDOWS-1251, "
     "Chinese GB18030)"
 )
+AS_CSV = 'the quotes are those of a CSV writer ("a ""b"" c" for a "b" c) and are kept as text; --unquote removes them'
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # what a user may call a language; no hyphen, which joins a pair
 # A code among the other words of a file's name: de, deu, zh_CN, zh-CN, pt_br, sr_Latn.
 LANGUAGE_IN_NAME = re.compile(r"[a-z]{2,3}(?:[-_](?:[A-Z]{2}|[A-Z][a-z]{3})|_[a-z]{2})?")

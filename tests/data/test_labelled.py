@@ -95,3 +95,15 @@ def test_test_files_are_found_by_language(tmp_path, caplog):
     (tmp_path / "more-de.tsv").touch()
     with pytest.raises(InputError, match="both of de"):
         files_by_language(tmp_path)
+
+
+def test_a_csv_writers_quotes_are_named_and_taken_off(tmp_path, caplog):
+    rows = '"He said ""no""."\ta\nplain\tb\n'
+    path = written(tmp_path / "a.tsv", "text\tlabel\n" + rows)
+    assert read_files([path], "sentences")[0].parts == ['"He said ""no""."']
+    assert caplog.text.count("--unquote") == 1
+    caplog.clear()
+    assert read_files([path], "sentences", csv_quotes=True)[0].parts == ['He said "no".']
+    raw = written(tmp_path / "b.tsv", 'text\tlabel\n"Yes," he said.\ta\n"All of it."\tb\n')
+    assert read_files([raw], "sentences")[1].parts == ['"All of it."']
+    assert not caplog.text

@@ -6,7 +6,7 @@ from itertools import chain, islice
 import numpy as np
 
 from ppa_fairseq.data.bitext.reader import Bitext, Columns, Row
-from ppa_fairseq.data.text_files import CONVERT, seems_csv, unquote
+from ppa_fairseq.data.text_files import AS_CSV, CONVERT, seems_csv, unquote
 from ppa_fairseq.utils.errors import InputError
 
 HEAD = 10_000  # rows of each file that are examined
@@ -40,10 +40,7 @@ def checked_rows(
         if len(part) == 1 and csv_quotes:
             rows = (row._replace(first=unquote(row.first), second=unquote(row.second)) for row in rows)
         elif len(part) == 1 and seems_csv(cell for row in head for cell in row[:2]):
-            warn(
-                f'{files}: its quotes are those of a CSV writer ("a ""b"" c" for a "b" c) and are kept as text; '
-                "--unquote removes them"
-            )
+            warn(f"{files}: {AS_CSV}")
         yield from rows
 
 

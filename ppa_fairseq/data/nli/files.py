@@ -9,7 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from ppa_fairseq.data.nli.reader import NO_CONSENSUS, NLIExample, NLIFile, language_of
-from ppa_fairseq.data.text_files import LANGUAGE
+from ppa_fairseq.data.text_files import AS_CSV, LANGUAGE
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def nli_files(
         files += [NLIFile(file, language, label_order, unquote) for file in paths]
     if quoted := [] if unquote else [str(file.path) for file in files if file.seems_csv]:
         names = quoted[0] + (f" and {len(quoted) - 1} more" if len(quoted) > 1 else "")
-        logger.warning(f'{names}: a CSV writer wrote it, with "a ""b"" c" for a "b" c; --unquote restores the text')
+        logger.warning(f"{names}: {AS_CSV}")
     return files
 
 

@@ -1,7 +1,9 @@
 """Held-out sets of sentence pairs: find them by name, and check them before anything is measured."""
 
+import logging
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,10 @@ import numpy as np
 from ppa_fairseq.data.bitext.checks import FEW, UNRELATED, length_correlation
 from ppa_fairseq.data.bitext.find_files import find_bitexts
 from ppa_fairseq.data.bitext.reader import Bitext
+from ppa_fairseq.data.text_files import AS_CSV, seems_csv, unquote
 from ppa_fairseq.utils.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 Sides = tuple[list[str], list[str]]  # as many sentences as translations
 
@@ -32,10 +37,13 @@ def find_pair_sets(paths: list[Path]) -> list[Bitext]:
     return list(sets.values())
 
 
-def read_pairs(pairs: Bitext, limit: int | None = None, columns: tuple[int, int] = (0, 1)) -> Sides:
+def read_pairs(
+    pairs: Bitext, limit: int | None = None, columns: tuple[int, int] = (0, 1), csv_quotes: bool = False
+) -> Sides:
     """The first `limit` pairs of a set (None: all). The whole set is checked.
 
-    `columns` are the columns of the two languages in a TSV, counted from 0.
+    `columns` are the columns of the two languages in a TSV, counted from 0; with `csv_quotes` it is unquoted, else a
+    warning says where a CSV writer's quotes are kept.
 
     Raises:
         InputError: fewer than two pairs, unequal line counts, an empty side, a wrong number of columns, a damaged
@@ -50,6 +58,10 @@ def read_pairs(pairs: Bitext, limit: int | None = None, columns: tuple[int, int]
             if not text.strip():
                 raise InputError(f"{path}:{number}: an empty sentence; remove its line (in both files)")
             side.append(text)
+    if len(files) == 1 and csv_quotes:
+        sides = list(map(unquote, sides[0])), list(map(unquote, sides[1]))
+    elif len(files) == 1 and seems_csv(chain(*sides)):
+        logger.warning(f"{files[0]}: {AS_CSV}")
     if len(sides[0]) < 2:
         raise InputError(f"{files[0]}: fewer than two pairs; give two or more")
     return sides[0][:limit], sides[1][:limit]

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from ppa_fairseq.data.bitext.reader import Bitext
-from ppa_fairseq.evaluation.retrieval.pair_sets import order_warning, text_numbers
+from ppa_fairseq.evaluation.retrieval.pair_sets import order_warning, read_pairs, text_numbers
 
 PAIR = Bitext("de", "en", [])
 CHANCE, ABOVE = [0.5, 1.0], [0.5, 30.0]  # accuracies in percent
@@ -40,3 +40,12 @@ def test_pairs_that_are_sorted_together_are_right():
 
 def test_chance_alone_is_no_reason():
     assert order_warning(PAIR, translations(200), CHANCE) is None
+
+
+def test_a_csv_writers_quotes_are_named_and_taken_off(tmp_path, caplog):
+    path = tmp_path / "de-en.tsv"
+    path.write_text('"Er sagte ""nein""."\tHe said no.\nja\tyes\n')
+    pairs = Bitext("de", "en", [(path,)])
+    assert read_pairs(pairs)[0][0] == '"Er sagte ""nein""."'
+    assert caplog.text.count("--unquote") == 1
+    assert read_pairs(pairs, csv_quotes=True)[0] == ['Er sagte "nein".', "ja"]
