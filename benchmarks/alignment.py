@@ -130,6 +130,7 @@ def our_model(shape: BertShape, queue_size: int) -> PPAModel:
     """A random PPA model with a full queue of random keys."""
     torch.manual_seed(1)
     cfg = PPAModelConfig(queue_size=queue_size, momentum=MOMENTUM, contrastive_weight=1.0, tlm_weight=1.0)
+    cfg.negatives = "queue"
     cfg.tlm_language_embeddings = False
     model = PPAModel(cfg, shape, None, num_languages=0)
     model.queue.keys.copy_(F.normalize(torch.randn(model.queue.keys.shape), dim=-1))

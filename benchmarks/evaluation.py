@@ -185,7 +185,7 @@ def question_sides(model: Checkpoint, path: Path) -> dict[str, Side]:
     with exported(with_head(model, SPAN_HEAD, SpanHead(model.shape.dim))) as folder:
         peers = {f"transformers, {name}": Reader(folder, padding) for name, padding in ways.items()}
     ours = QuestionAnswerer(model, str(path), WINDOW, STRIDE, ANSWER, cpu=True)
-    return {"ppa_fairseq": lambda chunk: [answers[0].text for answers in ours(chunk)], **peers}
+    return {"ppa_fairseq": lambda chunk: [answer.text for answer in ours(chunk)], **peers}
 
 
 def pair_sides(model: Checkpoint, path: Path, some: list[tuple[str, str]]) -> dict[str, Side]:

@@ -3,11 +3,14 @@
 import functools
 import logging
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from helpers import training
@@ -53,29 +56,16 @@ def dictionary():
 @pytest.fixture
 def make_model(dictionary):
     """``make_model(pooling="mean", …)``: a tiny PPA model with the same weights every time."""
+    from ppa_fairseq.checkpoints import format as checkpoint
     from ppa_fairseq.models._config import shape_of
     from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
+    from ppa_fairseq.modules.bert import BertShape
 
     def build(**settings):
-        sizes = dict(
-            encoder_layers=2,
-            encoder_embed_dim=16,
-            encoder_ffn_embed_dim=32,
-            encoder_attention_heads=2,
-            max_positions=64,
-            token_types=2,
-            layer_norm_eps=1e-12,
-            position_offset=0,
-            dropout=0.0,
-            attention_dropout=0.0,
-            projection_dim=8,
-            queue_size=16,
-            contrastive_weight=1.0,
-            negatives="queue",
-            tlm_weight=1.0,
-            tlm_language_embeddings=False,
-        )
-        cfg = PPAModelConfig(**(sizes | settings))
+        sizes = BertShape(layers=2, dim=16, ffn_dim=32, heads=2, max_positions=64, dropout=0.0, attention_dropout=0.0)
+        others = dict(projection_dim=8, queue_size=16, contrastive_weight=1.0, negatives="queue", tlm_weight=1.0)
+        others |= dict(tlm_language_embeddings=False)
+        cfg = PPAModelConfig(**(checkpoint.sizes_in_cfg(sizes) | others | settings))
         torch.manual_seed(0)
         return PPAModel(cfg, shape_of(cfg, dictionary), dictionary, num_languages=3)
 
@@ -96,7 +86,6 @@ def make_criterion(dictionary):
 @pytest.fixture
 def make_dataset(dictionary):
     """``make_dataset(sizes={"de-en": 9}, …)``: pairs of random words, of 3 to 12 WordPieces a side."""
-    import numpy as np
     from fairseq.data import ListDataset
 
     from ppa_fairseq.data.bitext.dataset import AlignmentDataset, ParallelCorpus
@@ -122,10 +111,6 @@ def make_dataset(dictionary):
 @pytest.fixture(scope="session")
 def data_bin(tmp_path_factory, dictionary):
     """A data-bin folder of two pairs, made by fairseq-preprocess: `de` and `fr` are ciphers of `en`."""
-    import random
-    import sys
-    from unittest import mock
-
     from fairseq_cli import preprocess
 
     import ppa_fairseq.tasks.ppa_alignment  # noqa: F401  (fairseq does it where the package is not imported yet)
@@ -136,14 +121,13 @@ def data_bin(tmp_path_factory, dictionary):
         language = pair[:2]
         for split, count in sizes.items():
             english = [[rng.randrange(100) for _ in range(rng.randint(3, 9))] for _ in range(count)]
-            sides = {"en": english, language: [[100 + word for word in row] for row in english]}
-            for name, rows in sides.items():
-                text = "".join(" ".join(f"w{word}" for word in row) + "\n" for row in rows)
+            for name, shift in (("en", 0), (language, 100)):
+                text = "".join(" ".join(f"w{shift + word}" for word in row) + "\n" for row in english)
                 (root / f"{split}.{pair}.{name}").write_text(text)
-        arguments = f"--user-dir ppa_fairseq --task ppa_alignment -s {language} -t en --destdir {root}/bin"
-        dictionaries = f"--srcdict {root}/dict.txt --tgtdict {root}/dict.txt"
-        text = f"--trainpref {root}/train.{pair} --validpref {root}/valid.{pair}"
-        with mock.patch.object(sys, "argv", f"fairseq-preprocess {arguments} {dictionaries} {text}".split()):
+        arguments = f"""--user-dir ppa_fairseq --task ppa_alignment -s {language} -t en --destdir {root}/bin
+            --srcdict {root}/dict.txt --tgtdict {root}/dict.txt
+            --trainpref {root}/train.{pair} --validpref {root}/valid.{pair}"""
+        with mock.patch.object(sys, "argv", ["fairseq-preprocess", *arguments.split()]):
             preprocess.cli_main()
     return root / "bin"
 

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from ppa_fairseq.criterions.ppa import in_batch_loss
-from ppa_fairseq.modules.packing import concatenate, pack
 
 
 def random_rows(count, seed, width=6):
@@ -41,13 +40,6 @@ def test_loss_equals_a_loop_with_translations_of_one_sentence_and_a_queue_left_o
         expected -= sum((torch.stack(side) / 0.1).log_softmax(0)[0] for side in (forward, backward)) / 2
     torch.testing.assert_close(loss, expected)
     assert scores.shape == (4, 7)
-
-
-def test_packed_batches_join_end_to_end():
-    first, second = (pack([torch.arange(n) for n in lengths]) for lengths in ([3, 1], [2, 4]))
-    joined, expected = concatenate(first, second), pack([torch.arange(n) for n in (3, 1, 2, 4)])
-    for name, value in expected.items():
-        assert torch.equal(joined[name], value) if torch.is_tensor(value) else joined[name] == value, name
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])

@@ -4,7 +4,14 @@ import argparse
 
 import pytest
 import torch
+from fairseq import options
+from fairseq.criterions import CRITERION_REGISTRY
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
+from fairseq.tasks import TASK_REGISTRY
 
+import ppa_fairseq.tasks.mlqa_codeswitch  # noqa: F401  (registers it, with its model and criterion)
+import ppa_fairseq.tasks.ppa_alignment  # noqa: F401
+import ppa_fairseq.tasks.xnli_codeswitch  # noqa: F401
 from ppa_fairseq.fairseq_compat import arguments
 from ppa_fairseq.utils.errors import InputError
 
@@ -19,18 +26,10 @@ def alone_on_cpu(monkeypatch):
     monkeypatch.setattr(arguments, "prepare", lambda: None)  # no hooks in the process of the tests
 
 
-@pytest.fixture
-def torchrun(monkeypatch):
-    for name, value in TORCHRUN.items():
-        monkeypatch.setenv(name, value)
-
-
-def parse(*flags: str, task="masked_lm", arch="masked_lm", optimizer="adam") -> argparse.Namespace:
+def parse(*flags: str) -> argparse.Namespace:
     """The arguments as fairseq leaves them to an architecture function."""
-    from fairseq import options
-
-    parts = ["--task", task, "--arch", arch, "--optimizer", optimizer, "--batch-size", "1"]
-    return options.parse_args_and_arch(options.get_training_parser(), ["data-bin", *parts, *flags])
+    parts = "data-bin --task masked_lm --arch masked_lm --optimizer adam --batch-size 1".split()
+    return options.parse_args_and_arch(options.get_training_parser(), [*parts, *flags])
 
 
 def test_bf16_does_not_ask_for_a_tpu():
@@ -49,15 +48,21 @@ def test_loss_scaling_is_refused_on_cpu(flag, monkeypatch):
     arguments.fix_training_args(parse(flag))
 
 
-def test_a_lone_training_stays_unchanged():
-    args = parse()
-    before = vars(args).copy()
-    arguments.fix_training_args(args)
-    assert vars(args) == before
+def test_a_lone_training_and_a_rank_with_all_flags_stay_unchanged(monkeypatch):
+    flags = "--distributed-world-size 2 --distributed-rank 1 --distributed-no-spawn --load-checkpoint-on-all-dp-ranks"
+    flags += " --distributed-init-method env:// --distributed-backend gloo --ddp-backend no_c10d --cpu"
+    for args, variables in ((parse(), {}), (parse(*flags.split()), TORCHRUN)):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        before = vars(args).copy()
+        arguments.fix_training_args(args)
+        assert vars(args) == before
 
 
 @pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
-def test_a_rank_of_torchrun_joins_the_others(torchrun, monkeypatch, gpu):
+def test_a_rank_of_torchrun_joins_the_others(monkeypatch, gpu):
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     args = parse()
     arguments.fix_training_args(args)
@@ -75,14 +80,6 @@ def test_ranks_that_fairseq_would_not_start_are_refused(flags):
         arguments.fix_training_args(args)
 
 
-def test_a_rank_with_all_flags_passes(torchrun):
-    flags = "--distributed-world-size 2 --distributed-rank 1 --distributed-no-spawn"
-    flags += " --distributed-init-method env:// --distributed-backend gloo --ddp-backend no_c10d --cpu"
-    args = parse(*flags.split())
-    arguments.fix_training_args(args)
-    assert (args.distributed_rank, args.ddp_backend) == (1, "no_c10d")
-
-
 @pytest.mark.parametrize("variables", [TORCHRUN, {"SLURM_STEP_NUM_TASKS": "2"}], ids=["torchrun", "srun"])
 def test_lone_ranks_are_refused(monkeypatch, variables):
     arguments.refuse_lone_ranks()
@@ -95,30 +92,21 @@ def test_lone_ranks_are_refused(monkeypatch, variables):
 
 
 @pytest.mark.parametrize(
-    "changed, message",
+    ("name", "value", "message"),
     [
-        ({"optimizer": None}, "--optimizer is missing; add one, such as --optimizer fused_adamw"),
-        ({"dropout": 2.0}, "--dropout must be at least 0 and at most 1, not 2.0"),
-        ({"lr": [1e-3, -1.0]}, "--lr must be at least 0 and finite, not -1.0"),
-        ({"momentum": float("nan")}, "--momentum must be at least 0 and at most 1, not nan"),
-        ({"temperature": 0.0}, "--temperature must be over 0 and finite, not 0.0"),
-        ({"tlm_weight": float("inf")}, "--tlm-weight must be at least 0 and finite, not inf"),
+        ("optimizer", None, "--optimizer is missing; add one, such as --optimizer fused_adamw"),
+        ("dropout", 2.0, "--dropout must be at least 0 and at most 1, not 2.0"),
+        ("lr", [1e-3, -1.0], "--lr must be at least 0 and finite, not -1.0"),
+        ("momentum", float("nan"), "--momentum must be at least 0 and at most 1, not nan"),
+        ("temperature", 0.0, "--temperature must be over 0 and finite, not 0.0"),
+        ("tlm_weight", float("inf"), "--tlm-weight must be at least 0 and finite, not inf"),
     ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_flags_that_cannot_work_are_refused(changed, message, monkeypatch):
+def test_flags_that_cannot_work_are_refused(name, value, message):
     args = parse()
-    vars(args).update(changed)
-    with pytest.raises(InputError) as caught:
+    setattr(args, name, value)
+    with pytest.raises(InputError, match=message):
         arguments.fix_training_args(args)
-    assert message in str(caught.value)
-
-
-@pytest.fixture
-def registered():
-    import ppa_fairseq.tasks.mlqa_codeswitch  # noqa: F401  (registers it, with its model and criterion)
-    import ppa_fairseq.tasks.ppa_alignment  # noqa: F401
-    import ppa_fairseq.tasks.xnli_codeswitch  # noqa: F401
 
 
 @pytest.mark.parametrize(
@@ -130,19 +118,14 @@ def registered():
         (("xnli_codeswitch", None, "ppa"), "--arch ppa_bert_classifier or"),
         (("mlqa_codeswitch", "ppa_bert_reader", "ppa"), "--criterion span_prediction"),
     ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_parts_that_do_not_fit_are_refused(registered, parts, advice):
+def test_parts_that_do_not_fit_are_refused(parts, advice):
     with pytest.raises(InputError, match="do not fit together; use ") as caught:
         arguments.check_parts(*parts)
     assert advice in str(caught.value)
 
 
-def test_derived_tasks_models_and_criterions_fit(registered, monkeypatch):
-    from fairseq.criterions import CRITERION_REGISTRY
-    from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
-    from fairseq.tasks import TASK_REGISTRY
-
+def test_derived_tasks_models_and_criterions_fit(monkeypatch):
     monkeypatch.setitem(TASK_REGISTRY, "my_task", type("MyTask", (TASK_REGISTRY["ppa_alignment"],), {}))
     monkeypatch.setitem(MODEL_REGISTRY, "my_model", type("MyModel", (MODEL_REGISTRY["ppa"],), {}))
     monkeypatch.setitem(ARCH_MODEL_NAME_REGISTRY, "my_arch", "my_model")

@@ -1,6 +1,5 @@
 """The process in which fairseq runs: importing the package leaves it alone, `prepare` fixes what fairseq needs."""
 
-import argparse
 import os
 import re
 import subprocess
@@ -83,20 +82,6 @@ def test_known_noise_is_silent_and_nothing_else():
     assert collect_warnings(silenced=True) == ["'config' is something else"]
 
 
-def test_checkpoint_with_namespace_loads_without_running_pickles(tmp_path):
-    before = torch.serialization.get_safe_globals()
-    torch.save({"args": argparse.Namespace(arch="ppa_bert")}, tmp_path / "checkpoint.pt")
-    torch.serialization.clear_safe_globals()
-    try:
-        with pytest.raises(Exception, match="Namespace"):
-            torch.load(tmp_path / "checkpoint.pt")
-        environment.allow_namespace_in_torch_load()
-        assert torch.load(tmp_path / "checkpoint.pt")["args"].arch == "ppa_bert"
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(before)
-
-
 def test_only_errors_of_the_user_lose_their_traceback():
     done = run_program("""
         import sys
@@ -121,8 +106,7 @@ def test_only_errors_of_the_user_lose_their_traceback():
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
-@pytest.mark.parametrize("ending", ["", "raise SystemExit('in another way')"])
-def test_no_thread_of_gloo_runs_when_python_ends(ending, tmp_path):
+def test_no_thread_of_gloo_runs_when_python_ends(tmp_path):
     """With fairseq's own group beside the default one. The first function that atexit registers runs last."""
     done = run_program(f"""
         import atexit
@@ -142,10 +126,8 @@ def test_no_thread_of_gloo_runs_when_python_ends(ending, tmp_path):
         dist.init_process_group("gloo", init_method="file://{tmp_path}/meet", rank=0, world_size=1)
         all_reduce(torch.ones(1), get_global_group())
         print("running:", gloo() > 2)
-        {ending}
     """)
     assert done.stdout == "running: True\nleft: 0\n", done.stderr
-    assert bool(done.returncode) == bool(ending)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a feature of its kernel")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ppa_fairseq.modules.attention import PaddedAttention, VarlenAttention
-from ppa_fairseq.modules.packing import pack, pool, some_sequences
+from ppa_fairseq.modules.packing import concatenate, pack, pool, some_sequences
 
 LENGTHS = [3, 9, 1, 17, 8, 9, 2]
 
@@ -15,20 +15,14 @@ def sequences(lengths=LENGTHS):
 
 
 def test_pack_lays_sequences_end_to_end():
-    packed = pack(sequences())
-    assert packed["lengths"] == LENGTHS and packed["max_length"] == 17
-    assert packed["cu_seqlens"].dtype == torch.int32
-    for i, sequence in enumerate(sequences()):
-        start, end = packed["cu_seqlens"][i : i + 2].tolist()
-        assert packed["tokens"][start:end].tolist() == sequence.tolist()
-        assert packed["positions"][start:end].tolist() == list(range(len(sequence)))
-        assert packed["token_types"][start:end].tolist() == [0] * len(sequence)
-    assert end == len(packed["tokens"]) == sum(LENGTHS)
-
-
-def test_pack_takes_given_token_types():
-    types = [torch.tensor([0, 1, 1]), torch.tensor([1])]
-    assert pack(sequences([3, 1]), types)["token_types"].tolist() == [0, 1, 1, 1]
+    packed = pack(sequences([3, 1]), [torch.tensor([0, 1, 1]), torch.tensor([1])])
+    tokens = torch.cat(sequences([3, 1])).tolist()
+    values = {name: value.tolist() if torch.is_tensor(value) else value for name, value in packed.items()}
+    assert values == {
+        "tokens": tokens, "positions": [0, 1, 2, 0], "token_types": [0, 1, 1, 1], "cu_seqlens": [0, 3, 4],
+        "lengths": [3, 1], "max_length": 3,
+    }  # fmt: skip
+    assert packed["cu_seqlens"].dtype == torch.int32 and not pack(sequences())["token_types"].any()
 
 
 @pytest.mark.parametrize("lengths", [[], [3, 0, 2]])
@@ -57,11 +51,6 @@ def test_mean_in_half_precision_sums_in_fp32():
     mean = pool(hidden, torch.tensor([0, 4096], dtype=torch.int32), "mean")
     assert mean.dtype == torch.float16
     assert mean.item() == torch.tensor((4096 + 4095) / 4096).half().item()
-
-
-def test_pool_refuses_other_modes():
-    with pytest.raises(ValueError, match="max"):
-        pool(torch.zeros(2, 3), torch.tensor([0, 2]), "max")
 
 
 def attention_by_loops(qkv, lengths):
@@ -128,8 +117,10 @@ def test_varlen_attention_equals_loops(dtype):
     torch.testing.assert_close(*gradients, rtol=0, atol=5e-2)
 
 
-def test_some_sequences_are_those_packed_alone():
-    first, alone = some_sequences(pack(sequences()), (0, 3)), pack(sequences()[:3])
-    assert first.keys() == alone.keys()
-    for name, value in alone.items():
-        assert torch.equal(first[name], value) if torch.is_tensor(value) else first[name] == value
+def test_packed_batches_are_cut_and_joined_as_if_packed_alone():
+    whole = pack(sequences())
+    first, second = some_sequences(whole, (0, 3)), some_sequences(whole, (3, len(LENGTHS)))
+    for found, expected in ((first, pack(sequences()[:3])), (concatenate(first, second), whole)):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.equal(found[name], value) if torch.is_tensor(value) else found[name] == value, name

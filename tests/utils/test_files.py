@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -63,12 +62,14 @@ def test_a_failed_move_brings_the_earlier_output_back(here, monkeypatch):
     assert names() == {"out"} and names("out") == {"a", "deep", MARKER}
 
 
-def test_a_file_does_not_replace_a_folder(here):
-    Path("out").mkdir()
-    Path("out/file").touch()
-    with pytest.raises(InputError, match="out: is a folder; name a file"), atomic_path("out") as beside:
+def test_a_file_and_a_folder_do_not_replace_each_other(here):
+    Path("folder").mkdir()
+    Path("folder/file").touch()
+    with pytest.raises(InputError, match="folder: is a folder; name a file"), atomic_path("folder") as beside:
         beside.write_text("new")
-    assert names() == {"out"} and names("out") == {"file"}
+    with pytest.raises(InputError, match="folder/file: is a file; name a new folder"):
+        write("folder/file")
+    assert names() == {"folder"} and names("folder") == {"file"}
 
 
 def test_an_earlier_run_is_replaced(here):
@@ -100,12 +101,6 @@ def test_a_folder_with_foreign_files_is_never_replaced(here, prepare, foreign):
     assert sorted(here.rglob("*")) == before
 
 
-def test_a_file_is_not_replaced_by_a_folder(here):
-    Path("out").touch()
-    with pytest.raises(InputError, match="out: is a file; name a new folder"):
-        write("out")
-
-
 @pytest.mark.parametrize("target", ["empty", "dangling", "earlier"])
 def test_a_folder_is_written_through_a_link(here, target):
     Path("disk").mkdir()
@@ -121,27 +116,32 @@ def test_a_folder_is_written_through_a_link(here, target):
 
 def test_a_file_is_written_through_a_link(here):
     Path("link").symlink_to("old")
-    Path("old").write_text("old")
     with atomic_path("link") as beside:
         beside.write_text("new")
-    assert Path("link").is_symlink() and Path("old").read_text() == "new"
-    assert names() == {"link", "old"}
+    assert Path("link").is_symlink() and Path("old").read_text() == "new" and names() == {"link", "old"}
 
 
-def test_the_current_folder_and_a_mount_point_are_not_replaced(here):
-    with pytest.raises(InputError, match="current folder"), atomic_path("."):
-        raise AssertionError("after the block")
-    with pytest.raises(InputError, match="/proc: a mount point"), atomic_path("/proc"):
-        raise AssertionError("after the block")
+def make_pipe():
+    os.mkfifo("out")
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device"])
-def test_what_is_neither_file_nor_folder_is_not_replaced(here, kind):
-    if kind == "pipe":
-        os.mkfifo("out")
-    else:
-        Path("out").symlink_to(os.devnull)
-    before = os.lstat("out")
-    with pytest.raises(InputError, match="out: neither a file nor a folder; choose another path"), atomic_path("out"):
-        raise AssertionError("after the block")
-    assert os.lstat("out") == before and stat.S_ISCHR(os.stat(os.devnull).st_mode)
+def make_device():
+    Path("out").symlink_to(os.devnull)
+
+
+@pytest.mark.parametrize(
+    ("make", "path", "message"),
+    [
+        (lambda: None, ".", "current folder"),
+        (lambda: None, "/proc", "/proc: a mount point"),
+        (make_pipe, "out", "out: neither a file nor a folder; choose another path"),
+        (make_device, "out", "out: neither a file nor a folder"),
+    ],
+    ids=["current folder", "mount point", "pipe", "device"],
+)
+def test_what_cannot_be_an_output_is_refused_before_the_block(here, make, path, message):
+    make()
+    before = os.lstat(path)
+    with pytest.raises(InputError, match=message), atomic_path(path):
+        raise AssertionError("the block runs")
+    assert os.lstat(path) == before
