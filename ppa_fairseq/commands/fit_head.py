@@ -1,8 +1,8 @@
-"""Give an encoder without a masked-LM head one that fits it, in seconds; TLM from an untrained head harms an encoder.
+"""Give an encoder without a masked-LM head one that fits it.
 
-ENCODER is what `fairseq-train --pretrained` takes, DATA a folder of binarized pairs, as for `fairseq-train`. The head
-is fitted in closed form on masked tokens of DATA; the encoder stays as it is. OUT has the form that `ppa import-hf`
-writes. A head that is there is replaced.
+Training TLM with an untrained head damages the encoder. ENCODER is what `fairseq-train --pretrained` takes, DATA a
+folder of binarized pairs, as for `fairseq-train`. The head is fitted in closed form on masked tokens of DATA; the
+encoder does not change. OUT has the form that `ppa import-hf` writes. An existing head is replaced.
 """
 
 import argparse
