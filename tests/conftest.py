@@ -1,6 +1,5 @@
 """Fixtures for several test files: the large test data, a tiny vocabulary, a tiny model, a tiny data-bin folder."""
 
-import functools
 import logging
 import os
 import random
@@ -140,18 +139,6 @@ def train(data_bin, tmp_path):
         return training.run_training([str(data), *training.TINY_TRAINING, *arguments], tmp_path / save_dir)
 
     return run
-
-
-@pytest.fixture
-def scaling_on_cpu(monkeypatch):
-    """Let --fp16 and --amp train: fairseq scales losses on GPUs alone."""
-    from ppa_fairseq.fairseq_compat import arguments
-
-    monkeypatch.setattr(arguments, "SCALED_LOSS", ())
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq's overflow branch
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # where it flattens them
-    monkeypatch.setattr(torch.cuda.amp, "GradScaler", functools.partial(torch.amp.GradScaler, "cpu"))
-    monkeypatch.setattr(torch.cuda.amp, "autocast", functools.partial(torch.autocast, "cpu", dtype=torch.float16))
 
 
 @pytest.fixture

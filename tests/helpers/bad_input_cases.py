@@ -24,6 +24,7 @@ BINARIZE = "ppa binarize prepared --destdir out --workers 1"
 BINARIZE_NLI = "ppa binarize nli-text --destdir out --workers 1"
 RETRIEVE = "ppa retrieve --model a=hf --pairs text/de-en.tsv --output out --cpu"
 EMBED = "ppa embed --model hf --input text/a.de --output out.npy --cpu"
+FIT = "ppa fit-head imported bin out --cpu"
 TRIM = "ppa trim-vocab hf out de=text/a.de --workers 1"
 PROBE = "ppa probe --model a=hf --pairs nli=nli/dev-en.tsv:nli --output out --cpu"
 ALIGN = "ppa word-align --model a=hf --text text/de-en.tsv --output out --cpu"
@@ -80,7 +81,8 @@ def remove(name: str) -> Callable[[Path], object]:
 
 
 def as_pipe(name: str) -> Callable[[Path], object]:
-    return lambda world: [(world / name).unlink(), os.mkfifo(world / name)]
+    """Make it a pipe that another process has open, as a shell's `<(zcat …)`."""
+    return lambda world: [(world / name).unlink(), os.mkfifo(world / name), os.open(world / name, os.O_RDWR)]
 
 
 def nothing(world: Path) -> None:
@@ -105,12 +107,12 @@ CASES = [
     case("bitext: a pipe", BITEXT, as_pipe("text/de-en.tsv"), "de-en.tsv: "),
     case("bitext: UTF-16", BITEXT, utf16("text/de-en.tsv"), "text/de-en.tsv: "),
     case("bitext: unequal", BITEXT.replace("text/de-en.tsv", "text/a.de,text/a.en"),
-        append("text/a.de", b"ab\n"), "a.de", "41", "text/a.en", "40"),
+        append("text/a.de", b"ab\n"), "a.de", "61", "text/a.en", "60"),
     case("bitext: truncated .gz", BITEXT.replace(".tsv", ".tsv.gz"),
         write("text/de-en.tsv.gz", gzip.compress(b"a\tb\n" * 9999)[:-20]), "de-en.tsv.gz: truncated"),
     case("bitext: onto its input", BITEXT + " --out text", nothing, "text: holds "),
     case("bitext: empty, deep output", BITEXT + " --out new/deep/out", write("text/de-en.tsv", b""), "0 read"),
-    case("xnli: a column less", XNLI, append("nli/dev-de.tsv", b"a\tb\n"), "dev-de.tsv:41: "),
+    case("xnli: a column less", XNLI, append("nli/dev-de.tsv", b"a\tb\n"), "dev-de.tsv:61: "),
     case("xnli: onto its input", XNLI + " --out nli", nothing, "nli: holds "),
     case("qa: truncated", QA, cut("qa/dev.en.json"), "qa/dev.en.json: "),
     case("qa: windows that stand still", QA + " --doc-stride 23", nothing, "--doc-stride 23"),
@@ -119,24 +121,29 @@ CASES = [
     case("binarize: Latin-1", BINARIZE, append("prepared/train.de-en.de", b"\xff\n"), "train.de-en.de"),
     case("binarize: unequal", BINARIZE, append("prepared/train.de-en.de", b"a\n"), "train.de-en"),
     case("binarize: onto others", BINARIZE + " --destdir full", nothing, "full: holds "),
-    case("binarize: a label", BINARIZE_NLI, append("nli-text/de/train.label", b"maybe\n"), "train.label:41: "),
+    case("binarize: a label", BINARIZE_NLI, append("nli-text/de/train.label", b"maybe\n"), "train.label:61: "),
     case("retrieve: empty", RETRIEVE, write("text/de-en.tsv", b""), "de-en.tsv: "),
-    case("retrieve: half a pair", RETRIEVE, append("text/de-en.tsv", b" \tab\n"), "de-en.tsv:41: "),
+    case("retrieve: half a pair", RETRIEVE, append("text/de-en.tsv", b" \tab\n"), "de-en.tsv:61: "),
     case("retrieve: no model", RETRIEVE.replace("a=hf", "a=nowhere"), nothing, "--model a=nowhere: "),
     case("retrieve: JSON for a model", RETRIEVE.replace("a=hf", "a=pred.json"), nothing, "model a: pred.json: "),
     case("retrieve: onto its input", RETRIEVE + " --output text", nothing, "text: holds "),
-    case("probe: half a row", PROBE, append("nli/dev-de.tsv", b"a\tb\n"), "dev-de.tsv:41: "),
+    case("probe: half a row", PROBE, append("nli/dev-de.tsv", b"a\tb\n"), "dev-de.tsv:61: "),
     case("probe: no training data", PROBE.replace("dev-en.tsv:", "train-en.tsv:"), nothing, "nli/train-en.tsv: "),
-    case("embed: an empty line", EMBED, append("text/a.de", b"\r\n"), "text/a.de:41: "),
+    case("embed: an empty line", EMBED, append("text/a.de", b"\r\n"), "text/a.de:61: "),
     case("embed: truncated model", EMBED, cut("hf/model.safetensors"), "model.safetensors: "),
     case("embed: onto its input", EMBED + " --output text/a.de", nothing, "text/a.de"),
+    case("embed: a pipe", EMBED, as_pipe("text/a.de"), "text/a.de: is a pipe"),
+    case("fit: no data", FIT.replace(" bin ", " nowhere "), nothing, "nowhere: "),
+    case("fit: truncated", FIT, cut("bin/train.de-en.de.idx"), "bin/train.de-en.de.bin and .idx: "),
     case("trim: no file", TRIM, remove("text/a.de"), "text/a.de: "),
     case("trim: onto others", TRIM.replace(" out ", " full "), nothing, "full: holds "),
     case("align: Latin-1", ALIGN, write("text/de-en.tsv", b"\xe4\tb\n"), "text/de-en.tsv:1: "),
+    case("align: a pipe", ALIGN, as_pipe("text/de-en.tsv"), "text/de-en.tsv: is a pipe"),
     case("align: text for links", ALIGN + " --gold text/a.de", nothing, "text/a.de:1:"),
     case("perplexity: empty", PERPLEXITY, write("text/a.de", b""), "text/a.de"),
+    case("perplexity: a pipe", PERPLEXITY, as_pipe("text/a.de"), "text/a.de: is a pipe"),
     case("perplexity: no head", PERPLEXITY.replace("a=imported", "a=classifier"), nothing, "model a: classifier"),
-    case("classify: half a row", CLASSIFY, append("nli/dev-de.tsv", b" \tb\tneutral\n"), "dev-de.tsv:41: "),
+    case("classify: half a row", CLASSIFY, append("nli/dev-de.tsv", b" \tb\tneutral\n"), "dev-de.tsv:61: "),
     case("classify: no head", CLASSIFY.replace("=classifier", "=hf"), nothing, "model a: hf: "),
     case("answer: broken JSON", ANSWER, write("qa/dev.de.json", b"{"), "dev.de.json: "),
     case("answer: no head", ANSWER.replace("=reader", "=hf"), nothing, "model a: hf: "),

@@ -9,11 +9,7 @@ from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead
 
 SHAPE = BertShape(20, 2, 8, 16, 2, 12, 2, 1e-6, position_offset=1, dropout=0.2, attention_dropout=0.0)
-
-
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmno"]
-
-
 TOKENIZER = {"vocab.txt": "\n".join(VOCABULARY) + "\n", "tokenizer_config.json": '{"do_lower_case": false}'}
 
 
@@ -35,10 +31,7 @@ def trained(**changes):
         | {"momentum_encoder.0": torch.ones(3), "queue.keys": torch.ones(4, 2), "projection.fc1.bias": torch.ones(2)},
         "criterion": None,
         "optimizer_history": [{"num_updates": 7}],
-        "last_optimizer_state": {
-            "state": {0: {"exp_avg": torch.zeros(1000)}},
-            "param_groups": [{"lr": 1e-3}],
-        },
+        "last_optimizer_state": {"state": {0: {"exp_avg": torch.zeros(1000)}}, "param_groups": [{"lr": 1e-3}]},
         "task_state": {"tokenizer": TOKENIZER},
         "extra_state": {"train_iterator": {"epoch": 1}, "val_loss": 0.5},
     }

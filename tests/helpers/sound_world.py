@@ -13,7 +13,7 @@ from transformers import BertForQuestionAnswering, BertForSequenceClassification
 from ppa_fairseq.commands import main as cli
 
 LABELS = ("entailment", "neutral", "contradiction")
-ROWS = 40
+ROWS = 60
 
 
 def sentences(count: int, seed: int) -> list[str]:

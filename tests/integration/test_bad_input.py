@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from helpers.bad_input_cases import ALIGN, BITEXT, CASES, EMBED, PERPLEXITY, ROOT, TRAIN, write
+from helpers.bad_input_cases import BITEXT, CASES, ROOT, TRAIN, write
 from helpers.sound_world import make_world
 
 from ppa_fairseq.commands import main as cli
@@ -114,27 +114,3 @@ def test_a_process_of_its_own_ends_the_same_way(world, command):
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert "error: " in done.stderr.rstrip().split("\n")[-1]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [EMBED.replace("text/a.de", "{}"), PERPLEXITY.replace("text/a.de", "{}"), ALIGN.replace("text/de-en.tsv", "{}")],
-    ids=["embed", "perplexity", "word-align"],
-)
-def test_a_pipe_is_named(world, capfd, command):
-    """As the shell's `<(zcat …)` and /dev/stdin are."""
-    reading, writing = os.pipe()
-    os.write(writing, b"ab ||| ab\n")
-    os.close(writing)
-    status, lines = run(command.format(f"/dev/fd/{reading}"), capfd)
-    os.close(reading)
-    assert status == 1 and len(lines) == 1 and f"/dev/fd/{reading}: is a pipe" in lines[0]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
-@pytest.mark.parametrize("command", [BITEXT, EMBED])
-def test_a_denied_permission_is_named(world, capfd, command):
-    world.chmod(0o555)
-    status, lines = run(command, capfd)
-    world.chmod(0o755)
-    assert status == 1 and len(lines) == 1 and "Permission denied" in lines[0]

@@ -72,14 +72,6 @@ def test_report_has_the_numbers_of_the_result_files(made, read):
     assert not (made.out.parent / "docs" / "curves.png").exists()
 
 
-def test_rows_of_one_seed_have_a_table_and_no_goal(made, read):
-    for row in ("ppa", "queue-9"):
-        made.xnli("zero-shot", row, 1, 44.0)
-    assert read("xnli-zero-shot")["en"] == {PPA: "45.0"}
-    assert read("xnli-zero-shot-one-seed")["en"] == {"queue of 9": "45.0"}
-    assert not any("queue of 9" in name for name in read("goals"))
-
-
 def test_words_and_masked_tokens_are_reported(made, read):
     made.words("unaligned", 1, {"softmax": [50.4, 21.2], "argmax": [29.8, 10.5]})
     made.words("ppa", 1, {"softmax": [49.4, 16.4, 12.9]})  # an encoder with more layers
@@ -95,15 +87,6 @@ def test_words_and_masked_tokens_are_reported(made, read):
     assert {name: list(line.values()) for name, line in read("perplexity").items()} == {
         PPA: ["114,883.8 ± 0.1", "5.0 ± 0.0"]
     }
-
-
-def test_retrieval_verdict_is_the_methods(made, read):
-    made.retrieval("ppa", 1, 74)
-    made.retrieval("queue-9", 1, 80)
-    measured = f"unaligned: not run; {PPA}: 74.0; best row, queue of 9: 80.0"
-    assert goal(read("goals"), "retrieval") == [measured, "missed"]
-    made.retrieval("ppa", 1, 81)
-    assert goal(read("goals"), "retrieval") == [f"unaligned: not run; {PPA}: 81.0", "met"]
 
 
 def test_gain_within_the_spread_misses_the_goal(made, read):

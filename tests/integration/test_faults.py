@@ -21,8 +21,8 @@ from ppa_fairseq.utils.errors import InputError, one_line
 NOWHERE = Path("/sys/ppa")  # a file system in which nobody, not even root, makes a folder
 SAVES = ["--save-interval-updates", "2", "--keep-interval-updates", "1", "--disable-validation", "--log-interval", "1"]
 COMMANDS = (
-    *(sound.IMPORT, sound.EXPORT, sound.TRIM, sound.BITEXT, sound.XNLI, sound.QA, sound.BINARIZE, sound.RETRIEVE),
-    *(sound.EMBED, sound.PROBE, sound.ALIGN, sound.PERPLEXITY, sound.CLASSIFY, sound.ANSWER),
+    *(sound.IMPORT, sound.FIT, sound.EXPORT, sound.TRIM, sound.BITEXT, sound.XNLI, sound.QA, sound.BINARIZE),
+    *(sound.RETRIEVE, sound.EMBED, sound.PROBE, sound.ALIGN, sound.PERPLEXITY, sound.CLASSIFY, sound.ANSWER),
 )
 # Full disks in the words of safetensors, torch and tokenizers, without the system's number.
 LIBRARIES = ("SafetensorError(", "OSError(", "Exception('File too large")

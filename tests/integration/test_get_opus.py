@@ -55,15 +55,6 @@ def test_dry_run_prints_a_command_for_each_corpus(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_real_parser_takes_the_commands(tmp_path, monkeypatch):
-    main = pytest.importorskip("mtdata.main", reason="mtdata is not installed: pip install mtdata==0.5.1")
-    for command in dry_run(tmp_path):
-        words = shlex.split(command)
-        monkeypatch.setattr(sys, "argv", words[: words.index("|")])
-        parsed = main.parse_args()
-        assert parsed.task == "echo" and str(parsed.dataset_id) == words[2]
-
-
 def test_first_pairs_with_english_second(tmp_path):
     stub(tmp_path, {"OPUS-europarl-v8-deu-eng": 9, "OPUS-europarl-v8-eng-spa": 7})
     done = run(tmp_path, "--pairs", 8, tmp_path / "out", "de", "es")

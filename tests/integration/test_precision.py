@@ -4,6 +4,8 @@ fairseq scales losses only on GPUs; here its CUDA calls are replaced by their CP
 """
 
 import copy
+import functools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from helpers.training import NLI, QA, TINY_FINETUNING, run_training
 
 from ppa_fairseq.criterions.ppa import PPACriterion
 from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
+from ppa_fairseq.fairseq_compat import arguments
 
 FP16 = ["--fp16", "--fp16-no-flatten-grads"]
 AMP = ["--amp", "--fp16-init-scale", "1024"]
@@ -28,17 +31,20 @@ SETTINGS += ["--lr-scheduler", "polynomial_decay", "--total-num-update", "20"]
 
 
 @pytest.fixture
+def scaling_on_cpu(monkeypatch):
+    """Let --fp16 and --amp train: fairseq scales losses on GPUs alone."""
+    monkeypatch.setattr(arguments, "SCALED_LOSS", ())
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq's overflow branch
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # where it flattens them
+    monkeypatch.setattr(torch.cuda.amp, "GradScaler", functools.partial(torch.amp.GradScaler, "cpu"))
+    monkeypatch.setattr(torch.cuda.amp, "autocast", functools.partial(torch.autocast, "cpu", dtype=torch.float16))
+
+
+@pytest.fixture
 def attempts(monkeypatch):
     """Losses, the state before each attempt at an update, and ``overflow``: numbers of attempts to let overflow."""
-
-    class Attempts:
-        overflow, losses, states = (), [], []
-
-        def finish(self):
-            self.states.append(snapshot(trainers[-1]))
-
-    made, trainers = Attempts(), []
-    made.losses, made.states = [], []
+    made, trainers = SimpleNamespace(overflow=(), losses=[], states=[]), []
+    made.finish = lambda: made.states.append(snapshot(trainers[-1]))
     train_step, begin, forward = Trainer.train_step, PPACriterion.train, PPACriterion.forward
 
     def step(trainer, *args, **kwargs):
@@ -66,14 +72,12 @@ def snapshot(trainer) -> dict:
     moments = {f"{n}.{name}": v for n, state in optimizer["state"].items() for name, v in state.items()}
     masters = getattr(trainer.optimizer, "fp32_params", [])
     masters = masters.values() if isinstance(masters, dict) else masters  # one a device
-    counters = {"num_updates": trainer.get_num_updates(), "lr": trainer.get_lr()}
     scaler = getattr(trainer.optimizer, "scaler", None)
-    scale = scaler.get_scale() if hasattr(scaler, "get_scale") else getattr(scaler, "loss_scale", None)
     return {
         "model": {name: tensor.clone() for name, tensor in trainer.get_model().state_dict().items()},
         "optimizer": moments | {f"master {n}": master.detach().clone() for n, master in enumerate(masters)},
-        "counters": counters,
-        "scale": scale,
+        "counters": {"num_updates": trainer.get_num_updates(), "lr": trainer.get_lr()},
+        "scale": scaler and (getattr(scaler, "loss_scale", None) or scaler.get_scale()),
     }
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from fairseq import checkpoint_utils
 from fairseq_cli import validate
-from helpers.training import TINY_TRAINING, assert_same_training
+from helpers.training import TINY_ALIGNMENT, assert_same_training
 
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.data.bitext.corpora import load_corpora
@@ -184,14 +184,12 @@ def test_a_missing_or_damaged_file_is_named(train, data_bin, tmp_path):
             train("--max-update", "1", data=damaged)
 
 
-def without_sizes(settings):
-    start, end = settings.index("--encoder-layers"), settings.index("--optimizer")
-    return settings[:start] + settings[end:]
+WITHOUT_SIZES = ["--arch", "ppa_bert", *TINY_ALIGNMENT]
 
 
 def test_query_and_momentum_encoder_start_from_pretrained(train, imported, monkeypatch):
     """At learning rate 0 nothing moves; sizes and tokenizer go into the checkpoint."""
-    monkeypatch.setattr("helpers.training.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    monkeypatch.setattr("helpers.training.TINY_TRAINING", WITHOUT_SIZES)
     folder = imported()
     state = train("--pretrained", str(folder), "--max-update", "1", "--lr", "0", NO_VALIDATION)
     start = checkpoint.read(folder)
@@ -241,7 +239,7 @@ def test_a_pretrained_encoder_that_does_not_fit(train, imported, dictionary, cha
 
 
 def test_sizes_must_come_from_somewhere(train, monkeypatch):
-    monkeypatch.setattr("helpers.training.TINY_TRAINING", without_sizes(TINY_TRAINING))
+    monkeypatch.setattr("helpers.training.TINY_TRAINING", WITHOUT_SIZES)
     with pytest.raises(InputError, match="sizes are not set: give --pretrained, which has them, or --encoder-layers"):
         train("--max-update", "1")
 
