@@ -44,7 +44,10 @@ def run(args: argparse.Namespace) -> None:
     with output_folder(args.out, "fit-head") as folder:
         model = checkpoint.read(args.encoder)
         if not isinstance(model.shape, BertShape):
-            raise InputError(f"{args.encoder}: has transformers' own head; give a BERT or an XLM-RoBERTa")
+            raise InputError(
+                f"{args.encoder}: a model of transformers, whose head has a form of its own; train it with "
+                "--freeze-encoder --contrastive-weight 0"
+            )
         if any(not name.startswith(("encoder.", LM_HEAD)) for name in model.state):
             raise InputError(f"{args.encoder}: is fine-tuned; give an encoder without a task's head")
         encoder, _ = model.build_encoder(str(args.encoder))
