@@ -44,7 +44,8 @@ class PPACriterion(FairseqCriterion):
     (``pairs_per_masked``), which the task's iterator counts ahead. In validation it is the batch's own.
     """
 
-    TLM_METRICS = ("loss", "tlm", "tlm_acc")  # logged in this order, then
+    # In the order of the log line.
+    TLM_METRICS = ("loss", "tlm", "tlm_acc")
     CONTRASTIVE_METRICS = ("contrastive", "contrastive_acc", "pos_sim", "hard_neg_sim", "false_neg", "queue_fill")
 
     def __init__(self, cfg: PPACriterionConfig, task):
@@ -94,10 +95,11 @@ class PPACriterion(FairseqCriterion):
     def contrast(self, queue, output: dict, pivots: torch.Tensor):
         """Return the contrastive loss, summed over N pairs, and values to log.
 
-        *pivots* (N,) are the hashes of the pairs' sentences in --pivot.
         With a queue it is InfoNCE (MoCo, equation 1): each query against its key and the queue's keys. In-batch, it is
-        :func:`in_batch_loss`; with both, the queue's keys are further negatives there. Two keys with the same pivot are
-        not used as negatives for each other.
+        :func:`in_batch_loss`; with both, the queue's keys are further negatives there.
+
+        *pivots* (N,) are the hashes of the pairs' sentences in --pivot. Two keys with the same pivot are not used as
+        negatives for each other.
         """
         query, pivot_aware = output["query"], not self.cfg.no_pivot_aware
         negatives, false_negatives, filled = None, pivots.new_zeros(()), 0
@@ -109,7 +111,8 @@ class PPACriterion(FairseqCriterion):
             loss, cosines = in_batch_loss(
                 query, output["translation"], pivots if pivot_aware else None, self.cfg.temperature, negatives
             )
-            positive, filled = cosines.diagonal(), filled + len(query) - 1  # (N,)
+            positive = cosines.diagonal()  # (N,)
+            filled = filled + len(query) - 1
             own = torch.eye(*cosines.shape, dtype=torch.bool, device=cosines.device)
             negatives = cosines.masked_fill(own, -math.inf)  # (N, N + K)
         else:

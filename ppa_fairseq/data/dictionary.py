@@ -74,13 +74,12 @@ class WordPieceDictionary(Dictionary):
             if missing := [name for name in names if name not in present]:
                 raise InputError(f"{source}: no {missing[0]} among its {len(symbols)} symbols; {WRITTEN_BY}")
             special = {index for index, symbol in enumerate(symbols) if UNUSED.fullmatch(symbol)}
-        bos, pad, eos, unk, mask = names
+        bos, pad, eos, unk, _ = names
         super().__init__(bos=bos, pad=pad, eos=eos, unk=unk, add_special_symbols=False)
         self.nspecial = 0  # fairseq leaves the first `nspecial` symbols out of dict.txt
         self.symbols, self.indices = symbols, {symbol: index for index, symbol in enumerate(symbols)}
         self.count = [1] * len(symbols) if counts is None else list(counts)
         self.bos_index, self.pad_index, self.eos_index, self.unk_index, self.mask_index = map(self.indices.get, names)
-        self.mask_word = mask
         self.special = special | {self.pad_index, self.bos_index, self.eos_index, self.mask_index}
         if not tokenizer:
             self.between = [self.eos_index] * doubled

@@ -121,21 +121,13 @@ def test_a_file_is_written_through_a_link(here):
     assert Path("link").is_symlink() and Path("old").read_text() == "new" and names() == {"link", "old"}
 
 
-def make_pipe():
-    os.mkfifo("out")
-
-
-def make_device():
-    Path("out").symlink_to(os.devnull)
-
-
 @pytest.mark.parametrize(
     ("make", "path", "message"),
     [
         (lambda: None, ".", "current folder"),
         (lambda: None, "/proc", "/proc: a mount point"),
-        (make_pipe, "out", "out: neither a file nor a folder; choose another path"),
-        (make_device, "out", "out: neither a file nor a folder"),
+        (lambda: os.mkfifo("out"), "out", "out: neither a file nor a folder; choose another path"),
+        (lambda: os.symlink(os.devnull, "out"), "out", "out: neither a file nor a folder"),
     ],
     ids=["current folder", "mount point", "pipe", "device"],
 )
