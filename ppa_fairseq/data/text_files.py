@@ -16,11 +16,13 @@ MAX_LINE = 1 << 15  # bytes; no sentence is longer, and a file without line ends
 UNPACKERS = {".gz": gzip.open, ".xz": lzma.open}
 CAT = {".gz": "zcat", ".xz": "xzcat"}
 PACKED_OTHERWISE = (".bz2", ".zst", ".zip", ".tar", ".tgz", ".7z", *UNPACKERS)
+UTF32_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 CONVERT = (
     "convert it, as by `iconv -f ISO-8859-1 -t UTF-8 FILE > NEW_FILE` if it is Latin-1 (Cyrillic may be WINDOWS-1251, "
     "Chinese GB18030)"
 )
+JSON_ARRAY = "a JSON array; write its objects one a line: jq -c '.[]' FILE > NEW_FILE"
 AS_CSV = 'the quotes are those of a CSV writer ("a ""b"" c" for a "b" c) and are kept as text; --unquote removes them'
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # what a user may call a language; no hyphen, which joins a pair
 # A code among the other words of a file's name: de, deu, zh_CN, zh-CN, pt_br, sr_Latn.
@@ -49,7 +51,9 @@ class LineReader:
                 file = UNPACKERS[self.path.suffix](raw) if self.path.suffix in UNPACKERS else raw
                 block, tail = file.read(BLOCK).removeprefix(codecs.BOM_UTF8), b""
                 refuse_utf_16(self.path, block)
-                if b"\n" not in block and b"\r" in block.rstrip(b"\r"):
+                text = block.rstrip(b"\r\n")
+                lone = text.count(b"\r") - text.count(b"\r\n")
+                if lone > text.count(b"\n") + (b"\n" in block):  # the last line may end in LF
                     advice = f"{_convert(self.path)} tr '\\r' '\\n' > NEW_FILE"
                     raise InputError(f"{self.path}: its lines end in CR alone, as on old Macs; {advice}")
                 while block:
@@ -67,9 +71,14 @@ class LineReader:
 
 
 def refuse_utf_16(path: Path, start: bytes) -> None:
-    """Raise InputError if a file with this start is UTF-16; without a mark, every other byte of ASCII in it is 0."""
+    """Raise InputError if a file with this start is UTF-16 or UTF-32.
+
+    Without a mark, every other byte of ASCII in UTF-16 is 0.
+    """
     start = start[:4096]
-    if start.startswith(UTF16_MARKS):
+    if start.startswith(UTF32_MARKS):  # that of little-endian UTF-32 begins like UTF-16's
+        name = "UTF-32"
+    elif start.startswith(UTF16_MARKS):
         name = "UTF-16"
     elif 4 * start.count(0) > len(start):
         name = "UTF-16BE" if start[0] == 0 else "UTF-16LE"
