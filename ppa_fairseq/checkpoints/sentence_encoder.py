@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.json_files import read_object
 
 MODULES, LENGTH, CONFIG = "modules.json", "sentence_bert_config.json", "config.json"
@@ -26,9 +27,7 @@ class SentenceEncoder:
 def read(folder: Path) -> SentenceEncoder:
     """Find the transformer, the pooling and the length in a folder."""
     found = SentenceEncoder(folder)
-    modules = json.loads((folder / MODULES).read_bytes()) if (folder / MODULES).is_file() else []
-    for module in modules:
-        kind, path = module["type"].split(".")[-1], module["path"]
+    for kind, path in _modules(folder / MODULES):
         place = folder / path
         if kind == "Transformer":
             found.folder = place
@@ -47,6 +46,15 @@ def read(folder: Path) -> SentenceEncoder:
     if found.pooling:
         found.notes.append(f"a sentence encoder: {found.pooling} pooling, {found.max_length or 'all'} tokens at most")
     return found
+
+
+def _modules(path: Path) -> list[tuple[str, str]]:
+    """Kind and folder of each module, in order. Raises InputError on a damaged file."""
+    try:
+        modules = json.loads(path.read_bytes()) if path.is_file() else []
+        return [(module["type"].split(".")[-1], module["path"]) for module in modules]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: no list of modules ({type(error).__name__}: {error}); fetch it again") from None
 
 
 def _pooling(config: dict) -> tuple[str | None, str]:
