@@ -9,6 +9,7 @@ from ppa_fairseq.data.text_files import LANGUAGE_IN_NAME, PACKED_OTHERWISE, UNPA
 from ppa_fairseq.utils.errors import InputError
 
 CODE = LANGUAGE_IN_NAME.pattern
+REGION = re.compile(r"(?<![A-Za-z0-9_])(zh|pt)-(cn|tw|br)(?![A-Za-z0-9_])")  # of sentence-transformers
 PAIR = re.compile(rf"(?<![A-Za-z0-9_])(?=({CODE})-({CODE})(?![A-Za-z0-9_]))")  # also where two pairs overlap
 HELD_OUT = {"dev", "devtest", "test", "valid", "validation", "eval"}
 EXPECTED = "de-en.tsv, NAME-de-en.txt with tabs, or NAME.de-en.de with NAME.de-en.en; plain, .gz or .xz"
@@ -57,10 +58,10 @@ def _languages_and_files(path: Path, left_out: Set[str]) -> tuple[list[str], tup
     if path.is_dir() or not pairs:
         raise _NotTaken(f"not a file named like {EXPECTED}")
     if held_out:
-        raise _NotTaken(f"held-out text ({held_out.pop()}); name it as PAIR=FILE to train on it")
+        raise _NotTaken(f"its name says {held_out.pop()}; to take it, name the file itself instead of its folder")
     if len(pairs) > 1:
         names = ", ".join(map("-".join, pairs))
-        raise _NotTaken(f"its name fits several language pairs ({names}); name it as PAIR=FILE")
+        raise _NotTaken(f"its name fits several language pairs ({names}); rename it, as to de-en.tsv")
     files = (path,) if is_table else tuple(_side(path, stem, language) for language in pairs[0])
     if ending == "txt" and b"\t" not in next(iter(LineReader(path)), b""):
         raise _NotTaken("no tab in its first line")
@@ -79,6 +80,8 @@ def _side(path: Path, stem: str, language: str) -> Path:
 
 def _pairs_in_name(stem: str) -> list[tuple[str, str]]:
     """Pairs of different codes in a name; only those of two letters (or a region) where there are any."""
-    pairs = [match.groups() for match in PAIR.finditer(stem) if match[1] != match[2]]
+    joined = REGION.sub(r"\1_\2", stem)  # zh-cn is no pair where there is another
+    pairs = [match.groups() for match in PAIR.finditer(joined) if match[1] != match[2]]
+    pairs = pairs or [match.groups() for match in PAIR.finditer(stem) if match[1] != match[2]]
     short = [pair for pair in pairs if all(len(re.split("[-_]", code)[0]) == 2 for code in pair)]
     return list(dict.fromkeys(short or pairs))

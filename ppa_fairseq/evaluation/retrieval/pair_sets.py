@@ -29,7 +29,10 @@ def find_pair_sets(paths: list[Path]) -> list[Bitext]:
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-        for found in find_bitexts(path, left_out={"train"} if path.is_dir() else set())[0]:
+        bitexts, passed_over = find_bitexts(path, left_out={"train"} if path.is_dir() else set())
+        for line in passed_over:
+            logger.warning(f"not taken: {line}")
+        for found in bitexts:
             known = sets.setdefault(found.name, found)
             if len(parts := dict.fromkeys(known.parts + found.parts)) > 1:
                 (one, *_), (other, *_) = list(parts)[:2]

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from ppa_fairseq.data.bitext.reader import Bitext
-from ppa_fairseq.evaluation.retrieval.pair_sets import order_warning, read_pairs, text_numbers
+from ppa_fairseq.evaluation.retrieval.pair_sets import find_pair_sets, order_warning, read_pairs, text_numbers
 
 PAIR = Bitext("de", "en", [])
 CHANCE, ABOVE = [0.5, 1.0], [0.5, 30.0]  # accuracies in percent
@@ -17,6 +17,17 @@ def translations(count: int) -> tuple[list[str], list[str]]:
     lengths = [rng.randint(2, 12) for _ in range(count)]
     german = [" ".join(rng.choices("der Die das ein".split(), k=length + rng.randint(0, 1))) for length in lengths]
     return german, [" ".join(rng.choices("the A an to of in".split(), k=length)) for length in lengths]
+
+
+def test_files_of_a_folder_that_are_not_taken_are_named(tmp_path, caplog):
+    for name in ("de-en.tsv", "fr-en.train.tsv", "sw-en.tsv.bz2"):
+        (tmp_path / name).write_text("a\tb\nc\td\n")
+    assert [found.name for found in find_pair_sets([tmp_path])] == ["de-en"]
+    assert [record.message for record in caplog.records] == [
+        f"not taken: {tmp_path}/fr-en.train.tsv: its name says train; to take it, name the file itself instead of its "
+        "folder",
+        f"not taken: {tmp_path}/sw-en.tsv.bz2: cannot read .bz2; unpack it",
+    ]
 
 
 def test_equal_texts_have_one_number():
