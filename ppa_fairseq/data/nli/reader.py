@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from ppa_fairseq.data.text_files import (
+    JSON_ARRAY,
     LANGUAGE,
     LANGUAGE_AT_END,
     numbered_lines,
@@ -135,7 +136,8 @@ class NLIFile:
                 except ValueError:
                     record = None
                 if not isinstance(record, dict):
-                    raise InputError(f"{where}: not a JSON object; give one a line")
+                    fault = JSON_ARRAY if line.lstrip().startswith("[") else "not a JSON object; give one a line"
+                    raise InputError(f"{where}: {fault}")
                 yield where, record
                 continue
             cells = line.split("\t")

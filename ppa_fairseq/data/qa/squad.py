@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ppa_fairseq.data.text_files import CONVERT, UNPACKERS, refuse_utf_16
+from ppa_fairseq.data.text_files import CONVERT, JSON_ARRAY, UNPACKERS, refuse_utf_16
 from ppa_fairseq.utils.errors import InputError, quote
 
 EXPECTED = (
@@ -64,6 +64,8 @@ def _read_file(path: Path) -> Iterator[Question]:
         document = json.loads(text)
     except ValueError as error:
         document, broken = {}, error  # JSON lines
+    if isinstance(document, list):
+        raise InputError(f"{path}: {JSON_ARRAY}")
     try:
         if "data" in document:
             paragraphs = (paragraph for article in document["data"] for paragraph in article["paragraphs"])

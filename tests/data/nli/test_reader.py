@@ -235,7 +235,7 @@ HEADER = "premise\thypo\tlabel\n"
         ("dev.tsv", GOOD, ": neither its rows nor its name"),
         ("dev.tsv", "language\t" + HEADER + "fr\t" + GOOD + "../x\t" + GOOD, ":3: '../x' in the column language"),
         ("fr.jsonl", '{"premise": "a", "hypothesis": "b", "label": "neutral"}\n{"premise"\n', ":2: not a JSON object"),
-        ("fr.jsonl", '[{"premise": "a"}]\n', ":1: not a JSON object"),
+        ("fr.jsonl", '[{"premise": "a"}]\n', ":1: a JSON array; write its objects one a line: jq -c"),
         ("fr.jsonl", '{"hypothesis": "b", "label": "neutral"}\n', ":1: no text for the premise or the hypothesis"),
         ("fr.jsonl", hugging_face(True), ":1: unknown label 'true'"),
         ("dev-fr.tsv.gz", GOOD, ": truncated or damaged"),

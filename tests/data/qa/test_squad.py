@@ -110,7 +110,7 @@ def line(**changes):
         (b'{"data": []} x', ": another format (Extra data"),
         (b'{"data": "K\xf6ln"}', ": not UTF-8 (invalid start byte); convert it"),
         (b"\xff\xfe{\0", ": is UTF-16, not UTF-8; convert it: "),
-        ([1], ":1: another format"),
+        ([1], ": a JSON array; write its objects one a line: jq -c"),
         ({"rows": []}, ":1: no 'context' in it; expected SQuAD's format"),
         ({"data": ["x"]}, ": another format"),
         ({"data": [{"paragraphs": [{"context": "x"}]}]}, ": paragraph 1: no 'qas' in it"),
