@@ -1,5 +1,6 @@
 """The binarized language pairs of a data-bin folder."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ppa_fairseq.data.indexed import open_indexed
 from ppa_fairseq.data.text_files import LANGUAGE
 from ppa_fairseq.utils.errors import InputError
 
+logger = logging.getLogger(__name__)
 HOW_TO_BINARIZE = "binarize with `ppa binarize` or `fairseq-preprocess --user-dir ppa_fairseq --task ppa_alignment`"
 
 
@@ -62,7 +64,7 @@ def load_dictionary(folder: str, pairs: list[str]) -> WordPieceDictionary:
 
 
 def check_vocabulary(dictionary: WordPieceDictionary, tokenizer: dict[str, str], source: str) -> None:
-    """Raise InputError unless the data was made by the tokenizer of these files, as far as the data folder knows."""
+    """Raise InputError unless the data was made by the tokenizer of these files; warn if the data folder has none."""
     model = ModelTokenizer(tokenizer, source)
     theirs = model.symbols
     if theirs != dictionary.symbols:
@@ -70,5 +72,10 @@ def check_vocabulary(dictionary: WordPieceDictionary, tokenizer: dict[str, str],
     elif dictionary.tokenizer and (parts := dictionary.tokenizer.difference(model)):
         difference = f"has another tokenizer than the data, with the same tokens; they differ in: {parts}"
     else:
+        if not dictionary.tokenizer:
+            logger.warning(
+                "the data folder has no tokenizer files, so only its tokens are compared with the model's; copy those "
+                "of the prepared text beside dict.*.txt to compare the tokenizers, too"
+            )
         return
     raise InputError(f"{source} {difference}; prepare and binarize the data with the same import")
