@@ -30,6 +30,7 @@ from ppa_fairseq.commands.arguments import (
     add_batching_arguments,
     add_columns_argument,
     add_models_argument,
+    add_unquote_argument,
     check_models,
 )
 from ppa_fairseq.data.word_pairs import word_pairs
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--text", metavar="FILE", type=Path, action=Once, required=True,
         help="sentence pairs with spaces between words: `source ||| target` lines, or a .tsv; plain, .gz or .xz")
     add_columns_argument(parser)
+    add_unquote_argument(parser)
     add("--layer", default="last",
         help="last (default), all, or a number; 0 is the embeddings (for mBERT, 8 is known to work well)")  # fmt: skip
     add("--method", choices=("softmax", "argmax", "both"), default="softmax", help="default: softmax")
@@ -65,7 +67,8 @@ def run(args: argparse.Namespace) -> None:
     args.methods = ("softmax", "argmax") if args.method == "both" else (args.method,)
     if not (args.output or args.gold) and len(args.models) * len(args.methods) > 1:
         raise InputError("several models or methods: give --output DIR, which gets a file of links for each")
-    sizes = ((len(source), len(target)) for source, target in word_pairs(args.text, args.columns))
+    checked = word_pairs(args.text, args.columns, args.unquote, warn=lambda message: print(message, file=sys.stderr))
+    sizes = ((len(source), len(target)) for source, target in checked)
     from ppa_fairseq.evaluation.word_alignment import report
     from ppa_fairseq.evaluation.word_alignment.error_rate import read_gold
 
@@ -117,7 +120,7 @@ def align(
         if folder:
             paths = {(layer, method): folder / f"{name}-layer{layer}-{method}.txt" for layer, method in kinds}
             files = {kind: stack.enter_context(open(path, "w", encoding="ascii")) for kind, path in paths.items()}
-        done, text = 0, word_pairs(args.text, args.columns)
+        done, text = 0, word_pairs(args.text, args.columns, args.unquote)
         while window := list(islice(text, WINDOW)):
             for kind, found in aligner(window, bar.update).items():
                 for number, pair_links in enumerate(found, done):

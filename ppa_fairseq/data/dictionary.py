@@ -94,8 +94,15 @@ class WordPieceDictionary(Dictionary):
         """Read dict.txt and the tokenizer near it. Raises InputError on a foreign file."""
         symbols, counts = read_symbols(path)
         for folder in Path(path).parents[:3]:
-            if texts := read_files(folder):
-                return cls(symbols, counts, path, ModelTokenizer(texts, str(folder)))
+            is_beside = folder == Path(path).parent
+            try:
+                tokenizer = ModelTokenizer(texts, str(folder)) if (texts := read_files(folder)) else None
+            except InputError:
+                if is_beside:
+                    raise
+                continue  # files of something else
+            if tokenizer and (is_beside or tokenizer.symbols == symbols):
+                return cls(symbols, counts, path, tokenizer)
         return cls(symbols, counts, path)
 
     def mask(self) -> int:

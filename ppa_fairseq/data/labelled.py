@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppa_fairseq.data.nli.reader import NO_CONSENSUS, SYNONYMS
-from ppa_fairseq.data.text_files import AS_CSV, LANGUAGE_AT_END, UNPACKERS, numbered_lines, seems_csv, unquote
+from ppa_fairseq.data.text_files import (
+    AS_CSV,
+    JSON_ARRAY,
+    LANGUAGE_AT_END,
+    UNPACKERS,
+    numbered_lines,
+    seems_csv,
+    unquote,
+)
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -111,6 +119,8 @@ def _records(
     if not lines:
         return []
     first = lines[0][1]
+    if first.startswith("["):
+        raise InputError(f"{path}: {JSON_ARRAY}")
     if first.startswith("{"):
         return [_json_row(line, names, where) for where, line in lines]
     header = [cell.strip().lower() for cell in first.split("\t")]

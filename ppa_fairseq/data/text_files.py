@@ -104,11 +104,16 @@ def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """Lines of a text file. Raises InputError on an empty file, and on a line that is empty, too long or not UTF-8."""
+    """Lines of a text file.
+
+    Raises InputError on an empty file, and on a line that is empty, too long, not UTF-8 or has a CR inside.
+    """
     where = None
     for where, text in numbered_lines(path):
         if not text.strip():
             raise InputError(f"{where}: an empty line; remove it")
+        if "\r" in text:  # perhaps the end of a line, in a file of mixed ends
+            raise InputError(f"{where}: a CR inside the line; end each line with LF, or remove the CR")
         yield text
     if where is None:
         raise InputError(f"{path}: the file is empty")

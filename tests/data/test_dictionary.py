@@ -161,3 +161,10 @@ def test_a_foreign_file_is_refused(tmp_path, content, message):
         (tmp_path / "dict.txt").write_bytes(content)
     with pytest.raises(InputError, match=message):
         WordPieceDictionary.load(str(tmp_path / "dict.txt"))
+
+
+def test_files_of_something_else_above_the_dictionary_are_ignored(tmp_path, dictionary):
+    (tmp_path / "vocab.json").write_text("{}")
+    (tmp_path / "data").mkdir()
+    dictionary.save(str(tmp_path / "data" / "dict.txt"))
+    assert WordPieceDictionary.load(str(tmp_path / "data" / "dict.txt")).symbols == dictionary.symbols

@@ -30,6 +30,7 @@ def test_line_without_end_is_not_kept_in_memory(tmp_path, monkeypatch, ending, p
         pytest.param("eins\nzwei\n".encode("utf-16-be"), "is UTF-16BE, not UTF-8", id="UTF-16BE"),
         pytest.param("eins\n".encode("utf-32"), "is UTF-32, not UTF-8; .*iconv -f UTF-32", id="UTF-32"),
         pytest.param(b"eins\rzwei\rdrei\n", "its lines end in CR alone", id="CR, then LF"),
+        pytest.param(b"eins\nzwei\rdrei\nvier\n", ":2: a CR inside the line", id="CR inside"),
         pytest.param(b"eins\rzwei\rdrei\r", r"its lines end in CR alone.* cat .*a.txt | tr '\\r' '\\n'", id="CR"),
         pytest.param("eins\nschön\n".encode("latin-1"), ":2: not UTF-8 .*iconv .* if it is Latin-1", id="Latin-1"),
         pytest.param(b"eins\n \n", ":2: an empty line", id="empty line"),

@@ -8,13 +8,14 @@ from itertools import chain, zip_longest
 from operator import itemgetter
 from pathlib import Path
 
-from ppa_fairseq.data.nli.reader import NO_CONSENSUS, NLIExample, NLIFile, language_of
+from ppa_fairseq.data.nli.reader import LABELS, NO_CONSENSUS, NLIExample, NLIFile, language_of
 from ppa_fairseq.data.text_files import AS_CSV, LANGUAGE
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 NLI_NAME = re.compile(r"[^.].*\.(tsv|jsonl|json)(\.gz|\.xz)?")
+FEW = 20  # rows, below which a class may be absent by chance
 SOURCE = re.compile(rf"({LANGUAGE.pattern})=(.+)")
 PARALLEL = "give files whose rows are translations of each other"
 
@@ -37,6 +38,9 @@ def find_nli(
                 raise InputError(f"{row.place}: empty {field}; correct the line or remove it in every language")
         if not labelled:
             raise InputError(f"{rows[0].place}: no row of {language} has a label; name another file")
+        missing = set(LABELS) - {row.label for row in labelled}
+        if missing and len(labelled) >= FEW:
+            logger.warning(f"{language}: no row is {' or '.join(sorted(missing))}; is this data for two classes?")
         if left_out := len(rows) - len(labelled):
             logger.warning(f"{language}: {left_out:,} rows without a label ({NO_CONSENSUS}: no consensus) are left out")
     return found

@@ -93,7 +93,8 @@ class NLIFile:
             has_rows = True
             premise, hypothesis = (record.get(fields.get(field)) for field in ("premise", "hypothesis"))
             if not isinstance(premise, str) or not isinstance(hypothesis, str):
-                raise InputError(f"{where}: no text for the premise or the hypothesis; correct the line")
+                found = f"its fields are {', '.join(map(str, record)) or 'none'}"
+                raise InputError(f"{where}: no text for the premise or the hypothesis ({found}); name them so")
             label = str(record.get(fields.get("label"), "")).strip().lower()
             if label.isdecimal():
                 numbers.add(int(label))

@@ -250,3 +250,10 @@ def test_bad_input_names_file_and_line(tmp_path, name, content, message):
     with pytest.raises(InputError) as caught:
         find_nli([path])
     assert str(caught.value).startswith(f"{path}{message}")
+
+
+def test_data_of_two_named_classes_is_warned_of(tmp_path, caplog):
+    path = tmp_path / "dev-fr.tsv"
+    path.write_text(tsv([["a", "b", label] for label in ("entailment", "neutral")] * 10))  # as SciTail
+    assert len(find_nli([path])["fr"]) == 20
+    assert "fr: no row is contradiction; is this data for two classes?" in caplog.text
