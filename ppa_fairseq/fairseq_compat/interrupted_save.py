@@ -34,16 +34,17 @@ class Progress(NamedTuple):
     cfg: dict[str, dict]
 
 
-def finish_last_save(folder: Path) -> None:
+def finish_last_save(folder: Path, is_locked: bool = True) -> None:
     """Bring *folder* to the state after a complete save: checkpoint_last.pt is the newest complete checkpoint.
 
-    Remove temporary files of interrupted writes. Replace links by copies. If this is killed, run it again.
+    Remove temporary files of interrupted writes, unless without a lock another training may be writing them. Replace
+    links by copies. If this is killed, run it again.
 
     Raises:
         InputError: there are checkpoints, but no complete one.
         OSError: writing a copy failed.
     """
-    for left in folder.glob("checkpoint*.pt.tmp"):
+    for left in folder.glob("checkpoint*.pt.tmp") if is_locked else ():
         left.unlink()
     _repeat_copies(folder)
     for link in (folder / BEST, folder / LAST):

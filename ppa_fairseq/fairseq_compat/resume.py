@@ -56,9 +56,9 @@ def _take_on_first_rank(folder: Path, finishes: bool) -> None:
     failed: list[Exception | None] = [None]
     if not dist.is_initialized() or dist.get_rank() == 0:
         try:
-            lock(folder)
+            is_locked = lock(folder)
             if finishes:
-                finish_last_save(folder)
+                finish_last_save(folder, is_locked)
         except (InputError, OSError) as error:
             failed = [error]
     if dist.is_initialized():

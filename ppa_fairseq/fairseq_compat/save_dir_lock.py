@@ -17,12 +17,15 @@ PATIENCE = 10  # seconds; a training that was just interrupted may take some to 
 _held: dict[Path, IO] = {}  # by this process, until it ends
 
 
-def lock(folder: Path) -> None:
-    """Lock *folder* for the life of this process. Raises InputError if another training holds it."""
+def lock(folder: Path) -> bool:
+    """Lock *folder* for the life of this process; False where the file system has no locks.
+
+    Raises InputError if another training holds it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.resolve() / LOCK
     if path in _held:
-        return
+        return True
     file = path.open("a+")
     give_up = time.monotonic() + PATIENCE
     while True:
@@ -32,7 +35,7 @@ def lock(folder: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 logger.warning(f"{path}: this file system has no locks; let no other training write here ({error})")
-                break
+                return False
             if time.monotonic() > give_up:
                 owner = path.read_text().strip()
                 message = f"{folder}: another training ({owner}) writes here; stop it, or set another --save-dir"
@@ -42,3 +45,4 @@ def lock(folder: Path) -> None:
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()
     _held[path] = file
+    return True

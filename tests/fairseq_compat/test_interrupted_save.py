@@ -1,5 +1,6 @@
 """A save that was interrupted at any moment is finished; a folder belongs to one training."""
 
+import errno
 import functools
 import os
 import re
@@ -41,6 +42,20 @@ def test_a_second_training_in_the_same_folder_is_refused(tmp_path, monkeypatch):
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     save_dir_lock.lock(folder)
+
+
+def test_without_locks_the_file_that_another_training_may_write_stays(tmp_path, monkeypatch, caplog):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(save_dir_lock.fcntl, "lockf", no_locks)
+    unfinished = tmp_path / "checkpoint_1_8.pt.tmp"
+    unfinished.touch()
+    resume._take_on_first_rank(tmp_path, finishes=True)
+    assert unfinished.exists() and "this file system has no locks" in caplog.text
+    monkeypatch.undo()
+    resume._take_on_first_rank(tmp_path, finishes=True)
+    assert not unfinished.exists()
 
 
 def save(path, updates, validation=None, best=None):
