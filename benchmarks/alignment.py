@@ -4,7 +4,8 @@
     python benchmarks/alignment.py --tokenizer imported/mbert --shape mbert --rounds 2 --one-by-one
 
 All sides train on the same pairs of the bundled sample, with the vocabulary of --tokenizer (an imported encoder, or any
-folder with a tokenizer), in fp32, with the same random weights, dropout, clipping and learning rate:
+folder with a tokenizer), with the same random weights, dropout, clipping and learning rate, in fp32, or with
+`--precision bf16` in bfloat16 matrix products (autocast for transformers), our own fp32 step beside them:
 
     ppa_fairseq           model, criterion, --optimizer fused_adamw, momentum encoder and queue of a training
     transformers, plain   a first version: shuffled batches, two query forwards, logits at every position, a loop over
@@ -48,7 +49,7 @@ from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.fairseq_compat.trainer import TRIM_INTERVAL
 from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
 from ppa_fairseq.modules.bert import BertShape
-from ppa_fairseq.modules.cpu import return_freed
+from ppa_fairseq.modules.cpu import has_bf16_instructions, return_freed
 from ppa_fairseq.optim.fused_adamw import FusedAdamW
 from ppa_fairseq.tasks.ppa_alignment import CPU_TOKENS_AT_ONCE
 from ppa_fairseq.utils.markdown import markdown_table
@@ -97,8 +98,9 @@ QUEUE = 32_000
 class Ours:
     """The model, criterion and optimizer of a training with ``--optimizer fused_adamw``."""
 
-    def __init__(self, shape: BertShape, queue_size: int = QUEUE):
+    def __init__(self, shape: BertShape, queue_size: int = QUEUE, precision: str = "fp32"):
         self.model = our_model(shape, queue_size)
+        self.model.cfg.cpu_precision = precision
         settings = SimpleNamespace(adam_betas=(0.9, 0.999), adam_eps=1e-8, weight_decay=DECAY, lr=[RATE])
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         self.optimizer = FusedAdamW(settings, weights)
@@ -147,9 +149,10 @@ class Transformers:
     attention: str
     fused: bool | None
 
-    def __init__(self, shape: BertShape, queue_size: int):
+    def __init__(self, shape: BertShape, queue_size: int, precision: str):
         from transformers import BertConfig, BertForMaskedLM
 
+        self.precision = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
         ours = our_model(shape, queue_size)
         parts = {f"{name}.{key}": value for name in ("encoder", "lm_head")
                  for key, value in getattr(ours, name).state_dict().items()}  # fmt: skip
@@ -169,8 +172,9 @@ class Transformers:
         self.optimizer = torch.optim.AdamW(self.weights, lr=RATE, weight_decay=DECAY, fused=self.fused)
 
     def sentences(self, encoder, projection, packed: dict) -> torch.Tensor:
-        first = encoder(**padded(packed)).last_hidden_state[:, 0]  # (N, C)
-        return F.normalize(projection(first), dim=-1)
+        with self.precision:
+            first = encoder(**padded(packed)).last_hidden_state[:, 0]  # (N, C)
+            return F.normalize(projection(first).float(), dim=-1)
 
     def loss(self, batch: dict) -> torch.Tensor:
         return self.loss_and_key(batch)[0]
@@ -185,7 +189,8 @@ class Transformers:
         logits = torch.cat([positive, negative], dim=1) / TEMPERATURE
         contrastive = F.cross_entropy(logits, torch.zeros(pairs, dtype=torch.int64))
         masked = inputs["masked"] - len(queries["tokens"])
-        return contrastive + self.masked_loss(tlm, masked, batch["target"]), key
+        with self.precision:
+            return contrastive + self.masked_loss(tlm, masked, batch["target"]), key
 
     def step(self, batch: dict) -> None:
         loss, key = self.loss_and_key(batch)
@@ -225,7 +230,7 @@ class Tuned(Transformers):
 
     def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         hidden = self.model.bert(**padded(packed)).last_hidden_state  # (N, L, C)
-        return F.cross_entropy(self.model.cls(hidden[places(packed)][masked]), target)
+        return F.cross_entropy(self.model.cls(hidden[places(packed)][masked]).float(), target)
 
     def follow(self) -> None:
         torch._foreach_lerp_(self.following, self.followed, 1 - MOMENTUM)
@@ -256,9 +261,9 @@ def padded(packed: dict) -> dict:
     return inputs
 
 
-OURS, PLAIN, TUNED = "ppa_fairseq", "transformers, plain", "transformers, tuned"
-SIDES = {OURS: Ours, PLAIN: Plain, TUNED: Tuned}
-ROWS = [(OURS, "shuffled"), (PLAIN, "shuffled"), (OURS, "by length"), (TUNED, "by length")]
+OURS, PLAIN, TUNED, OURS_FP32 = "ppa_fairseq", "transformers, plain", "transformers, tuned", "ppa_fairseq in fp32"
+SIDES = {OURS: Ours, PLAIN: Plain, TUNED: Tuned, OURS_FP32: Ours}
+ROWS = [(OURS, "shuffled"), (PLAIN, "shuffled"), (OURS, "by length"), (TUNED, "by length"), (OURS_FP32, "by length")]
 WARM_UP = 1  # steps of each side and order
 STATUS = Path("/proc/self/status")
 
@@ -286,14 +291,16 @@ class Side:
             ) from None
 
 
-def serve(pipe, name: str, shape: BertShape, queue_size: int, batches: dict, threads: int, clock: Callable) -> None:
+def serve(
+    pipe, name: str, shape: BertShape, queue_size: int, precision: str, batches: dict, threads: int, clock: Callable
+) -> None:
     """Answer ("step", order, number) with seconds, ("loss",) with the first batch's loss, ("memory",) with MiB."""
     sys.modules.setdefault("torchaudio", None)  # transformers imports it if it is installed, and it may not load
     torch.set_num_threads(threads)
     if name.startswith("transformers"):
         import transformers.models.bert.modeling_bert  # noqa: F401
     before = status("VmRSS")
-    side = SIDES[name](shape, queue_size)
+    side = SIDES[name](shape, queue_size, "fp32" if name == OURS_FP32 else precision)
     side.train(True)
     gc.collect()
     return_freed()
@@ -307,7 +314,7 @@ def serve(pipe, name: str, shape: BertShape, queue_size: int, batches: dict, thr
             order, number = what
             start, steps = clock(), steps + 1
             side.step(batches[order][number])
-            if name == OURS and steps % TRIM_INTERVAL == 0:
+            if name in (OURS, OURS_FP32) and steps % TRIM_INTERVAL == 0:
                 return_freed()  # as the task does
             pipe.send(clock() - start)
         elif kind == "loss":
@@ -349,10 +356,10 @@ def needed_work(shape: BertShape, batch: dict, queue_size: int = QUEUE) -> float
     return 3 * trained + encoder(keys, pairs) + projection + 2 * 2 * pairs * 128 * queue_size
 
 
-def matrix_product_rate(shape: BertShape, tokens: int, clock: Callable) -> float:
+def matrix_product_rate(shape: BertShape, tokens: int, clock: Callable, dtype: torch.dtype) -> float:
     """Floating-point operations a second in the matrix products of a feed-forward layer, forward and backward."""
-    hidden, wide = torch.randn(tokens, shape.dim), torch.randn(tokens, shape.ffn_dim)
-    weight, product = torch.randn(shape.ffn_dim, shape.dim), torch.ones(tokens, shape.ffn_dim)
+    hidden, wide = torch.randn(tokens, shape.dim).to(dtype), torch.randn(tokens, shape.ffn_dim).to(dtype)
+    weight, product = torch.randn(shape.ffn_dim, shape.dim).to(dtype), torch.ones(tokens, shape.ffn_dim, dtype=dtype)
     start = clock()
     for _ in range(2):
         torch.mm(hidden, weight.T, out=product)
@@ -369,6 +376,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=16, help="timed steps of each row")
     parser.add_argument("--queue-size", type=int, default=QUEUE)
     parser.add_argument("--peers", nargs="*", choices=[PLAIN, TUNED], default=[PLAIN, TUNED])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of matrix products")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--attention-dropout", type=float, default=0.1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -382,25 +390,31 @@ def main() -> None:
     clock = time.process_time if args.processor_time else time.perf_counter
     torch.set_num_threads(args.threads)
 
+    if args.precision == "bf16" and not has_bf16_instructions():
+        raise SystemExit("--precision bf16: this CPU has neither AVX512-BF16 nor AMX; there is nothing to measure")
+    dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
     count = args.rounds + WARM_UP
     dataset = sample_dataset(args.tokenizer, pairs_a_language=500)
     batches = make_batches(dataset, args.batch_size, count)
     drop = {"dropout": args.dropout, "attention_dropout": args.attention_dropout}
     shape = dataclasses.replace(SHAPES[args.shape], vocab_size=len(dataset.masking.maskable), **drop)
-    names = [OURS, *args.peers]
-    orders = {order for name, order in ROWS if name in args.peers} or {"shuffled"}
+    peers = [*args.peers, OURS_FP32] if args.precision == "bf16" else args.peers
+    names = [OURS, *peers]
+    orders = {order for name, order in ROWS if name in peers} or {"shuffled"}
     rows = [(name, order) for name, order in ROWS if name in names and order in orders]
     seconds, losses, memory, rates = {row: [] for row in rows}, {}, {}, []
     for together in [[name] for name in names] if args.one_by_one else [names]:
-        sides = {name: Side(name, shape, args.queue_size, batches, args.threads, clock) for name in together}
+        given = (shape, args.queue_size, args.precision, batches, args.threads, clock)
+        sides = {name: Side(name, *given) for name in together}
         losses |= {name: side.ask("loss") for name, side in sides.items()}
         for number in tqdm(range(count), unit="turn"):
             for name, order in rows:
                 if name in sides:
                     seconds[name, order].append(sides[name].ask("step", order, number))
-            rates.append(matrix_product_rate(shape, batches["shuffled"][number]["ntokens"], clock))
+            rates.append(matrix_product_rate(shape, batches["shuffled"][number]["ntokens"], clock, dtype))
         memory |= {name: side.ask("memory") for name, side in sides.items()}
-    assert max(losses.values()) - min(losses.values()) < 1e-3, losses
+    tolerance = 1e-3 if args.precision == "fp32" else 0.1
+    assert max(losses.values()) - min(losses.values()) < tolerance, losses
     seconds = {row: np.array(times[WARM_UP:]) for row, times in seconds.items()}
 
     head = ["", "pairs a second", "ours is faster by", "10th – 90th percentile", "peak memory", "of the matrix product"]
@@ -423,7 +437,7 @@ def main() -> None:
     counted = ", processor time" if args.processor_time else ""
     print(f"{args.shape}: {shape.layers} layers of {shape.dim}, {shape.vocab_size:,} tokens, batches of "
           f"{args.batch_size} pairs, dropout {args.dropout}, of attention {args.attention_dropout}, {args.threads} "
-          f"threads{counted}, fp32; matrix product {rate / 1e9:.0f} GFLOP/s")  # fmt: skip
+          f"threads{counted}, {args.precision}; matrix product {rate / 1e9:.0f} GFLOP/s")  # fmt: skip
     for order, made in batches.items():
         needed = np.mean([needed_work(shape, batch, args.queue_size) for batch in made[WARM_UP:]]) / args.batch_size
         print(f"{order}: a pair needs {needed / 1e9:.2f} GFLOP; the limit is {rate / needed:.1f} pairs a second")

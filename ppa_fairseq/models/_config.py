@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Optional
 
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import OmegaConf, open_dict
 
 from ppa_fairseq.checkpoints import format as checkpoint
@@ -37,9 +37,12 @@ class EncoderConfig(FairseqDataclass):
     attention_dropout: Optional[float] = field(
         default=None, metadata={"help": "dropout of attention probabilities (default: as --dropout)"}
     )
-    cpu_bf16: bool = field(
-        default=False,
-        metadata={"help": "on a CPU, compute matrix products in bfloat16: faster if the CPU has AVX512-BF16 or AMX"},
+    cpu_precision: ChoiceEnum(["auto", "fp32", "bf16"]) = field(
+        default="auto",
+        metadata={
+            "help": "of matrix products on a CPU; auto: bf16 if the CPU has AVX512-BF16 or AMX, which make it faster. "
+            "Weights and their updates are in fp32"
+        },
     )
 
 

@@ -12,7 +12,7 @@ from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN
 from ppa_fairseq.fairseq_compat.arguments import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes, transformers_shape
 from ppa_fairseq.models._encoder import build_encoder, load_encoder
-from ppa_fairseq.modules.cpu import announce_cpu_bf16, in_cpu_bf16
+from ppa_fairseq.modules.cpu import in_cpu_precision
 from ppa_fairseq.modules.encoders import CLASSIFICATION, SPANS, Shape
 from ppa_fairseq.utils.errors import InputError
 
@@ -85,7 +85,6 @@ class PPAClassifier(FinetunedModel):
 
     @classmethod
     def build_model(cls, cfg: ClassifierConfig, task) -> "PPAClassifier":
-        announce_cpu_bf16(cfg)
         return cls(cfg, shape_of(cfg, task.dictionary, transformers_shape(task)), task.dictionary, task.labels)
 
     def check_head(self, pretrained: checkpoint.Checkpoint) -> None:
@@ -95,7 +94,7 @@ class PPAClassifier(FinetunedModel):
                 f"data has {', '.join(self.labels)}; add --new-head to start with a new head"
             )
 
-    @in_cpu_bf16
+    @in_cpu_precision
     def forward(self, features_only: bool = True, classification_head_name: str = HEAD_NAME, **packed):
         """A packed batch of B sequences -> logits (B, K), None. The named arguments are fairseq's criterion's."""
         return self.classification_heads[classification_head_name].classify(self.encoder, packed), None
@@ -113,10 +112,9 @@ class PPAReader(FinetunedModel):
 
     @classmethod
     def build_model(cls, cfg: FinetunedConfig, task) -> "PPAReader":
-        announce_cpu_bf16(cfg)
         return cls(cfg, shape_of(cfg, task.dictionary, transformers_shape(task)), task.dictionary)
 
-    @in_cpu_bf16
+    @in_cpu_precision
     def forward(self, **packed) -> torch.Tensor:
         """A packed batch of T tokens -> (T, 2)."""
         return self.span_head(self.encoder(**packed)["hidden"])

@@ -23,7 +23,7 @@ from ppa_fairseq.fairseq_compat.arguments import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes, transformers_shape
 from ppa_fairseq.models._encoder import build_encoder, load_encoder
 from ppa_fairseq.modules.bert import SelectedPositions, first_tokens
-from ppa_fairseq.modules.cpu import announce_cpu_bf16, in_cpu_bf16
+from ppa_fairseq.modules.cpu import in_cpu_precision
 from ppa_fairseq.modules.encoders import MASKED_LM, Encoder, Shape
 from ppa_fairseq.modules.key_queue import KeyQueue
 from ppa_fairseq.modules.momentum_encoder import MomentumEncoder
@@ -104,7 +104,6 @@ class PPAModel(BaseFairseqModel):
             raise InputError(
                 "--freeze-encoder trains only the MLM head; add --contrastive-weight 0, or omit --freeze-encoder"
             )
-        announce_cpu_bf16(cfg)
         shape = shape_of(cfg, task.dictionary, transformers_shape(task))
         if isinstance(shape, TransformersShape) and task.cfg.tlm_reset_positions:
             raise InputError("--tlm-reset-positions: a model of transformers counts positions itself; omit the flag")
@@ -140,7 +139,7 @@ class PPAModel(BaseFairseqModel):
     def max_positions(self) -> int:
         return self.encoder.max_positions()
 
-    @in_cpu_bf16
+    @in_cpu_precision
     def forward(
         self, query_input: dict, masked: torch.Tensor, masked_counts: list[int], key_input: dict | None = None
     ) -> dict:

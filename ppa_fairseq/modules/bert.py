@@ -109,6 +109,8 @@ class BertEncoder(nn.Module):
         if added_embedding is not None:
             hidden = hidden + added_embedding
         hidden = self.dropout(self.layernorm_embedding(hidden))
+        if hidden.device.type == "cpu":
+            hidden = hidden.to(compute_dtype(hidden))  # else every layer casts its inputs, and writes fp32 sums
         attention = plan_attention(
             cu_seqlens,
             lengths,

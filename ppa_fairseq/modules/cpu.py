@@ -32,31 +32,35 @@ class TiedEmbedding(torch.autograd.Function):
         return whole.index_add_(0, tokens, rows), None  # in place: the head made `whole` for this node alone
 
 
-def announce_cpu_bf16(cfg) -> None:
-    """Log what `--cpu-bf16` does here, if it is set; warn where bfloat16 is emulated."""
-    if not cfg.cpu_bf16:
-        return
-    if has_bf16_instructions():
-        logger.info("--cpu-bf16: on the CPU, matrix products use bfloat16; weights and their updates stay in fp32")
-    else:
-        logger.warning(
-            "--cpu-bf16: this CPU has neither AVX512-BF16 nor AMX: bfloat16 is emulated and slower than fp32; "
-            "leave the flag out"
-        )
-
-
 def has_bf16_instructions() -> bool:
     """Say whether torch sees AVX512-BF16 or AMX."""
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(check() for check in checks if check is not None)
 
 
-def in_cpu_bf16(forward: Callable) -> Callable:
-    """Run a model's forward under CPU autocast where its ``cfg.cpu_bf16`` is set; a GPU is not affected."""
+@functools.cache
+def uses_bf16(precision: str) -> bool:
+    """Say whether matrix products on the CPU take bfloat16 under --cpu-precision, and log the choice once."""
+    fast = has_bf16_instructions()
+    if precision == "auto" and fast:
+        logger.info(
+            "this CPU has bfloat16 instructions: matrix products use them, weights and their updates stay in fp32 "
+            "(--cpu-precision fp32 switches this off)"
+        )
+    if precision == "bf16" and not fast:
+        logger.warning(
+            "--cpu-precision bf16: this CPU has neither AVX512-BF16 nor AMX: bfloat16 is emulated and slower than "
+            "fp32; leave the flag out"
+        )
+    return precision == "bf16" or (precision == "auto" and fast)
+
+
+def in_cpu_precision(forward: Callable) -> Callable:
+    """Run a model's forward in its ``cfg.cpu_precision`` where its weights lie on the CPU."""
 
     @functools.wraps(forward)
     def run(self, *args, **kwargs):
-        if not self.cfg.cpu_bf16:
+        if next(self.parameters()).device.type != "cpu" or not uses_bf16(str(self.cfg.cpu_precision)):
             return forward(self, *args, **kwargs)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return forward(self, *args, **kwargs)

@@ -13,14 +13,14 @@ TINY_SIZES = """
 TINY_ALIGNMENT = """
     --optimizer adam --lr 1e-2 --batch-size 8 --queue-size 64 --projection-dim 8 --momentum 0.9
     --log-format simple --log-interval 4 --no-epoch-checkpoints --num-workers 0
-    --user-dir ppa_fairseq --task ppa_alignment --criterion ppa --cpu
+    --user-dir ppa_fairseq --task ppa_alignment --criterion ppa --cpu --cpu-precision fp32
 """.split()
 TINY_TRAINING = [*TINY_SIZES, *TINY_ALIGNMENT]
 
 
 TINY_FINETUNING = """
-    --user-dir ppa_fairseq --cpu --optimizer adam --lr 1e-3 --batch-size 8 --max-epoch 1 --num-workers 0
-    --log-format simple --no-epoch-checkpoints --disable-validation
+    --user-dir ppa_fairseq --cpu --cpu-precision fp32 --optimizer adam --lr 1e-3 --batch-size 8 --max-epoch 1
+    --num-workers 0 --log-format simple --no-epoch-checkpoints --disable-validation
 """.split()
 NLI = ["--task", "xnli_codeswitch", "--arch", "ppa_bert_classifier", "--criterion", "sentence_prediction"]
 QA = ["--task", "mlqa_codeswitch", "--arch", "ppa_bert_reader", "--criterion", "span_prediction"]

@@ -1,10 +1,13 @@
-"""A training on the CPU does not grow with the number of its batches' lengths."""
+"""A training on the CPU: its memory does not grow with the number of its batches' lengths; bfloat16 follows fp32."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.training import assert_same_training
+
+from ppa_fairseq.modules import cpu
 
 # Tensors of changing sizes, of which some stay: what forward and backward passes leave behind.
 PROGRAM = """
@@ -33,3 +36,17 @@ def test_freed_memory_is_returned():
         done = subprocess.run([sys.executable, "-c", PROGRAM, trimmed], capture_output=True, text=True, check=True)
         used[trimmed] = int(done.stdout) / 1024
     assert used["yes"] < used["no"] - 20, used
+
+
+@pytest.mark.parametrize("precision, fast, expected", [("auto", True, "bf16"), ("auto", False, "fp32"),
+                                                       ("fp32", True, "fp32"), ("bf16", False, "bf16")])  # fmt: skip
+def test_auto_takes_bf16_where_the_cpu_has_it(train, monkeypatch, precision, fast, expected):
+    """Auto trains bit for bit as the precision that it stands for."""
+    monkeypatch.setattr(cpu, "has_bf16_instructions", lambda: fast)
+    cpu.uses_bf16.cache_clear()
+    runs = [
+        train("--max-update", "2", "--cpu-precision", name, save_dir=save_dir)
+        for name, save_dir in ((precision, "one"), (expected, "other"))
+    ]
+    cpu.uses_bf16.cache_clear()
+    assert_same_training(*runs)
