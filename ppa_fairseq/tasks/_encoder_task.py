@@ -5,6 +5,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import List, Optional
 
+import torch
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
@@ -16,9 +17,10 @@ from ppa_fairseq.data.bitext.corpora import check_vocabulary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import UpdateBatchIterator
 from ppa_fairseq.fairseq_compat import resume
-from ppa_fairseq.fairseq_compat.arguments import check_parts, check_values
+from ppa_fairseq.fairseq_compat.arguments import check_device, check_parts, check_values, why_no_gpu
 from ppa_fairseq.fairseq_compat.environment import bound_waiting, prepare
-from ppa_fairseq.fairseq_compat.trainer import guarded_optimizer_step
+from ppa_fairseq.fairseq_compat.optimizers import repair_optimizers
+from ppa_fairseq.fairseq_compat.trainer import guarded_optimizer_step, guarded_valid_step
 from ppa_fairseq.models._config import take_sizes
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: fairseq imports only tasks and models)
 from ppa_fairseq.utils.errors import InputError
@@ -53,6 +55,15 @@ class EncoderTaskConfig(FairseqDataclass):
     valid_subset: str = II("dataset.valid_subset")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
     heartbeat_timeout: int = II("distributed_training.heartbeat_timeout")
+    ddp_backend: str = II("distributed_training.ddp_backend")
+    zero_sharding: str = II("distributed_training.zero_sharding")
+    cpu: bool = II("common.cpu")
+    fp16: bool = II("common.fp16")
+    fp16_no_flatten_grads: bool = II("common.fp16_no_flatten_grads")
+    memory_efficient_fp16: bool = II("common.memory_efficient_fp16")
+    bf16: bool = II("common.bf16")
+    memory_efficient_bf16: bool = II("common.memory_efficient_bf16")
+    amp: bool = II("common.amp")
     log_interval: int = II("common.log_interval")
 
 
@@ -84,6 +95,7 @@ class EncoderTask(FairseqTask):
     @classmethod
     def setup_task(cls, cfg: EncoderTaskConfig, **kwargs) -> "EncoderTask":
         prepare()
+        repair_optimizers()
         return cls.open_data(cfg)
 
     @classmethod
@@ -128,6 +140,9 @@ class EncoderTask(FairseqTask):
             return super().build_model(cfg, from_checkpoint)
         check_parts(self.cfg._name, arch=cfg._name)
         check_values(cfg)
+        check_device(self.cfg)
+        if not self.cfg.cpu and not torch.cuda.is_available():
+            logger.warning(f"training on the CPU: {why_no_gpu()} (with --cpu this line is not shown)")
         bound_waiting(self.cfg.heartbeat_timeout)
         resume.prepare(self.cfg, cfg, self.same_on_resume)
         if not cfg.pretrained:
@@ -195,3 +210,7 @@ class EncoderTask(FairseqTask):
     @guarded_optimizer_step
     def optimizer_step(self, optimizer, model, update_num: int) -> None:
         optimizer.step()
+
+    @guarded_valid_step
+    def valid_step(self, sample, model, criterion):
+        return super().valid_step(sample, model, criterion)
