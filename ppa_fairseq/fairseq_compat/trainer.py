@@ -82,6 +82,17 @@ def guarded_valid_step(step):
     return valid_step
 
 
+def read_at_once(logs: list[dict]) -> None:
+    """Replace the scalar tensors in *logs*, in place, by numbers that are read from their device in one go.
+
+    fairseq reads each by itself, and waits for the GPU each time.
+    """
+    places = [(log, name) for log in logs for name, value in log.items() if torch.is_tensor(value)]
+    values = torch.stack([log[name].double() for log, name in places]).tolist() if places else []
+    for (log, name), value in zip(places, values, strict=True):
+        log[name] = value
+
+
 @contextmanager
 def _without_effect(model):
     """Run a dummy batch in eval mode: it takes no random numbers and stages no keys.

@@ -20,7 +20,7 @@ from ppa_fairseq.fairseq_compat import resume
 from ppa_fairseq.fairseq_compat.arguments import check_device, check_parts, check_values, why_no_gpu
 from ppa_fairseq.fairseq_compat.environment import bound_waiting, prepare
 from ppa_fairseq.fairseq_compat.optimizers import repair_optimizers
-from ppa_fairseq.fairseq_compat.trainer import guarded_optimizer_step, guarded_valid_step
+from ppa_fairseq.fairseq_compat.trainer import guarded_optimizer_step, guarded_valid_step, read_at_once
 from ppa_fairseq.models._config import take_sizes
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: fairseq imports only tasks and models)
 from ppa_fairseq.utils.errors import InputError
@@ -210,6 +210,11 @@ class EncoderTask(FairseqTask):
     @guarded_optimizer_step
     def optimizer_step(self, optimizer, model, update_num: int) -> None:
         optimizer.step()
+
+    def reduce_metrics(self, logging_outputs, criterion) -> None:
+        if torch.cuda.is_available() and not self.cfg.cpu:
+            read_at_once(logging_outputs)
+        super().reduce_metrics(logging_outputs, criterion)
 
     @guarded_valid_step
     def valid_step(self, sample, model, criterion):

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from fairseq import utils
 
-from ppa_fairseq.fairseq_compat.trainer import guarded_train_step
+from ppa_fairseq.fairseq_compat.trainer import guarded_train_step, read_at_once
 
 
 @pytest.fixture
@@ -47,3 +47,11 @@ def test_rank_0_draws_what_fairseq_would(draw):
     drawn = draw(0, 3)
     utils.set_torch_seed(7 + 3)
     assert torch.equal(drawn, torch.stack([torch.rand(5) for _ in range(4)]))
+
+
+def test_logged_values_are_read_exactly():
+    """Whole numbers beyond those of fp32, and what is no tensor."""
+    logs = [{"loss": torch.tensor(0.1), "ntokens": 2**25 + 1, "filled": torch.tensor(2**25 + 1)}, {}]
+    read_at_once(logs)
+    assert logs == [{"loss": float(torch.tensor(0.1)), "ntokens": 2**25 + 1, "filled": 2**25 + 1}, {}]
+    read_at_once([])
