@@ -1,8 +1,9 @@
 """The base of all tasks: the encoder's vocabulary, where a model starts, its batches, resume."""
 
 import logging
+import os
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import List, Optional
 
 import torch
@@ -64,6 +65,13 @@ class EncoderTaskConfig(FairseqDataclass):
     bf16: bool = II("common.bf16")
     memory_efficient_bf16: bool = II("common.memory_efficient_bf16")
     amp: bool = II("common.amp")
+    deterministic: bool = field(
+        default=False,
+        metadata={
+            "help": "on a GPU, take only kernels that add in a fixed order: in fp32 and with --amp, a resumed training "
+            "then ends bit for bit where an uninterrupted one does; slower"
+        },
+    )
     log_interval: int = II("common.log_interval")
 
 
@@ -140,6 +148,10 @@ class EncoderTask(FairseqTask):
             return super().build_model(cfg, from_checkpoint)
         check_parts(self.cfg._name, arch=cfg._name)
         check_values(cfg)
+        if self.cfg.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first product
+            torch.use_deterministic_algorithms(True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that takes time
         check_device(self.cfg)
         if not self.cfg.cpu and not torch.cuda.is_available():
             logger.warning(f"training on the CPU: {why_no_gpu()} (with --cpu this line is not shown)")
