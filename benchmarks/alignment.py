@@ -128,13 +128,14 @@ class Ours:
         self.model.train(mode)
 
 
-def our_model(shape: BertShape, queue_size: int) -> PPAModel:
+def our_model(shape: BertShape, queue_size: int, **settings) -> PPAModel:
     """A random PPA model with a full queue of random keys."""
     torch.manual_seed(1)
-    cfg = PPAModelConfig(queue_size=queue_size, momentum=MOMENTUM, contrastive_weight=1.0, tlm_weight=1.0)
-    cfg.negatives = "queue"
-    cfg.tlm_language_embeddings = False
+    others = dict(contrastive_weight=1.0, tlm_weight=1.0, negatives="queue", tlm_language_embeddings=False) | settings
+    cfg = PPAModelConfig(queue_size=queue_size, momentum=MOMENTUM, **others)
     model = PPAModel(cfg, shape, None, num_languages=0)
+    if model.queue is None:
+        return model
     model.queue.keys.copy_(F.normalize(torch.randn(model.queue.keys.shape), dim=-1))
     model.queue.filled.fill_(queue_size)
     return model
@@ -181,13 +182,15 @@ class Transformers:
 
     def loss_and_key(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         pairs, inputs = batch["nsentences"], batch["net_input"]
-        queries, tlm = split(inputs["query_input"], pairs)
+        if "parts" not in batch:  # once: a careful user does this, and what it waits for, in the data loader
+            batch["parts"] = *split(inputs["query_input"], pairs), dict(inputs["key_input"])
+        queries, tlm, keys = batch["parts"]
         query = self.sentences(self.model.bert, self.projection, queries)
         with torch.no_grad():
-            key = self.sentences(self.key_encoder, self.key_projection, inputs["key_input"])
+            key = self.sentences(self.key_encoder, self.key_projection, keys)
         positive, negative = (query * key).sum(-1, keepdim=True), query @ self.queue.T
         logits = torch.cat([positive, negative], dim=1) / TEMPERATURE
-        contrastive = F.cross_entropy(logits, torch.zeros(pairs, dtype=torch.int64))
+        contrastive = F.cross_entropy(logits, torch.zeros(pairs, dtype=torch.int64, device=logits.device))
         masked = inputs["masked"] - len(queries["tokens"])
         with self.precision:
             return contrastive + self.masked_loss(tlm, masked, batch["target"]), key
@@ -200,8 +203,8 @@ class Transformers:
         self.optimizer.zero_grad()
         with torch.no_grad():
             self.follow()
-            slots = (self.place + torch.arange(len(key))) % len(self.queue)
-            self.queue[slots] = key
+            slots = (self.place + torch.arange(len(key), device=key.device)) % len(self.queue)
+            self.queue[slots] = key.float()
         self.place += len(key)
 
     def train(self, mode: bool) -> None:
@@ -214,9 +217,10 @@ class Plain(Transformers):
     attention, fused = "eager", None
 
     def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        labels = torch.full((len(packed["tokens"]),), -100).index_copy(0, masked, target)
         real = places(packed)
-        return self.model(**padded(packed), labels=torch.full(real.shape, -100).masked_scatter(real, labels)).loss
+        labels = torch.full_like(packed["tokens"], -100).index_copy(0, masked, target)
+        labels = torch.full_like(real, -100, dtype=torch.int64).masked_scatter(real, labels)
+        return self.model(**padded(packed), labels=labels).loss
 
     def follow(self) -> None:
         for followed, following in zip(self.followed, self.following, strict=True):
@@ -230,7 +234,9 @@ class Tuned(Transformers):
 
     def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         hidden = self.model.bert(**padded(packed)).last_hidden_state  # (N, L, C)
-        return F.cross_entropy(self.model.cls(hidden[places(packed)][masked]).float(), target)
+        if "slots" not in packed:
+            packed["slots"] = places(packed).flatten().nonzero().squeeze(1)  # (T,)
+        return F.cross_entropy(self.model.cls(hidden.flatten(0, 1)[packed["slots"][masked]]).float(), target)
 
     def follow(self) -> None:
         torch._foreach_lerp_(self.following, self.followed, 1 - MOMENTUM)
@@ -248,16 +254,18 @@ def split(packed: dict, count: int) -> tuple[dict, dict]:
 
 def places(packed: dict) -> torch.Tensor:
     """Which positions of the padded sequences hold tokens, (N, L)."""
-    lengths = torch.tensor(packed["lengths"])
-    return torch.arange(int(lengths.max())) < lengths[:, None]
+    device, longest = packed["tokens"].device, max(packed["lengths"])
+    return torch.arange(longest, device=device) < torch.tensor(packed["lengths"], device=device)[:, None]
 
 
 def padded(packed: dict) -> dict:
-    """The arguments of a transformers model: padded sequences."""
+    """The arguments of a transformers model: padded sequences, kept in *packed*."""
+    if "padded" in packed:
+        return packed["padded"]
     real = places(packed)
-    inputs = {"attention_mask": real.long()}
+    inputs = packed["padded"] = {"attention_mask": real.long()}
     for theirs, ours in (("input_ids", "tokens"), ("token_type_ids", "token_types")):
-        inputs[theirs] = torch.zeros(real.shape, dtype=torch.int64).masked_scatter(real, packed[ours])
+        inputs[theirs] = torch.zeros_like(real, dtype=torch.int64).masked_scatter(real, packed[ours])
     return inputs
 
 

@@ -49,12 +49,18 @@ def load_embedder(name: str, path: Path, args, several: bool = False) -> "Senten
 def describe(path: Path, model, **more) -> dict:
     """The facts about `model`, an evaluation's encoder at work, for the JSON file."""
     facts = {"path": str(path), "layers": model.shape.layers, "dim": model.shape.dim, "max_length": model.max_length}
-    return facts | more | {"device": str(model.device)}
+    return facts | more | {"device": str(model.device)} | model.precision.describe()
 
 
 def limits(args) -> dict:
     """The values of the batching flags."""
-    return {flag: getattr(args, flag) for flag in ("max_length", "batch_tokens", "cpu")}
+    return {flag: getattr(args, flag) for flag in ("max_length", "batch_tokens", "cpu", "dtype")}
+
+
+def note_precision(name: str, model, rows: str) -> None:
+    """Tell the user on stderr by how much half precision changes the model's `rows`, if it computed in that."""
+    if note := model.precision.note(rows):
+        print(f"{name}: {note}", file=sys.stderr)
 
 
 def note_truncated(name: str, model, total: int, what: str) -> None:

@@ -28,12 +28,15 @@ def add_batching_arguments(
     max_length: int | None = None,
     default: str = "the length of the encoder's position table",
 ) -> None:
-    """Add --max-length (default: `max_length`, or what `default` says), --batch-tokens and --cpu."""
+    """Add --max-length (default: `max_length`, or what `default` says), --batch-tokens, --cpu and --dtype."""
     parser.add_argument("--max-length", metavar="N", type=positive, default=max_length,
         help=f"cut input to N tokens (default: {max_length or default})")  # fmt: skip
     parser.add_argument("--batch-tokens", metavar="N", type=positive, default=4096,
         help="tokens in a batch; changes only speed and memory (default: 4096)")  # fmt: skip
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
+        help="compute in this type; half precision is faster on a GPU, and prints by how much results are off "
+             "(default: float32)")  # fmt: skip
 
 
 def add_embedding_arguments(parser: argparse.ArgumentParser, both: bool = False) -> None:

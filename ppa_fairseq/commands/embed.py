@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.format import MAGIC_PREFIX
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import load_embedder, note_truncated
+from ppa_fairseq.commands._evaluation import load_embedder, note_precision, note_truncated
 from ppa_fairseq.commands.arguments import Once, add_embedding_arguments
 from ppa_fairseq.data.text_files import text_lines
 from ppa_fairseq.utils.errors import InputError
@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
                 vectors = embedder(window, bar.update)[pooling][0]  # (N, C)
                 out.write(vectors.numpy().astype("<f4").tobytes())
     note_truncated("embed", embedder, lines, "sentences")
+    note_precision("embed", embedder, "token vectors")
     print(f"{args.output}: {lines} x {dim}, layer {layer}, {pooling}")
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, optional_folder, write_json, write_report
+from ppa_fairseq.commands._evaluation import describe, note_precision, optional_folder, write_json, write_report
 from ppa_fairseq.commands.arguments import add_batching_arguments, check_models, named_path, positive
 from ppa_fairseq.evaluation.question_answering.metrics import METRICS, score
 from ppa_fairseq.evaluation.question_answering.sets import QuestionSet, find_question_sets
@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
         for name, path in args.models:
             answerer = answerers.pop(name)
             predictions[name] = predict(name, answerer, questions)
+            note_precision(name, answerer, "logits")
             models[name] = describe(path, answerer, training=answerer.training)
             if folder:
                 (folder / f"predictions-{name}").mkdir()
@@ -132,7 +133,7 @@ def load(name: str, path: Path, args: argparse.Namespace) -> "QuestionAnswerer":
 
     with about_model(name):
         sizes = {flag: getattr(args, flag) for flag in SIZES}
-        return QuestionAnswerer(checkpoint.read(path), str(path), **sizes, cpu=args.cpu)
+        return QuestionAnswerer(checkpoint.read(path), str(path), **sizes, cpu=args.cpu, dtype=args.dtype)
 
 
 def predict(name: str, answerer: "QuestionAnswerer", questions: dict[str, list["Question"]]) -> Predictions:

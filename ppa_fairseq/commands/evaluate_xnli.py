@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, limits, note_truncated, write_report
+from ppa_fairseq.commands._evaluation import describe, limits, note_precision, note_truncated, write_report
 from ppa_fairseq.commands.arguments import (
     Once,
     add_batching_arguments,
@@ -132,6 +132,7 @@ def classify(name: str, classifier: "PairClassifier", data: "Data", ids: list[in
             sides = [row.premise for row in rows], [row.hypothesis for row in rows]
             logits[lang] = classifier(*sides, bar.update)[:, ids]
     note_truncated(name, classifier, total, "pairs")
+    note_precision(name, classifier, "logits")
     return logits
 
 

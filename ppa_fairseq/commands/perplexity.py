@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ppa_fairseq.commands._evaluation import (
     describe,
     limits,
+    note_precision,
     note_truncated,
     optional_folder,
     probability,
@@ -135,6 +136,7 @@ def measure(name: str, path: Path, texts: Sequence[Text], args: argparse.Namespa
     for result in results:
         result.measures["perplexity"] = 2 ** result["bits"]
     note_truncated(name, model, total, "sequences")
+    note_precision(name, model, "logits")
     facts = {
         "vocabulary": model.shape.vocab_size,
         "head_trained": model.trained,

@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, load_embedder, note_truncated, optional_folder, write_report
+from ppa_fairseq.commands._evaluation import (
+    describe,
+    load_embedder,
+    note_precision,
+    note_truncated,
+    optional_folder,
+    write_report,
+)
 from ppa_fairseq.commands.arguments import (
     add_embedding_arguments,
     add_models_argument,
@@ -139,6 +146,7 @@ def measure(name: str, path: Path, tasks: list[Task], args: argparse.Namespace) 
                 data[language] = features(embedder, examples, kind, bar.update), labels
         answers[task] = right_answers(data.pop(""), data, kind, args.seeds)
     note_truncated(name, embedder, total, "sentences")
+    note_precision(name, embedder, "token vectors")
     facts = {"pooling": embedder.poolings[0], "sentences": total, "truncated": embedder.truncated}
     return describe(path, embedder, **facts), answers
 

@@ -13,7 +13,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ppa_fairseq.commands._evaluation import describe, load_embedder, note_truncated, optional_folder, write_report
+from ppa_fairseq.commands._evaluation import (
+    describe,
+    load_embedder,
+    note_precision,
+    note_truncated,
+    optional_folder,
+    write_report,
+)
 from ppa_fairseq.commands.arguments import (
     add_columns_argument,
     add_embedding_arguments,
@@ -121,4 +128,5 @@ def measure(name: str, path: Path, pairs: dict[str, Sides], args: argparse.Names
                 measures = {"pairs": len(sides[0]), **dict(zip(SIDES, accuracy, strict=True))}
                 results.append(Result(name, where, measures))
     note_truncated(name, embedder, sentences, "sentences")
+    note_precision(name, embedder, "token vectors")
     return describe(path, embedder, sentences=sentences, truncated=embedder.truncated), results

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ppa_fairseq.commands._evaluation import (
     describe,
     limits,
+    note_precision,
     note_truncated,
     optional_folder,
     probability,
@@ -131,5 +132,6 @@ def align(
                         tallies[kind].add(set(map(tuple, pair_links.tolist())), gold[number])
             done += len(window)
     note_truncated(name, aligner, 2 * pairs, "sentences")
+    note_precision(name, aligner, "token vectors")
     facts = describe(path, aligner, truncated=aligner.truncated)
     return facts, [result(name, *kind, pairs, links[kind], tallies[kind]) for kind in kinds]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from tokenizers import Encoding, Tokenizer
 
+from ppa_fairseq.evaluation.precision import NOT_FINITE, Precision
 from ppa_fairseq.modules.encoders import Encoder
 from ppa_fairseq.modules.packing import pack, pool
 from ppa_fairseq.utils.errors import InputError
@@ -21,6 +22,7 @@ class PackedEncoder:
         layers: the hidden states to return, as Hugging Face counts them: 0 is the embeddings, L the last layer.
         max_length: longer sentences are cut to it, [SEP] kept; None: the length of the position table.
         batch_tokens: tokens in one batch; a longer sentence makes a batch of its own.
+        dtype: the type in which the encoder computes, of `precision.DTYPES`.
 
     Attributes:
         shape: sizes of the whole encoder.
@@ -38,6 +40,7 @@ class PackedEncoder:
         max_length: int | None = None,
         batch_tokens: int = 4096,
         cpu: bool = False,
+        dtype: str = "float32",
     ):
         limit = encoder.max_positions()
         if max_length is not None and not 3 <= max_length <= limit:
@@ -46,6 +49,7 @@ class PackedEncoder:
         self.shape = encoder.cfg
         encoder.keep_layers(max(layers))
         self.encoder = encoder.to(self.device)
+        self.precision = Precision(dtype, self.encoder)
         self.tokenizer = tokenizer
         self.layers = list(layers)
         self.max_length = max_length or limit
@@ -59,18 +63,22 @@ class PackedEncoder:
         return encoding.ids[: self.max_length - 1] + encoding.ids[-1:]
 
     def encode(self, sequences: Sequence[Sequence[int]]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """The selected layers of B packed sequences, (T, C) each, and where each sequence starts, (B + 1,).
+        """The selected layers of B packed sequences, (T, C) each in fp32, and where each sequence starts, (B + 1,).
 
         Raises:
             InputError: the encoder's vectors are not finite.
         """
         packed = pack([torch.tensor(ids) for ids in sequences])
         packed = {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in packed.items()}
-        hidden = self.encoder(**packed, return_layers=True)["layers"]
-        selected = [hidden[layer] for layer in self.layers]
-        if not all(layer.isfinite().all() for layer in selected):
-            raise InputError("the encoder's vectors are not finite: its weights are NaN or infinite")
-        return selected, packed["cu_seqlens"]
+
+        def selected() -> torch.Tensor:
+            hidden = self.encoder(**packed, return_layers=True)["layers"]
+            return torch.stack([hidden[layer] for layer in self.layers])  # (layers, T, C)
+
+        layers = self.precision(selected)
+        if not layers.isfinite().all():
+            raise InputError(f"the encoder's vectors are not finite: {NOT_FINITE[self.precision.dtype]}")
+        return list(layers), packed["cu_seqlens"]
 
 
 class SentenceEmbedder(PackedEncoder):

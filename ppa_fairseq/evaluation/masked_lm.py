@@ -106,8 +106,12 @@ class MaskedLM(PairModel):
             target = torch.from_numpy(target).to(self.device)
             counts = [int(is_masked[span].sum()) for span in spans]
             selected = SelectedPositions(torch.from_numpy(places).to(self.device), counts)
-            hidden = self.encoder(**packed, selected=selected)["hidden"]  # (M, C)
-            logits = self.head(hidden, self.encoder.embed_tokens.weight).float()  # (M, V)
+
+            def predict(packed=packed, selected=selected) -> torch.Tensor:
+                hidden = self.encoder(**packed, selected=selected)["hidden"]  # (M, C)
+                return self.head(hidden, self.encoder.embed_tokens.weight)
+
+            logits = self.precision(predict)  # (M, V)
             bits += F.cross_entropy(logits, target, reduction="none").double().sum().item() / math.log(2)
             correct += int((logits.argmax(-1) == target).sum())
             progress(len(batch))

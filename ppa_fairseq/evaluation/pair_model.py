@@ -8,12 +8,13 @@ import torch
 from ppa_fairseq.checkpoints.weights import KINDS, Checkpoint, build_empty, part
 from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.evaluation.embedding import device
+from ppa_fairseq.evaluation.precision import Precision
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.utils.errors import InputError
 
 
 class PairModel:
-    """The encoder, head and tokenizer of one checkpoint, in fp32; subclasses choose the head.
+    """The encoder, head and tokenizer of one checkpoint, subclasses choose the head.
 
     Args:
         model: a checkpoint with such a head. Its weights stay in host memory until the first batch.
@@ -21,6 +22,7 @@ class PairModel:
         max_length: of a sequence, specials included.
         batch_tokens: tokens in one batch; a longer sequence makes a batch of its own.
         cpu: do not use a GPU.
+        dtype: the type in which encoder and head compute, of `precision.DTYPES`.
 
     Attributes:
         shape: sizes of the encoder.
@@ -36,7 +38,15 @@ class PairModel:
     head_name: str  # for messages, as is the task that trains it
     task: str
 
-    def __init__(self, model: Checkpoint, source: str, max_length: int, batch_tokens: int = 4096, cpu: bool = False):
+    def __init__(
+        self,
+        model: Checkpoint,
+        source: str,
+        max_length: int,
+        batch_tokens: int = 4096,
+        cpu: bool = False,
+        dtype: str = "float32",
+    ):
         head = part(model.state, self.head_prefix)
         if KINDS[self.head_prefix] not in model.kinds:
             raise InputError(f"{source}: no {self.head_name}; fine-tune it first with `--task {self.task}`")
@@ -55,6 +65,8 @@ class PairModel:
             module.load_state_dict(state, assign=True)
             module.eval()
         self.device = device(cpu)
+        self.precision = Precision(dtype, self.encoder, self.head)
+        self.is_placed = False
         self.shape = model.shape
         self.training = training_facts(model)
         self.max_length = max_length
@@ -68,9 +80,11 @@ class PairModel:
 
     def pack(self, sequences: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict:
         """A packed batch, on the model's device, of sequences from the layout: token ids and token types."""
-        with torch.inference_mode(False):  # which would not let weights move
-            self.encoder.float().to(self.device)
-            self.head.float().to(self.device)
+        if not self.is_placed:
+            with torch.inference_mode(False):  # which would not let weights move
+                self.encoder.float().to(self.device)
+                self.head.float().to(self.device)
+            self.is_placed = True
         tokens, token_types = zip(*sequences, strict=True)
         packed = pack(list(map(torch.from_numpy, tokens)), list(map(torch.from_numpy, token_types)))
         return {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in packed.items()}

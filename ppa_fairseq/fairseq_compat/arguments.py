@@ -36,6 +36,7 @@ RANGES = {  # lowest and highest value
 }
 NOT_0 = ("mask_prob", "temperature")
 SCALED_LOSS = ("fp16", "amp")  # fairseq handles overflows by CUDA; without it, the scaler of --amp ignores them
+SHARDED = {"ddp_backend": "fully_sharded", "zero_sharding": "os"}
 PARTNERS = {  # task: its model and its criterion
     "ppa_alignment": ("ppa", "ppa"),
     "xnli_codeswitch": ("ppa_classifier", "sentence_prediction"),
@@ -60,12 +61,12 @@ def fix_training_args(args: Namespace) -> None:
     check_values(args)
     if args.optimizer is None:
         raise InputError("--optimizer is missing; add one, such as --optimizer fused_adamw")
+    check_device(args)
     on_cpu = args.cpu or not torch.cuda.is_available()
-    for flag in SCALED_LOSS:
-        if on_cpu and getattr(args, flag):
-            raise InputError(f"--{flag} needs a GPU; on CPU remove the flag or use --bf16")
     if is_launched_rank() and args.distributed_init_method is None:
         join_launched_ranks(args)
+    elif args.cpu and args.distributed_init_method is None and args.distributed_world_size == torch.cuda.device_count():
+        args.distributed_world_size = 1  # fairseq's default is a rank for each GPU
     if args.distributed_world_size == 1:
         return
     # By default rank 0 loads a checkpoint and sends the others a pickle that torch >= 2.6 refuses.
@@ -83,8 +84,37 @@ def fix_training_args(args: Namespace) -> None:
             args.ddp_backend = "legacy_ddp"
 
 
+def check_device(cfg) -> None:
+    """Raise InputError if *cfg* sets a precision that needs a GPU, and there is none that torch can use."""
+    import torch
+
+    for flag in (*SCALED_LOSS, "bf16"):
+        if not getattr(cfg, flag) or torch.cuda.is_available() and not cfg.cpu or flag == "bf16" and cfg.cpu:
+            continue
+        why = "" if cfg.cpu else f", and torch can use none: {why_no_gpu()}"
+        instead = "add --cpu" if flag == "bf16" else f"remove --{flag}, or use --cpu --bf16"
+        raise InputError(f"--{flag} needs a GPU{why}; on a CPU {instead}")
+
+
+def why_no_gpu() -> str:
+    """Return why torch has no GPU to use, in its own words: a driver too old, none, a torch without CUDA."""
+    import torch
+
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).partition(". ")[0]
+    return "no reason found"
+
+
 def check_values(cfg) -> None:
-    """Raise InputError if a flag in *cfg*, a command line or a part of a config, is out of its range."""
+    """Raise InputError if a flag in *cfg*, a command line or a part of a config, is out of its range or cannot work."""
+    for name, value in SHARDED.items():
+        if str(getattr(cfg, name, None)) == value:
+            raise InputError(
+                f"--{name.replace('_', '-')} {value}: the momentum encoder follows whole weights, not shards of them; "
+                "omit the flag"
+            )
     for name, (low, high) in RANGES.items():
         values = getattr(cfg, name, None)
         for value in values if isinstance(values, Sequence) else [values]:

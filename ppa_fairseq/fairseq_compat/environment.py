@@ -2,9 +2,10 @@
 
 `prepare` runs when fairseq sets up a task, chooses an architecture or loads a dictionary, and not on import.
 
-Private names in this package, for want of public ones: `end_gloo_groups_at_exit` and `bound_waiting` set fairseq's
-`get_global_group._global_group`; `modules/momentum_encoder.py` calls `torch._foreach_lerp_`, `_sub` and `_norm`, which
-take all weights in one call.
+Private names in this package, for want of public ones: `end_groups_at_exit` and `bound_waiting` set fairseq's
+`get_global_group._global_group`, and the former calls torch's `_abort_process_group`; `optimizers.py` here and
+`modules/momentum_encoder.py` call `torch._foreach_copy_`, `_lerp_`, `_mul_`, `_norm` and `_sub`, which take all weights
+in one call.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def prepare() -> None:
     silence_known_noise()
     allow_namespace_in_torch_load()
     show_input_errors_as_one_line()
-    end_gloo_groups_at_exit()
+    end_groups_at_exit()
     die_with_launcher()
 
 
@@ -75,12 +76,25 @@ def show_input_errors_as_one_line() -> None:
     def show(kind, error, trace):
         if isinstance(error, KeyboardInterrupt):
             end_interrupted()
-        elif message := one_line(error):
+        elif message := one_line(error) or lost_ranks(error):
             print(f"ppa_fairseq: error: {message}", file=sys.stderr)
         else:
             before(kind, error, trace)
 
     sys.excepthook = show
+
+
+def lost_ranks(error: BaseException) -> str | None:
+    """Return the line that a user reads where nccl, or the network between ranks, failed."""
+    import torch.distributed as dist
+
+    if not (dist.is_available() and isinstance(error, dist.DistError)):
+        return None
+    reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return (
+        f"the ranks lost each other ({type(error).__name__}: {reason}); look for a rank that failed before this one, "
+        "or set NCCL_DEBUG=INFO; the same command resumes from the last checkpoint"
+    )
 
 
 def end_interrupted() -> None:
@@ -94,23 +108,27 @@ def end_interrupted() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def end_gloo_groups_at_exit() -> None:
-    """Destroy the process groups of a rank on CPU before Python ends; fairseq never does.
+def end_groups_at_exit() -> None:
+    """Destroy the process groups of a rank before Python ends; fairseq never does.
 
     A thread of gloo may still hold the tensors of the last collective. If Python frees them while it ends, the rank
-    dies of SIGABRT after a complete training (pytorch/pytorch#179291).
+    dies of SIGABRT after a complete training (pytorch/pytorch#179291). nccl warns, and may hang the other ranks.
     """
-    atexit.register(_end_gloo)
+    atexit.register(_end_groups)
 
 
-def _end_gloo() -> None:
+def _end_groups() -> None:
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized() and dist.get_backend() == "gloo":
-        if fairseq_distributed := sys.modules.get("fairseq.distributed.utils"):
-            vars(fairseq_distributed.get_global_group).pop("_global_group", None)
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    if fairseq_distributed := sys.modules.get("fairseq.distributed.utils"):
+        vars(fairseq_distributed.get_global_group).pop("_global_group", None)
+    if dist.get_backend() == "nccl":
+        dist.distributed_c10d._abort_process_group()  # waits for nobody, also where this rank failed
+    else:
         dist.destroy_process_group()
-        gc.collect()  # the trainer and its wrapped model hold the group, and each other
+    gc.collect()  # the trainer and its wrapped model hold the group, and each other
 
 
 def die_with_launcher() -> None:

@@ -119,7 +119,7 @@ def read_progress(path: Path) -> Progress:
             is_best=validation is not None and validation == extra.get("best"),
             hours=extra.get("previous_training_time", 0) / 3600,
             bad_validations=early_stop[0]["num_runs"] if early_stop else 0,
-            cfg={name: as_dict(cfg.get(name)) for name in ("model", "task")},
+            cfg={name: as_dict(cfg.get(name)) for name in ("common", "model", "task")},
         )
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{path}: not a checkpoint of a training ({type(error).__name__}: {error})") from error

@@ -8,10 +8,12 @@ import logging
 import os
 import socket
 import sys
+from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
 
 import torch.distributed as dist
+from fairseq import utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics
 
@@ -21,6 +23,7 @@ from ppa_fairseq.fairseq_compat.save_dir_lock import lock
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
+PRECISIONS = ("fp16", "memory_efficient_fp16", "bf16", "memory_efficient_bf16", "amp")
 # Only whether they are 0 matters: that fixes which weights have optimizer state.
 TRAINED = ("contrastive_weight", "tlm_weight", "freeze_encoder")
 
@@ -47,8 +50,11 @@ def prepare(cfg, model_cfg, same: tuple[str, ...]) -> None:
         _refuse_another_training(last, progress, cfg, model_cfg, ("pretrained", *same))
         if not cfg.reset_optimizer:  # else updates are counted from 0 again
             _exit_if_done(last, progress, cfg)
+            _refuse_another_precision(last, progress, cfg)
     elif named := _named(cfg):
-        read_progress(named)
+        progress = read_progress(named)
+        if not (cfg.reset_optimizer or cfg.finetune_from_model):
+            _refuse_another_precision(named, progress, cfg)
 
 
 def _take_on_first_rank(folder: Path, finishes: bool) -> None:
@@ -116,6 +122,26 @@ def _refuse_another_training(last: Path, progress: Progress, cfg, model_cfg, sam
             raise InputError(f"{last} was trained with {flag} {then}, not {now}; set another --save-dir{advice}")
 
 
+def _refuse_another_precision(path: Path, progress: Progress, cfg) -> None:
+    """Raise InputError if the precision changes: the state of its optimizer fits no other."""
+    if not progress.cfg["common"]:  # an older fairseq wrote it
+        return
+    then, now = (_precision(part) for part in (Namespace(**progress.cfg["common"]), cfg))
+    if then != now:
+        raise InputError(
+            f"{path} was trained {then}, not {now}, and the state of its optimizer fits no other precision; train "
+            f"{then} again, or start a new training in another --save-dir, with this checkpoint as --pretrained"
+        )
+
+
+def _precision(common) -> str:
+    """The precision that a configuration sets, as "with --fp16"."""
+    flags = [name for name in PRECISIONS if getattr(common, name, False)]
+    if getattr(common, "fp16", False) and getattr(common, "fp16_no_flatten_grads", False):
+        flags.append("fp16_no_flatten_grads")
+    return "with " + " ".join("--" + name.replace("_", "-") for name in flags) if flags else "in fp32"
+
+
 def _same_weights(one: str, other: str) -> bool:
     """Whether two paths lead to the same file or folder, or to files with the same content."""
     paths = [Path(os.path.realpath(path)) for path in (one, other)]
@@ -169,7 +195,8 @@ def extra_state(task: str) -> dict:
     On resume at the start of an epoch fairseq drops what it logged after the last line, and it forgets what --patience
     counts.
     """
-    kept = {"train_inner": metrics.get_meters("train_inner").state_dict()}
+    # fairseq moves to the CPU only what it saves itself: elsewhere a machine without GPU could not read the file.
+    kept = {"train_inner": utils.move_to_cpu(metrics.get_meters("train_inner").state_dict())}
     if early_stop := {name: value for counts in _early_stop_counts() for name, value in counts.items()}:
         kept["early_stop"] = {"best": float(early_stop["best"]), "num_runs": early_stop["num_runs"]}
     return {task: kept, "write": WriteOnce()}

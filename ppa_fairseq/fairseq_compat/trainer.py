@@ -1,12 +1,14 @@
 """What fairseq's trainer needs around a step beyond the method: micro-batches, dummy batches, --amp, memory.
 
-Two decorators leave the method alone in a task's `train_step` and `optimizer_step`.
+Three decorators leave the method alone in a task's `train_step`, `valid_step` and `optimizer_step`.
 """
 
 import functools
 from contextlib import contextmanager, nullcontext, suppress
 
 import torch
+import torch.distributed as dist
+from fairseq import utils
 from fairseq.optim import FairseqOptimizer
 from fairseq.optim.amp_optimizer import AMPOptimizer
 
@@ -28,6 +30,7 @@ def guarded_train_step(step):
         device = next(model.parameters()).device.type
         loss_of = _as_fairseq_calls(criterion, device, isinstance(optimizer, AMPOptimizer), ignore_grad)
         parts, done = task.micro_batches(sample, device), []
+        _seed_by_rank(task.cfg.seed + update_num)
         with _without_effect(model) if ignore_grad else nullcontext():
             for number, part in enumerate(parts, start=1):
                 is_last = number == len(parts)
@@ -46,11 +49,48 @@ def _as_fairseq_calls(criterion, device: str, amp: bool, is_dummy: bool):
     """*criterion* as `FairseqTask.train_step` calls it: under --amp in fp16, for a dummy batch with a loss of 0."""
 
     def loss_of(model, sample):
-        with torch.autocast(device, torch.float16) if amp else nullcontext():
+        with _autocast(device, amp):
             loss, sample_size, logged = criterion(model, sample)
         return loss * 0 if is_dummy else loss, sample_size, logged
 
     return loss_of
+
+
+def _autocast(device: str, amp: bool):
+    return torch.autocast(device, torch.float16) if amp else nullcontext()
+
+
+def _seed_by_rank(seed: int) -> None:
+    """Give each rank its own dropout where fairseq has just set *seed*, which is equal on all ranks, for an update.
+
+    Rank 0 keeps it. The generators of later micro-batches of the update run on.
+    """
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    if rank and torch.initial_seed() == seed:
+        # By the golden ratio, the seeds of 1,000 ranks stay a million updates apart. The CPU's generator takes 32 bits.
+        utils.set_torch_seed((seed + rank * 0x9E3779B9) % 2**32)
+
+
+def guarded_valid_step(step):
+    """Make the `valid_step` that fairseq calls from *step*, under --amp in the precision of the training."""
+
+    @functools.wraps(step)
+    def valid_step(task, sample, model, criterion):
+        with _autocast(next(model.parameters()).device.type, task.cfg.amp):
+            return step(task, sample, model, criterion)
+
+    return valid_step
+
+
+def read_at_once(logs: list[dict]) -> None:
+    """Replace the scalar tensors in *logs*, in place, by numbers that are read from their device in one go.
+
+    fairseq reads each by itself, and waits for the GPU each time.
+    """
+    places = [(log, name) for log in logs for name, value in log.items() if torch.is_tensor(value)]
+    values = torch.stack([log[name].double() for log, name in places]).tolist() if places else []
+    for (log, name), value in zip(places, values, strict=True):
+        log[name] = value
 
 
 @contextmanager

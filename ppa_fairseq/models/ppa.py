@@ -206,10 +206,13 @@ class PPAModel(BaseFairseqModel):
     @torch.no_grad()
     def encode_keys(self, packed: dict) -> torch.Tensor:
         """The momentum encoder's keys (N, D), computed in the training precision; its weights stay in fp32."""
-        precision = self.encoder.embed_tokens.weight.dtype
+        precision, device = self.encoder.embed_tokens.weight.dtype, packed["tokens"].device
+        if precision != torch.float32 and device.type == "cuda":
+            encoder, projection = self.momentum_encoder.in_precision(precision)
+            return projection(self.sentences(encoder, packed))
         cast = contextlib.nullcontext()
         if precision != torch.float32:
-            cast = torch.autocast(packed["tokens"].device.type, dtype=precision)
+            cast = torch.autocast(device.type, dtype=precision)
         with cast:
             return self.momentum_encoder.projection(self.sentences(self.momentum_encoder.encoder, packed))
 

@@ -1,10 +1,8 @@
 """Self-attention within the sequences of a packed batch, planned once a forward and used by every layer.
 
-CUDA in half precision without dropout reads the packed tensors as they are (torch's variable-length attention).
-Elsewhere sequences of nearly equal length are padded into groups, attended, and packed again.
+CUDA in half precision reads the packed tensors as they are (FlashAttention by the starts of the sequences). Elsewhere
+sequences of nearly equal length are padded into groups, attended, and packed again.
 """
-
-import functools
 
 import torch
 import torch.nn.functional as F
@@ -33,51 +31,45 @@ def plan_attention(
             (R, H, D), with the keys and values of all tokens, (T, 2, H, D), and returns (R, H, D).
     """
     device = cu_seqlens.device
-    if p == 0 and varlen_runs(device, dtype, head_dim):
-        return VarlenAttention(cu_seqlens, max_length, counts)
+    if varlen_runs(device, dtype, head_dim):
+        return VarlenAttention(cu_seqlens, max_length, counts, p)
     width = CPU_GROUP_WIDTH if device.type == "cpu" else max_length
     return PaddedAttention(lengths, width, p, device, counts)
 
 
 def varlen_runs(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
-    """Say whether torch's variable-length attention (FlashAttention, without dropout) takes this input."""
+    """Say whether torch's FlashAttention takes this input."""
     return (
         device.type == "cuda"
         and dtype in (torch.float16, torch.bfloat16)
         and head_dim % 8 == 0
         and head_dim <= 256
         and torch.cuda.get_device_capability(device) >= (8, 0)
-        and load_varlen_attn() is not None
+        and torch.backends.cuda.is_flash_attention_available()
     )
 
 
-@functools.cache
-def load_varlen_attn():
-    """Import torch's variable-length attention; None in torch < 2.10. It imports torch's compiler: seconds."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    return varlen_attn
-
-
 class VarlenAttention:
-    """Attention without padding: the kernel takes `cu_seqlens`."""
+    """Attention without padding: the kernel takes `cu_seqlens`, and draws the dropout of the probabilities itself."""
 
-    def __init__(self, cu_seqlens: Tensor, max_length: int, counts: list[int] | None = None):
+    def __init__(self, cu_seqlens: Tensor, max_length: int, counts: list[int] | None = None, dropout: float = 0.0):
         self.cu_seqlens = cu_seqlens
         self.max_length = max_length
+        self.dropout = dropout
         if counts is not None:
             starts = torch.tensor([0, *counts], dtype=torch.int32).cumsum(0, dtype=torch.int32)
             self.query_starts, self.max_count = starts.to(cu_seqlens.device, non_blocking=True), max(1, *counts)
 
     def __call__(self, qkv: Tensor) -> Tensor:
-        starts, longest = self.cu_seqlens, self.max_length
-        return load_varlen_attn()(*qkv.unbind(1), starts, starts, longest, longest)
+        return self._attend(*qkv.unbind(1), self.cu_seqlens, self.max_length)
 
     def attend_selected(self, query: Tensor, key_value: Tensor) -> Tensor:
-        keys = key_value.unbind(1)
-        return load_varlen_attn()(query, *keys, self.query_starts, self.cu_seqlens, self.max_count, self.max_length)
+        return self._attend(query, *key_value.unbind(1), self.query_starts, self.max_count)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, starts: Tensor, longest: int) -> Tensor:
+        """Call torch's own operator: its `varlen_attn` has no dropout."""
+        lengths = (starts, self.cu_seqlens, longest, self.max_length)
+        return torch.ops.aten._flash_attention_forward(query, key, value, *lengths, self.dropout, False, False)[0]
 
 
 class PaddedAttention:

@@ -228,7 +228,19 @@ class MaskedLMHead(nn.Module):
         """(M, C) and the tied word embeddings (V, C) -> logits (M, V)."""
         if len(embedding_weight) > len(self.bias):  # of ids without a token
             embedding_weight = embedding_weight[: len(self.bias)]
-        return F.linear(self.layer_norm(F.gelu(self.dense(hidden))), embedding_weight, self.bias)
+        hidden = self.layer_norm(F.gelu(self.dense(hidden)))
+        if hidden.device.type == "cuda":
+            return padded_linear(hidden, embedding_weight, self.bias)
+        return F.linear(hidden, embedding_weight, self.bias)
+
+
+def padded_linear(hidden: Tensor, weight: Tensor, bias: Tensor, multiple: int = 64) -> Tensor:
+    """`F.linear` with its V outputs padded to a *multiple* inside: (M, C), (V, C), (V,) -> (M, V).
+
+    A GPU's fast kernels need aligned rows, forward and backward; mBERT's vocabulary is odd.
+    """
+    more = -len(weight) % multiple
+    return F.linear(hidden, F.pad(weight, (0, 0, 0, more)), F.pad(bias, (0, more)))[:, : len(weight)]
 
 
 def too_long(length: int, positions: int) -> str:

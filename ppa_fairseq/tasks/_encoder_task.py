@@ -1,10 +1,12 @@
 """The base of all tasks: the encoder's vocabulary, where a model starts, its batches, resume."""
 
 import logging
+import os
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import List, Optional
 
+import torch
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
@@ -16,9 +18,10 @@ from ppa_fairseq.data.bitext.corpora import check_vocabulary
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import UpdateBatchIterator
 from ppa_fairseq.fairseq_compat import resume
-from ppa_fairseq.fairseq_compat.arguments import check_parts, check_values
+from ppa_fairseq.fairseq_compat.arguments import check_device, check_parts, check_values, why_no_gpu
 from ppa_fairseq.fairseq_compat.environment import bound_waiting, prepare
-from ppa_fairseq.fairseq_compat.trainer import guarded_optimizer_step
+from ppa_fairseq.fairseq_compat.optimizers import repair_optimizers
+from ppa_fairseq.fairseq_compat.trainer import guarded_optimizer_step, guarded_valid_step, read_at_once
 from ppa_fairseq.models._config import take_sizes
 from ppa_fairseq.optim import fused_adamw  # noqa: F401  (registers it: fairseq imports only tasks and models)
 from ppa_fairseq.utils.errors import InputError
@@ -53,6 +56,22 @@ class EncoderTaskConfig(FairseqDataclass):
     valid_subset: str = II("dataset.valid_subset")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
     heartbeat_timeout: int = II("distributed_training.heartbeat_timeout")
+    ddp_backend: str = II("distributed_training.ddp_backend")
+    zero_sharding: str = II("distributed_training.zero_sharding")
+    cpu: bool = II("common.cpu")
+    fp16: bool = II("common.fp16")
+    fp16_no_flatten_grads: bool = II("common.fp16_no_flatten_grads")
+    memory_efficient_fp16: bool = II("common.memory_efficient_fp16")
+    bf16: bool = II("common.bf16")
+    memory_efficient_bf16: bool = II("common.memory_efficient_bf16")
+    amp: bool = II("common.amp")
+    deterministic: bool = field(
+        default=False,
+        metadata={
+            "help": "on a GPU, take only kernels that add in a fixed order: in fp32 and with --amp, a resumed training "
+            "then ends bit for bit where an uninterrupted one does; slower"
+        },
+    )
     log_interval: int = II("common.log_interval")
 
 
@@ -84,6 +103,7 @@ class EncoderTask(FairseqTask):
     @classmethod
     def setup_task(cls, cfg: EncoderTaskConfig, **kwargs) -> "EncoderTask":
         prepare()
+        repair_optimizers()
         return cls.open_data(cfg)
 
     @classmethod
@@ -128,6 +148,13 @@ class EncoderTask(FairseqTask):
             return super().build_model(cfg, from_checkpoint)
         check_parts(self.cfg._name, arch=cfg._name)
         check_values(cfg)
+        if self.cfg.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first product
+            torch.use_deterministic_algorithms(True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that takes time
+        check_device(self.cfg)
+        if not self.cfg.cpu and not torch.cuda.is_available():
+            logger.warning(f"training on the CPU: {why_no_gpu()} (with --cpu this line is not shown)")
         bound_waiting(self.cfg.heartbeat_timeout)
         resume.prepare(self.cfg, cfg, self.same_on_resume)
         if not cfg.pretrained:
@@ -195,3 +222,12 @@ class EncoderTask(FairseqTask):
     @guarded_optimizer_step
     def optimizer_step(self, optimizer, model, update_num: int) -> None:
         optimizer.step()
+
+    def reduce_metrics(self, logging_outputs, criterion) -> None:
+        if torch.cuda.is_available() and not self.cfg.cpu:
+            read_at_once(logging_outputs)
+        super().reduce_metrics(logging_outputs, criterion)
+
+    @guarded_valid_step
+    def valid_step(self, sample, model, criterion):
+        return super().valid_step(sample, model, criterion)

@@ -22,7 +22,7 @@ from ppa_fairseq.data.code_switching import ENGLISH
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.update_iterator import add_update_totals
 from ppa_fairseq.fairseq_compat.arguments import refuse_lone_ranks
-from ppa_fairseq.fairseq_compat.trainer import guarded_optimizer_step, guarded_train_step
+from ppa_fairseq.fairseq_compat.trainer import guarded_optimizer_step, guarded_train_step, guarded_valid_step
 from ppa_fairseq.models.ppa import PPAModel
 from ppa_fairseq.modules.packing import some_sequences
 from ppa_fairseq.tasks._encoder_task import TRAIN, EncoderTask, EncoderTaskConfig
@@ -177,6 +177,7 @@ class PPAAlignmentTask(EncoderTask):
     def begin_valid_epoch(self, epoch, model) -> None:
         self.validation.reset()
 
+    @guarded_valid_step
     def valid_step(self, sample, model, criterion):
         """Compute the losses, and collect the vectors of both sides for retrieval."""
         result = super().valid_step(sample, model, criterion)

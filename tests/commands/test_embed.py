@@ -1,6 +1,7 @@
 """Sentence vectors against transformers; the order, the cutting and the file that `ppa embed` writes."""
 
 import gzip
+import re
 
 import numpy as np
 import pytest
@@ -109,6 +110,25 @@ def test_command_writes_one_row_a_line_in_order(folder, tmp_path, monkeypatch, c
     cut = sum(len(BertTokenizer(str(folder / "vocab.txt"))(line).input_ids) > 10 for line in SENTENCES)
     captured = capsys.readouterr()
     assert f"{cut} of 20 sentences cut to 10 tokens" in captured.err and "20 x 16, layer 2, cls" in captured.out
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("bfloat16", 8), ("float16", 11)])
+def test_half_precision_tells_its_error(folder, tmp_path, capsys, dtype, bits):
+    """The vectors are those of a model cast by hand; the error is of the size of the last bit."""
+    source, outputs = tmp_path / "in.txt", [tmp_path / "half.npy", tmp_path / "whole.npy"]
+    source.write_text("\n".join(SENTENCES) + "\n")
+    run_embed(folder, source, outputs[1], "--pooling", "cls")
+    assert "off by" not in capsys.readouterr().err
+    assert run_embed(folder, source, outputs[0], "--pooling", "cls", "--dtype", dtype) == 0
+    half, whole = map(np.load, outputs)
+    encoder, tokenizer = load_encoder(folder)
+    by_hand = SentenceEmbedder(encoder.to(getattr(torch, dtype)), tokenizer, [3], ["cls"], cpu=True)(SENTENCES)["cls"]
+    np.testing.assert_array_equal(half, by_hand[0].numpy())
+    off = np.linalg.norm(half - whole, axis=1) / np.linalg.norm(whole, axis=1)
+    assert 2**-bits / 4 < off.mean() < 2**-bits * 4
+    mean, most = re.search(rf"embed: token vectors in {dtype} are off by (\S+) % of their length, (\S+) % at most",
+                           capsys.readouterr().err).groups()  # fmt: skip
+    assert 50 * off.mean() < float(mean) < 200 * off.mean() and float(mean) < float(most)
 
 
 @pytest.mark.parametrize(

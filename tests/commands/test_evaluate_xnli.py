@@ -224,6 +224,20 @@ def test_a_training_scores_as_it_did_in_validation(imported, dictionary, tmp_pat
     assert average["accuracy"] > 40  # more than one class for all
 
 
+def test_half_precision_tells_its_error(models, data, tmp_path, capsys):
+    for dtype in ("float32", "bfloat16"):
+        flags = ["--data", data, "--langs", "en", "--output", tmp_path / dtype, "--dtype", dtype]
+        assert evaluate({"base": models["base"]}, *flags) == 0
+    assert "base: logits in bfloat16 are off by " in capsys.readouterr().err
+    about = [json.loads((tmp_path / dtype / "xnli.json").read_text())["models"]["base"]
+             for dtype in ("float32", "bfloat16")]  # fmt: skip
+    assert "error" not in about[0] and about[1]["dtype"] == "bfloat16"
+    assert 0 < about[1]["error"]["mean"] < about[1]["error"]["largest"]
+    predictions = [read_predictions(tmp_path / dtype / "predictions-base.tsv") for dtype in ("float32", "bfloat16")]
+    gaps = [abs(float(one["neutral"]) - float(other["neutral"])) for one, other in zip(*predictions, strict=True)]
+    assert 0 < max(gaps) < 0.05
+
+
 def test_languages_are_chosen_and_the_run_repeats(models, data, tmp_path):
     documents = []
     for _ in range(2):  # the second time onto the first one's folder

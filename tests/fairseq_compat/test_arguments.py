@@ -33,7 +33,7 @@ def parse(*flags: str) -> argparse.Namespace:
 
 
 def test_bf16_does_not_ask_for_a_tpu():
-    args = parse("--bf16")
+    args = parse("--bf16", "--cpu")
     assert args.tpu, "fairseq no longer confuses them"
     arguments.fix_training_args(args)
     assert args.bf16 and not args.tpu
@@ -46,6 +46,31 @@ def test_loss_scaling_is_refused_on_cpu(flag, monkeypatch):
             arguments.fix_training_args(args)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     arguments.fix_training_args(parse(flag))
+
+
+@pytest.mark.parametrize("flag", ["--fp16", "--bf16", "--amp"])
+def test_half_precision_is_refused_where_torch_cannot_use_the_gpu(flag, monkeypatch):
+    def init():
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11080). Please update it")
+
+    monkeypatch.setattr(torch.cuda, "init", init)
+    reason = r"torch can use none: The NVIDIA driver on your system is too old \(found version 11080\); on a CPU "
+    with pytest.raises(InputError, match=f"{flag} needs a GPU, and {reason}"):
+        arguments.fix_training_args(parse(flag))
+
+
+@pytest.mark.parametrize("flags", ["--ddp-backend fully_sharded", "--zero-sharding os"])
+def test_sharding_is_refused(flags):
+    with pytest.raises(InputError, match=f"{flags}: the momentum encoder follows whole weights"):
+        arguments.fix_training_args(parse(*flags.split()))
+
+
+def test_cpu_beside_gpus_is_one_rank(monkeypatch):
+    """fairseq's default is a rank for each GPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    args = parse("--cpu", "--distributed-world-size", "4")
+    arguments.fix_training_args(args)
+    assert args.distributed_world_size == 1
 
 
 def test_a_lone_training_and_a_rank_with_all_flags_stay_unchanged(monkeypatch):

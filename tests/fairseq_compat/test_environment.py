@@ -87,9 +87,11 @@ def test_only_errors_of_the_user_lose_their_traceback():
         import sys
         from ppa_fairseq.fairseq_compat.environment import prepare
         from ppa_fairseq.utils.errors import InputError
+        from torch.distributed import DistBackendError
         prepare()
         for error in (InputError("data:1: empty line"), OSError(28, "No space left on device"),
-                      FileNotFoundError(2, "No such file or directory", "/nowhere"), ValueError("a fault")):
+                      FileNotFoundError(2, "No such file or directory", "/nowhere"),
+                      DistBackendError("NCCL error in: x.cpp:1\\nLast error:\\n socket closed"), ValueError("a fault")):
             sys.excepthook(type(error), error, None)
         raise KeyboardInterrupt
     """)
@@ -99,6 +101,9 @@ def test_only_errors_of_the_user_lose_their_traceback():
         "ppa_fairseq: error: No space left on device; free some space and repeat the command; all files are whole or "
         "absent",
         "ppa_fairseq: error: /nowhere: No such file or directory; give an existing path",
+        "ppa_fairseq: error: the ranks lost each other (DistBackendError: NCCL error in: x.cpp:1; Last error:; socket "
+        "closed); look for a rank that failed before this one, or set NCCL_DEBUG=INFO; the same command resumes from "
+        "the last checkpoint",
         "ValueError: a fault",
         "ppa_fairseq: error: interrupted; the same command resumes from the last checkpoint in --save-dir, if there is "
         "one",

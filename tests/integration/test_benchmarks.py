@@ -70,6 +70,46 @@ def test_alignment_agrees_on_losses(run, vocabulary, monkeypatch):
     assert [row[0] for row in rows] == ["ppa_fairseq, shuffled", *sides]
 
 
+def test_gpu_prints_what_runs_and_names_what_does_not(run, monkeypatch):
+    """Without the trainers around a step, which take long to start."""
+    import gpu
+
+    def left_out(*arguments):
+        raise gpu.NotRunError("not in a test")
+
+    for name in ("loop_step", "sentence_transformers_step"):
+        monkeypatch.setattr(gpu, name, left_out)
+    monkeypatch.setattr(gpu, "BATCHES", 2)
+    monkeypatch.setattr(gpu, "CUDA", False)
+    monkeypatch.setattr(gpu, "DEVICE", torch.device("cpu"))
+    monkeypatch.setattr(gpu, "print", lambda *line, **how: printed.append(line[0] if line else ""), raising=False)
+    printed = []
+    run("gpu", "--tiny")
+    table = next(text for text in printed if "pairs/s" in text)
+    ran = ["ppa_fairseq, bf16, 8 pairs", "transformers, plain, 8 pairs", "transformers, tuned, 16 pairs"]
+    assert all(f"| {name} " in table for name in ran)
+    assert "- fairseq-train, bf16, 8 pairs: not in a test" in printed
+    assert "- ppa_fairseq, fp16: needs a GPU" in printed
+    assert any(re.fullmatch(r"ppa_fairseq, bf16, 8 pairs: [\d.]+ times transformers, tuned, 8 pairs", line)
+               for line in printed)  # fmt: skip
+
+
+def test_the_gpus_sides_agree_on_losses(run):
+    """Ours in fp32, and both of theirs, with the same weights and without dropout."""
+    import dataclasses
+
+    import gpu
+
+    shape = dataclasses.replace(gpu.SHAPES["tiny"], dropout=0.0, attention_dropout=0.0)
+    batch = gpu.make_batches(gpu.made_up_pairs(shape.vocab_size, 24), 8, 1)["shuffled"][0]
+    ours = gpu.Ours(shape, "fp32")
+    loss, pairs, _ = ours.criterion(ours.model, batch)
+    for kind in (gpu.Plain, gpu.Tuned):
+        theirs = gpu.Theirs(kind, shape, torch.float32).side
+        for _ in range(2):  # the second time from what the first has kept in the batch
+            torch.testing.assert_close(theirs.loss(batch), loss / pairs, rtol=1e-4, atol=1e-4)
+
+
 def test_preparation_repeats_no_pair(run, vocabulary, monkeypatch):
     import preparation
 

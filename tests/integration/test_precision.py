@@ -18,6 +18,8 @@ from helpers.training import NLI, QA, TINY_FINETUNING, run_training
 from ppa_fairseq.criterions.ppa import PPACriterion
 from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
 from ppa_fairseq.fairseq_compat import arguments
+from ppa_fairseq.models.ppa import PPAModel
+from ppa_fairseq.utils.errors import InputError
 
 FP16 = ["--fp16", "--fp16-no-flatten-grads"]
 AMP = ["--amp", "--fp16-init-scale", "1024"]
@@ -160,6 +162,47 @@ def test_a_training_with_adam_resumes_with_fused_adamw(train):
     train(*SETTINGS, "--bf16", "--max-update", "3")
     state = train(*SETTINGS, "--bf16", "--max-update", "6", *FUSED)
     assert state["optimizer_history"][-1]["num_updates"] == 6
+
+
+def test_amp_resumes_with_its_scaler_and_with_fused_adamw(train, scaling_on_cpu):
+    """fairseq saves the scaler of --fp16 alone, and loads the state into torch's optimizer, past ours."""
+    train(*SETTINGS, *AMP, "--max-update", "3")
+    state = train(*SETTINGS, *AMP, "--max-update", "6", *FUSED)
+    assert state["optimizer_history"][-1]["num_updates"] == 6
+    scaler = state["last_optimizer_state"]["grad_scaler"]
+    assert (scaler["scale"], scaler["_growth_tracker"]) == (1024, 6)  # updates without an overflow
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        (["--bf16"], [], "with --bf16, not in fp32"),
+        ([], AMP, "in fp32, not with --amp"),
+        (FP16, RECIPE, "with --fp16 --fp16-no-flatten-grads, not with --fp16"),
+    ],
+    ids=["bf16 to fp32", "fp32 to amp", "flattened"],
+)
+def test_a_resume_in_another_precision_is_refused(train, tmp_path, scaling_on_cpu, before, after, named):
+    train(*SETTINGS, *before, "--max-update", "1")
+    for more in ([], ["--restore-file", str(tmp_path / "checkpoints" / "checkpoint_last.pt")]):
+        with pytest.raises(InputError, match=f"was trained {named}, and the state of its optimizer fits no other"):
+            train(*SETTINGS, *after, "--max-update", "2", *more)
+    train(*SETTINGS, *after, "--max-update", "2", "--reset-optimizer")
+
+
+@pytest.mark.parametrize("mode", [[], AMP], ids=["fp32", "amp"])
+def test_validation_runs_in_the_precision_of_the_training(train, monkeypatch, scaling_on_cpu, mode):
+    """The losses and the vectors for retrieval."""
+    casts, sentences = [], PPAModel.sentences
+
+    def record(model, *args):
+        casts.append(torch.is_autocast_enabled("cpu"))
+        return sentences(model, *args)
+
+    train("--max-update", "1", *mode)  # its validation is the last
+    monkeypatch.setattr(PPAModel, "sentences", record)  # of the keys, and of the vectors for retrieval
+    train("--max-update", "2", "--validate-interval-updates", "2", *mode)
+    assert len(casts) > 6 and set(casts) == {bool(mode)}
 
 
 @pytest.mark.parametrize("task", [NLI, QA], ids=["xnli", "mlqa"])

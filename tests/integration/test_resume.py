@@ -11,9 +11,11 @@ import kill_and_resume
 import pytest
 import torch
 from helpers.ranks import Forked, start_ranks
-from helpers.training import TINY_TRAINING, assert_same_training
+from helpers.training import TINY_TRAINING, assert_same_training, run_training
+from torch._subclasses import FakeTensorMode
 
 import ppa_fairseq
+from ppa_fairseq.fairseq_compat import resume
 from ppa_fairseq.fairseq_compat.interrupted_save import BEST, LAST, read_progress
 from ppa_fairseq.utils.errors import InputError
 
@@ -150,6 +152,45 @@ def test_lines_logged_across_epochs_are_the_same(train, monkeypatch):
         train("--max-epoch", epochs, NO_VALIDATION, save_dir=save_dir)
     whole, first, second = logged
     assert 16 in whole and whole == first | second  # 15 updates an epoch, a line every 4
+
+
+def test_a_checkpoint_of_a_gpu_loads_on_a_machine_without():
+    """The values that were logged since the last line are tensors on the GPU; fairseq moves to the CPU only its own."""
+    from fairseq.logging import metrics
+
+    metrics.reset()
+    with FakeTensorMode():
+        with metrics.aggregate("train_inner"):
+            metrics.log_scalar("loss", torch.ones((), device="cuda"), weight=2)
+        pickled = resume.extra_state("Task")["Task"]["train_inner"]
+        (_, _, _, meter), *_ = (row for row in pickled if row[1] == "loss")
+        assert {value.device.type for value in meter.values() if torch.is_tensor(value)} == {"cpu"}
+    metrics.reset()
+
+
+@pytest.mark.parametrize("mode", [[], ["--amp"]], ids=["fp32", "amp"])
+def test_a_deterministic_training_on_a_gpu_resumes_bit_for_bit(data_bin, tmp_path, mode):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    argv = [str(data_bin), *(flag for flag in TINY_TRAINING if flag != "--cpu"), NO_VALIDATION, *mode]
+    argv += ["--optimizer", "fused_adamw", "--clip-norm", "1", "--deterministic"]
+    try:
+        whole = run_training([*argv, "--max-update", "20"], tmp_path / "whole")
+        for stop in ("9", "20"):
+            parts = run_training([*argv, "--max-update", stop], tmp_path / "parts")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_same_training(whole, parts)
+
+
+def test_deterministic_changes_nothing_on_a_cpu(train):
+    plain = train("--max-update", "3", NO_VALIDATION, save_dir="plain")
+    try:
+        fixed = train("--max-update", "3", NO_VALIDATION, "--deterministic", save_dir="fixed")
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_same_training(plain, fixed)
 
 
 # Validation after every second update. The loss falls, and the highest is called the best.

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForMaskedLM, XLMRobertaConfig, XLMRober
 
 from ppa_fairseq.checkpoints.hf_names import LAYOUTS
 from ppa_fairseq.checkpoints.weights import LM_HEAD, no_values, part
-from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead
+from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead, padded_linear
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.utils.errors import InputError
 
@@ -137,3 +137,17 @@ def test_a_sequence_over_the_position_table_is_refused(family):
 def test_a_width_that_the_heads_do_not_divide_is_refused():
     with pytest.raises(InputError, match="30 .* 4"):
         BertEncoder(BertShape(dim=30, heads=4))
+
+
+@pytest.mark.parametrize("outputs", [1, 64, 119])
+def test_padded_outputs_are_left_out_of_values_and_gradients(outputs):
+    torch.manual_seed(0)
+    inputs = [torch.randn(size, requires_grad=True) for size in ((7, 16), (outputs, 16), (outputs,))]
+    target = torch.randint(outputs, (7,))
+    results = []
+    for function in (padded_linear, torch.nn.functional.linear):
+        found = function(*inputs)
+        loss = torch.nn.functional.cross_entropy(found, target)
+        results.append([found, *torch.autograd.grad(loss, inputs)])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected)

@@ -53,3 +53,28 @@ def test_forward_in_half_precision_is_near_the_fp32_one(make_model, make_dataset
     actual = model.to(dtype)(**batch)
     for name in ("query", "key", "logits"):
         torch.testing.assert_close(actual[name].float(), expected[name], rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_copy_in_half_precision_follows_and_is_not_saved(make_model, dtype):
+    model = make_model(momentum=0.5)
+    momentum_encoder, names = model.momentum_encoder, set(model.state_dict())
+
+    def assert_copied():
+        copied = momentum_encoder.in_precision(dtype)
+        assert copied[0] is momentum_encoder.in_precision(dtype)[0]  # made once
+        halves = [weight for module in copied for weight in module.parameters()]
+        for single, half in zip(momentum_encoder.parameters(), halves, strict=True):
+            assert half.dtype == dtype and torch.equal(half, single.to(dtype))
+
+    assert_copied()
+    before = weights(*momentum_encoder.in_precision(dtype))
+    with torch.no_grad():
+        for weight in model.encoder.parameters():
+            weight.add_(0.1)
+    model.update_succeeded()
+    assert_copied()
+    assert not torch.equal(weights(*momentum_encoder.in_precision(dtype)), before)
+    model.load_state_dict(make_model().state_dict())
+    assert_copied()
+    assert set(model.state_dict()) == names and len(list(momentum_encoder.parameters())) < len(list(model.parameters()))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from ppa_fairseq.modules.attention import PaddedAttention, VarlenAttention, written_out
+from ppa_fairseq.modules.attention import PaddedAttention, VarlenAttention, varlen_runs, written_out
 from ppa_fairseq.modules.bert import BertEncoder, BertShape
 from ppa_fairseq.modules.packing import concatenate, pack, pool, some_sequences
 
@@ -100,16 +100,19 @@ def test_dropout_drops_probabilities_of_real_keys_and_keeps_their_mean():
 def test_varlen_attention_agrees_with_torch_on_shapes():
     # No GPU here: torch's own shape function checks the arguments, forward and backward.
     qkv = torch.empty(18, 3, 4, 8, dtype=torch.float16, device="meta", requires_grad=True)
-    output = VarlenAttention(torch.empty(5, dtype=torch.int32, device="meta"), 6)(qkv)
+    output = VarlenAttention(torch.empty(5, dtype=torch.int32, device="meta"), 6, dropout=0.1)(qkv)
     output.sum().backward()
     assert output.shape == (18, 4, 8) and qkv.grad.shape == qkv.shape
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def needs_flash_attention():
+    if not torch.cuda.is_available() or not varlen_runs(torch.device("cuda"), torch.float16, 16):
+        pytest.skip("needs a GPU with FlashAttention")
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_varlen_attention_equals_loops(dtype):
-    if torch.cuda.get_device_capability() < (8, 0):
-        pytest.skip("needs a GPU with FlashAttention")
+    needs_flash_attention()
     qkv = torch.randn(sum(LENGTHS), 3, 2, 16, device="cuda", dtype=dtype, requires_grad=True)
     weight = torch.randn(sum(LENGTHS), 2, 16, device="cuda")
     attended = VarlenAttention(pack(sequences())["cu_seqlens"].cuda(), 17)(qkv)
@@ -117,6 +120,48 @@ def test_varlen_attention_equals_loops(dtype):
     torch.testing.assert_close(attended.double(), expected, rtol=0, atol=2e-2)
     gradients = [torch.autograd.grad((x * weight).sum(), qkv)[0] for x in (attended, expected)]
     torch.testing.assert_close(*gradients, rtol=0, atol=5e-2)
+
+
+def test_varlen_attention_reads_some_queries_of_each_sequence():
+    """Of some sequences none. What the kernel leaves unwritten would be a gradient of NaN."""
+    needs_flash_attention()
+    counts = [n % 3 for n in range(len(LENGTHS))]
+    assert 0 in counts
+    starts = pack(sequences())["cu_seqlens"]
+    places = torch.cat([start + torch.arange(n) for start, n in zip(starts, counts, strict=False)]).long().cuda()
+    qkv = torch.randn(sum(LENGTHS), 3, 2, 16, device="cuda", dtype=torch.float16, requires_grad=True)
+    weight = torch.randn(len(places), 2, 16, device="cuda")
+    unwritten = [torch.full((2**n,), torch.nan, device="cuda", dtype=torch.float16) for n in range(8, 24)]
+    del unwritten  # the memory of the results
+    attended = VarlenAttention(starts.cuda(), 17, counts).attend_selected(qkv[places, 0], qkv[:, 1:])
+    expected = attention_by_loops(qkv, LENGTHS)[places]
+    torch.testing.assert_close(attended.double(), expected, rtol=0, atol=2e-2)
+    gradients = [torch.autograd.grad((x * weight).sum(), qkv)[0] for x in (attended, expected)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=5e-2)
+
+
+def test_varlen_attention_drops_probabilities_and_keeps_their_mean():
+    """Equal keys: each probability is 1/L. The value of token j is one-hot j: the output shows what was kept."""
+    needs_flash_attention()
+    n, p = 16, 0.25
+    qkv = torch.zeros(4 * n, 3, 1, n, device="cuda", dtype=torch.float16, requires_grad=True)
+    with torch.no_grad():
+        qkv[:, 2, 0] = torch.eye(n).repeat(4, 1)
+    attention = VarlenAttention(torch.arange(0, 5 * n, n, dtype=torch.int32, device="cuda"), n, dropout=p)
+    torch.manual_seed(0)
+    kept = torch.stack([attention(qkv) for _ in range(100)]).squeeze(2)  # (rounds, 4 n, n)
+    scaled = torch.tensor(1 / n / (1 - p), device="cuda", dtype=torch.float16)
+    assert (kept == 0).logical_or(torch.isclose(kept, scaled)).all()
+    assert abs((kept == 0).float().mean().item() - p) < 5 * (p * (1 - p) / kept.numel()) ** 0.5
+    gradients = []
+    for _ in range(2):  # the backward pass draws the same
+        torch.manual_seed(1)
+        output = attention(qkv)
+        gradient = torch.autograd.grad(output.sum(), qkv)[0][:, 2, 0]  # of value j: the weights that it got
+        per_sequence = output.detach().view(4, n, n).sum(1)
+        torch.testing.assert_close(gradient.sum(-1).view(4, n) / n, per_sequence, rtol=0, atol=2e-3)
+        gradients.append(gradient)
+    assert torch.equal(*gradients)
 
 
 def test_packed_batches_are_cut_and_joined_as_if_packed_alone():

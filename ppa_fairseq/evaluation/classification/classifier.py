@@ -9,6 +9,7 @@ import torch
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, Checkpoint
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
+from ppa_fairseq.evaluation.precision import NOT_FINITE
 from ppa_fairseq.utils.errors import InputError
 
 UNNAMED = re.compile(r"LABEL_\d+")  # transformers' names for the classes of a model without names
@@ -46,10 +47,11 @@ class PairClassifier(PairModel):
         self.truncated += int((counts.sum(0) > self.layout.room).sum())
         for batch in batches_by_length(self.layout.length(*counts).tolist(), self.batch_tokens):
             packed = self.pack([self.layout.lay(*pairs[i]) for i in batch])
-            logits[batch] = self.head.classify(self.encoder, packed).cpu().numpy()
+            found = self.precision(lambda packed=packed: self.head.classify(self.encoder, packed))
+            logits[batch] = found.cpu().numpy()
             progress(len(batch))
         if not np.isfinite(logits).all():
-            raise InputError("the classifier's logits are not finite: its weights are NaN or infinite")
+            raise InputError(f"the classifier's logits are not finite: {NOT_FINITE[self.precision.dtype]}")
         return logits
 
 

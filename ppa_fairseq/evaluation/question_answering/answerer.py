@@ -12,6 +12,7 @@ from ppa_fairseq.data.qa.squad import Question
 from ppa_fairseq.data.qa.windows import check_window_sizes, context_windows, kept_question
 from ppa_fairseq.evaluation.embedding import batches_by_length
 from ppa_fairseq.evaluation.pair_model import PairModel
+from ppa_fairseq.evaluation.precision import NOT_FINITE
 from ppa_fairseq.evaluation.question_answering.spans import Span, best_spans
 from ppa_fairseq.utils.errors import InputError
 
@@ -95,9 +96,9 @@ class QuestionAnswerer(PairModel):
     def logits(self, sequences: Sequence[tuple[np.ndarray, np.ndarray]], windows: Sequence[Window]) -> list[np.ndarray]:
         """Start and end logits of each window's context, (L, 2) each."""
         packed = self.pack(sequences)
-        logits = self.head(self.encoder(**packed)["hidden"]).cpu().numpy()  # (T, 2)
+        logits = self.precision(lambda: self.head(self.encoder(**packed)["hidden"])).cpu().numpy()  # (T, 2)
         if not np.isfinite(logits).all():
-            raise InputError("the model's logits are not finite: its weights are NaN or infinite")
+            raise InputError(f"the model's logits are not finite: {NOT_FINITE[self.precision.dtype]}")
         ends = np.cumsum(packed["lengths"]) - 1  # the context ends before the last eos
         return [logits[end - (w.end - w.start) : end] for end, w in zip(ends, windows, strict=True)]
 
