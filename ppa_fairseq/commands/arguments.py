@@ -68,6 +68,18 @@ def two_columns(text: str) -> tuple[int, int]:
     return columns[0], columns[1]
 
 
+def columns_or_names(text: str) -> tuple[int, int] | tuple[str, str]:
+    """`two_columns`, or two names."""
+    names = tuple(text.split(","))
+    if len(names) == 2 and all(names) and names[0] != names[1] and not any(name.isdecimal() for name in names):
+        return names
+    return two_columns(text)
+
+
+def column_or_name(text: str) -> int | str:
+    return positive(text) - 1 if text.isdecimal() else text
+
+
 def named_path(text: str) -> tuple[str, Path]:
     name, _, path = text.partition("=")
     if not name or not path:
