@@ -1,6 +1,7 @@
 """Flags that several commands share, and their checks before any work."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 
@@ -78,6 +79,13 @@ def columns_or_names(text: str) -> tuple[int, int] | tuple[str, str]:
 
 def column_or_name(text: str) -> int | str:
     return positive(text) - 1 if text.isdecimal() else text
+
+
+def finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError("must be a number")
+    return number
 
 
 def named_path(text: str) -> tuple[str, Path]:

@@ -20,7 +20,6 @@ replaced. Memory does not grow with the text, except for 8 bytes per pair to fin
 import argparse
 import math
 import sys
-from collections import Counter
 from pathlib import Path
 
 from ppa_fairseq.commands.arguments import (
@@ -28,6 +27,7 @@ from ppa_fairseq.commands.arguments import (
     add_workers_argument,
     column_or_name,
     columns_or_names,
+    finite,
     positive,
 )
 from ppa_fairseq.data.bitext.filters import REASONS
@@ -37,6 +37,7 @@ from ppa_fairseq.data.bitext.reader import Bitext
 from ppa_fairseq.data.bitext.writer import PairCounts
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
+from ppa_fairseq.utils.histogram import histogram
 from ppa_fairseq.utils.markdown import markdown_table
 
 
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--score-column", type=column_or_name, metavar="C",
         help="column that holds a score of the pair (LASER, Bicleaner, COMET), by number from 1 or by name; for two "
         "files it is in NAME.scores beside them, as in OPUS's NLLB")  # fmt: skip
-    add("--min-score", type=_number, metavar="X", help="drop pairs with a lower score; prints a histogram")
+    add("--min-score", type=finite, metavar="X", help="drop pairs with a lower score; prints a histogram")
     add("--max-ratio", type=_above_one, nargs="?", const=3.0, metavar="X",
         help="drop pairs with over X times the tokens of one side on the other (X: 3; default: off)")  # fmt: skip
     add("--max-overlap", type=_share, nargs="?", const=0.6, metavar="X",
@@ -91,13 +92,6 @@ def run(args: argparse.Namespace) -> None:
     with output_folder(args.out, "prepare-bitext") as out:
         counts = prepare(bitexts, out, args)
     _report(counts, args.min_score)
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError("must be a number")
-    return number
 
 
 def _above_one(text: str) -> float:
@@ -140,19 +134,3 @@ def _report(all_counts: dict[str, PairCounts], min_score: float | None) -> None:
             print(f"{name}: {'; '.join(lines)}{' ...' * (counts.dropped[reason] > len(lines))}")
         if min_score is not None:
             print(f"{name}: pairs by score\n{histogram(counts.scores, min_score)}")
-
-
-def histogram(scores: Counter, least: float, bins: int = 20) -> str:
-    """A line for each range of scores (counted by hundredths), with a bar; marks those below *least* as dropped."""
-    low, high = min(scores, default=0), max(scores, default=0)
-    width = max(1, math.ceil((high - low + 1) / bins))
-    heights = Counter()
-    for score, count in scores.items():
-        heights[(score - low) // width] += count
-    lines = []
-    for place in range((high - low) // width + 1):
-        start, end = low + place * width, low + (place + 1) * width
-        fate = " dropped" if end <= 100 * least else " partly dropped" if start < 100 * least else ""
-        bar = "#" * math.ceil(40 * heights[place] / max(heights.values(), default=1))
-        lines.append(f"  {start / 100:8.2f} to {end / 100:.2f}  {heights[place]:>10,}  {bar}{fate}")
-    return "\n".join(lines)

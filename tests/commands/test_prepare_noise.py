@@ -7,7 +7,6 @@ import zipfile
 import pytest
 from helpers.bitext_data import lines_of, words, write_tsv
 
-from ppa_fairseq.commands.prepare_bitext import histogram
 from ppa_fairseq.data.bitext.filters import word_overlap
 
 GERMAN, ENGLISH = words(1, 90), words(2, 90)
@@ -89,14 +88,6 @@ def test_two_files_without_a_file_of_scores_are_named(prepare, tmp_path):
     (tmp_path / "a.scores").write_text("1\n" * 89)
     found = prepare(text, "--score-column", "1", "--min-score", "1", status=1)
     assert "a.de has 90 lines but " in found and "a.scores has 89 lines" in found
-
-
-def test_histogram_has_all_pairs_in_order():
-    lines = histogram({-20: 3, 0: 1, 100: 80, 105: 7}, 0.9).splitlines()
-    counts = [int(line.split()[3]) for line in lines]
-    assert sum(counts) == 91 and counts[0] == 3 and max(counts) == 87
-    assert "########" in lines[-1] and lines[0].endswith("dropped") and not lines[-1].endswith("dropped")
-    assert len(histogram({place: 1 for place in range(0, 100_000, 7)}, 1).splitlines()) <= 20
 
 
 def test_ratio_and_overlap_are_off_unless_asked(prepare, tmp_path):

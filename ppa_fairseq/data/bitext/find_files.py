@@ -61,14 +61,11 @@ def parse_bitext(text: str) -> Bitext:
 
     Raises InputError on a bad pair name, and on a file that is missing, packed otherwise or without its translation.
     """
-    pair, _, names = text.partition("=")
-    languages = pair.split("-")
-    if not names or len(set(languages)) != 2 or len(languages) != 2 or not all(map(LANGUAGE.fullmatch, languages)):
-        example = "as in de-en=a.tsv.xz or zh_CN-en=a.zh,a.en"
-        raise InputError(f"{text}: expected LANGUAGES=FILE[,FILE…] with two different languages, {example}")
+    languages, names = parse_pair(text)
+    pair = "-".join(languages)
     bitext = Bitext(*languages, [])
     waiting: list[Path] = []  # a file whose translation comes next
-    for path in map(Path, names.split(",")):
+    for path in map(Path, names):
         kind = "folder" if path.is_dir() else ".zip" if path.suffix == ".zip" else unpacked_name(path).suffix
         if not path.is_file() and kind != "folder":
             raise InputError(f"{path}: {why_no_file(path)}; {pair} needs a text file")
@@ -87,6 +84,16 @@ def parse_bitext(text: str) -> Bitext:
             f"{waiting[0]}: {pair} lacks its translation; a file of both languages must end in {', '.join(ONE_FILE)}"
         )
     return bitext
+
+
+def parse_pair(text: str) -> tuple[list[str], list[str]]:
+    """The languages and the files of `de-en=FILE,FILE`. Raises InputError on a bad pair name."""
+    pair, _, names = text.partition("=")
+    languages = pair.split("-")
+    if not names or len(set(languages)) != 2 or len(languages) != 2 or not all(map(LANGUAGE.fullmatch, languages)):
+        example = "as in de-en=a.tsv.xz or zh_CN-en=a.zh,a.en"
+        raise InputError(f"{text}: expected LANGUAGES=FILE[,FILE…] with two different languages, {example}")
+    return languages, names.split(",")
 
 
 def _add_zip(bitext: Bitext, path: Path) -> None:

@@ -1,6 +1,5 @@
 """Text files of one language pair for `fairseq-preprocess`, and counts of what became of its pairs."""
 
-import math
 from argparse import Namespace
 from collections import Counter
 from contextlib import ExitStack
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from ppa_fairseq.data.bitext.filters import Batch
 from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.histogram import in_hundredths
 
 
 @dataclass
@@ -56,7 +56,7 @@ class PairWriter(ExitStack):
         counts = self.counts
         counts.read += batch.read
         counts.dropped += batch.dropped + dropped
-        counts.scores.update(math.floor(100 * score) for score in batch.scores)
+        counts.scores += in_hundredths(batch.scores)
         for reason, where in batch.broken_lines:
             lines = counts.broken_lines.setdefault(reason, [])
             lines += [where] * (len(lines) < 3)
