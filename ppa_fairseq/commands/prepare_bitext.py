@@ -19,9 +19,8 @@ replaced. Memory does not grow with the text, except for 8 bytes per pair to fin
 
 import argparse
 import math
-import sys
-from pathlib import Path
 
+from ppa_fairseq.commands._bitexts import find_all
 from ppa_fairseq.commands.arguments import (
     add_unquote_argument,
     add_workers_argument,
@@ -31,9 +30,7 @@ from ppa_fairseq.commands.arguments import (
     positive,
 )
 from ppa_fairseq.data.bitext.filters import REASONS
-from ppa_fairseq.data.bitext.find_files import find_bitexts, parse_bitext
 from ppa_fairseq.data.bitext.prepare import prepare
-from ppa_fairseq.data.bitext.reader import Bitext
 from ppa_fairseq.data.bitext.writer import PairCounts
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import output_folder
@@ -88,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         )
     if (args.score_column is None) != (args.min_score is None):
         raise InputError("--score-column and --min-score belong together; give both")
-    bitexts = [bitext for text in args.texts for bitext in _bitexts(text)]
+    bitexts = find_all(args.texts)
     with output_folder(args.out, "prepare-bitext") as out:
         counts = prepare(bitexts, out, args)
     _report(counts, args.min_score)
@@ -106,17 +103,6 @@ def _share(text: str) -> float:
     if not 0 <= share < 1:
         raise argparse.ArgumentTypeError("must be from 0 to under 1")
     return share
-
-
-def _bitexts(text: str) -> list[Bitext]:
-    if not Path(text).exists():
-        return [parse_bitext(text)]
-    bitexts, passed_over = find_bitexts(Path(text))
-    for bitext in bitexts:
-        print(f"{bitext.name}: {', '.join(str(path) for part in bitext.parts for path in part)}", file=sys.stderr)
-    for line in passed_over:
-        print(f"not taken: {line}", file=sys.stderr)
-    return bitexts
 
 
 def _report(all_counts: dict[str, PairCounts], min_score: float | None) -> None:
