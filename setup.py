@@ -39,6 +39,11 @@ setup(
     ],
     extras_require={
         "tensorboard": ["tensorboardX"],  # fairseq's --tensorboard-logdir
+        # TMX, Parquet, data sets and .zst for ppa prepare-bitext, and its --check-language
+        "sources": ["backports.zstd; python_version < '3.14'", "datasets", "lxml", "py3langid>=0.4", "pyarrow"],
+        "mining": ["faiss-cpu>=1.8"],  # ppa mine, ppa score-bitext
+        "onnx": ["onnx", "onnxruntime", "onnxscript"],  # ppa export-onnx
+        "mteb": ["mteb>=2"],  # the test that mteb runs on an exported model
         "test": [
             "pytest",
             "pytest-xdist",

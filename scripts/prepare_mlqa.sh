@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepare SQuAD, its translations and MLQA for fine-tuning:  scripts/prepare_mlqa.sh IMPORTED RAW DEST [flags]
 #
-# Takes these files from the folder RAW and the folders in it, by their published names; plain, .gz or .xz:
+# Takes these files from the folder RAW and the folders in it, by their published names; plain, .gz, .xz, .bz2 or .zst:
 #
 #   train  train-v1.1.json                             SQuAD 1.1: English
 #          XX_squad-translate-train-train-v1.1.json    MLQA's translations of it

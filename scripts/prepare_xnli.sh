@@ -3,7 +3,7 @@
 #
 # IMPORTED  folder that `ppa import-hf` wrote, or a Hugging Face folder
 # XNLI      validation and test data: the folder XNLI-1.0 (xnli.dev.tsv, xnli.test.tsv), or one with dev-fr.tsv,
-#           test-fr.tsv, dev-de.tsv ...; .tsv or .jsonl, plain, .gz or .xz. One of the two splits is enough.
+#           test-fr.tsv, dev-de.tsv ...; .tsv or .jsonl, plain, .gz, .xz, .bz2 or .zst. One of the two splits is enough.
 # TRAIN     training data: the folder XNLI-MT-1.0 (multinli/multinli.train.fr.tsv ...: translate-train), MultiNLI's
 #           multinli_1.0 (multinli_1.0_train.txt), or one with train-fr.tsv ...; a file whose name has no language is
 #           English. If no name has the word train, all .tsv and .jsonl of the folder are English training data.

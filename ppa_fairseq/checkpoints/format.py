@@ -54,6 +54,8 @@ def read(path: str | Path, transformers: bool = False) -> Checkpoint:
         model_cfg, task_cfg = as_dict(cfg["model"]), as_dict(cfg.get("task"))
         training = {"task": task_cfg, "checkpoint": as_dict(cfg.get("checkpoint"))}
         training["extra_state"] = as_dict(content.get("extra_state"))
+        training["criterion"] = as_dict(cfg.get("criterion"))
+        training["updates"] = (content.get("optimizer_history") or [{}])[-1].get("num_updates", 0)
         if task_state.get("encoder"):
             shape = TransformersShape(**task_state["encoder"])
         else:

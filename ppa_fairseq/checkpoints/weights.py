@@ -38,7 +38,8 @@ class Checkpoint:
     pooling: str | None = None  # "cls" or "mean", if training or a sentence encoder's folder chose one
     labels: list[str] | None = None  # of the classification head's classes, in their order
     xlm_tlm: bool = False  # whether its TLM had XLM's positions or language embeddings
-    training: dict[str, dict] = field(default_factory=dict)  # fairseq's "task", "checkpoint" and "extra_state", if any
+    # fairseq's "task", "checkpoint", "criterion" and "extra_state", and its number of "updates", if any
+    training: dict[str, dict | int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what the reader left out or added, for the user
     left_behind: list[str] = field(default_factory=list)  # modules of a training checkpoint that nobody needs after it
 

@@ -1,6 +1,7 @@
 """Flags that several commands share, and their checks before any work."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 
@@ -69,6 +70,25 @@ def two_columns(text: str) -> tuple[int, int]:
     if len(columns) != 2 or columns[0] == columns[1] or min(columns) < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not two different numbers from 1, as in 2,1")
     return columns[0], columns[1]
+
+
+def columns_or_names(text: str) -> tuple[int, int] | tuple[str, str]:
+    """`two_columns`, or two names."""
+    names = tuple(text.split(","))
+    if len(names) == 2 and all(names) and names[0] != names[1] and not any(name.isdecimal() for name in names):
+        return names
+    return two_columns(text)
+
+
+def column_or_name(text: str) -> int | str:
+    return positive(text) - 1 if text.isdecimal() else text
+
+
+def finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError("must be a number")
+    return number
 
 
 def named_path(text: str) -> tuple[str, Path]:

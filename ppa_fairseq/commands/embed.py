@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="PATH", type=Path, action=Once, required=True,
         help="a fairseq checkpoint, an imported folder or a Hugging Face folder")  # fmt: skip
     add("--input", metavar="FILE", type=Path, action=Once, required=True,
-        help="text in UTF-8, one sentence per line; plain, .gz or .xz")  # fmt: skip
+        help="text in UTF-8, one sentence per line; plain, .gz, .xz, .bz2 or .zst")  # fmt: skip
     add("--output", metavar="FILE", type=Path, required=True, help="the .npy file to write, (lines, C)")
     add("--layer", default="last", help="last (default) or a number; 0 is the embeddings")
     add_embedding_arguments(parser)

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models_argument(parser, "a classifier (a fairseq checkpoint or a Hugging Face folder)")
     add("--data", metavar="PATH", nargs="+", action="extend", required=True,
         help="labelled pairs, or folders of them: XNLI's and MultiNLI's files, TSV (premise, hypothesis, label), JSON "
-             "lines; plain, .gz or .xz; fr=PATH for a file without its language in the name")  # fmt: skip
+             "lines; plain, .gz, .xz, .bz2 or .zst; fr=PATH for a file without its language in the name")  # fmt: skip
     add("--langs", metavar="XX,YY", type=comma_separated, action=Once,
         help="the languages to measure (default: all in the data)")  # fmt: skip
     add("--data-labels", metavar="A,B,C", type=label_order, action=Once,

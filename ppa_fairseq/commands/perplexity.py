@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_models_argument(parser, "an encoder and MLM head (a fairseq checkpoint, an imported or a Hugging Face folder)")
     add("--text", dest="texts", metavar="LANG=FILE", type=named_path, action="append", default=[],
-        help="sentences of one language, one per line; plain, .gz or .xz; repeat the flag for more")  # fmt: skip
+        help="sentences of one language, one per line; plain or packed; repeat the flag for more")  # fmt: skip
     add("--pairs", metavar="PATH", type=Path, nargs="+", action="extend", default=[],
         help="sets of pairs, or folders with sets: xx-yy.xx and xx-yy.yy, or xx-yy*.tsv")  # fmt: skip
     add_columns_argument(parser)

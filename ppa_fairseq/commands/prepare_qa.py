@@ -1,7 +1,7 @@
 """Tokenize SQuAD-format question answering and binarize it for the task mlqa_codeswitch.
 
 Files are SQuAD's JSON (SQuAD 1.1, MLQA, XQuAD, TyDiQA-GoldP and translations of them), or JSON lines with the fields of
-`datasets`; plain, .gz or .xz. Give a language as LANG=FILE[,FILE...]. Code-switching finds the translations of a
+`datasets`; plain or packed. Give a language as LANG=FILE[,FILE...]. Code-switching finds the translations of a
 question by its id, so a question must have the same id in all languages.
 
 OUT gets LANG/{train,valid}.{question,context,answer}.{bin,idx} and ids.txt of each, dict.txt, the tokenizer's files and

@@ -1,7 +1,7 @@
 """Tokenize NLI in one or more languages, rows side by side, ready for `ppa binarize`.
 
 A file is TSV or JSON lines as XNLI-1.0, XNLI-MT-1.0, MultiNLI or Hugging Face publish them, or TSV of three columns:
-premise, hypothesis, label; plain, .gz or .xz. Its rows say the language (XNLI-1.0), or LANG= does, or its name:
+premise, hypothesis, label; plain or packed. Its rows say the language (XNLI-1.0), or LANG= does, or its name:
 
   --train en=multinli_1.0_train.txt                    English alone (zero-shot)
   --train XNLI-MT-1.0/multinli/multinli.train.*.tsv    15 languages (translate-train)

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models_argument(parser, "an encoder (a fairseq checkpoint, an imported folder or a Hugging Face folder)")
     add("--pairs", metavar="PATH", type=Path, nargs="+", action="extend", required=True,
         help="sets of pairs, or folders with sets: NAME.xx-yy.xx and NAME.xx-yy.yy, or xx-yy.NAME.tsv with columns xx "
-             "and yy; plain, .gz or .xz (in a folder, *.train.* is ignored)")  # fmt: skip
+             "and yy; plain, .gz, .xz, .bz2 or .zst (in a folder, *.train.* is ignored)")  # fmt: skip
     add_columns_argument(parser)
     add_unquote_argument(parser)
     add("--layer", default="last", help="last (default), all, or a number; 0 is the embeddings")

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_models_argument(parser, "an encoder (a fairseq checkpoint, an imported folder or a Hugging Face folder)")
     add("--text", metavar="FILE", type=Path, action=Once, required=True,
-        help="sentence pairs with spaces between words: `source ||| target` lines, or a .tsv; plain, .gz or .xz")
+        help="sentence pairs with spaces between words: `source ||| target` lines, or a .tsv; plain or packed")
     add_columns_argument(parser)
     add_unquote_argument(parser)
     add("--layer", default="last",

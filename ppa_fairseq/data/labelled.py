@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppa_fairseq.data.nli.reader import NO_CONSENSUS, SYNONYMS
+from ppa_fairseq.data.packed import UNPACKERS
 from ppa_fairseq.data.text_files import (
     AS_CSV,
     JSON_ARRAY,
     LANGUAGE_AT_END,
-    UNPACKERS,
     numbered_lines,
     seems_csv,
     unquote,

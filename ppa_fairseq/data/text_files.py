@@ -1,21 +1,16 @@
-"""Text files, plain, .gz or .xz: their lines in constant memory, and what users and files call languages."""
+"""Text files, plain or packed: their lines in constant memory, and what users and files call languages."""
 
 import codecs
-import gzip
-import lzma
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppa_fairseq.data.packed import CAT, PACKINGS, File, ZipMember, open_unpacked
 from ppa_fairseq.utils.errors import InputError
 
 BLOCK = 1 << 20  # bytes read at once
 MAX_LINE = 1 << 15  # bytes; no sentence is longer, and a file without line ends must not fill the memory
-UNPACKERS = {".gz": gzip.open, ".xz": lzma.open}
-CAT = {".gz": "zcat", ".xz": "xzcat"}
-PACKED_OTHERWISE = (".bz2", ".zst", ".zip", ".tar", ".tgz", ".7z", *UNPACKERS)
 UTF32_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 CONVERT = (
@@ -40,15 +35,15 @@ class LineReader:
     missing or damaged file, on UTF-16, and where CR alone ends the lines.
     """
 
-    path: Path
+    path: File
     position: int = 0
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            with open(self.path, "rb") as raw:
+            with open_unpacked(self.path) as (raw, file):
                 if not raw.seekable():  # most texts are read twice, and the progress bar needs the position
                     raise InputError(f"{self.path}: is a pipe, which cannot be read twice; give a file")
-                file = UNPACKERS[self.path.suffix](raw) if self.path.suffix in UNPACKERS else raw
+                start = raw.tell() if isinstance(self.path, ZipMember) else 0
                 block, tail = file.read(BLOCK).removeprefix(codecs.BOM_UTF8), b""
                 refuse_utf_16(self.path, block)
                 text = block.rstrip(b"\r\n")
@@ -57,7 +52,7 @@ class LineReader:
                     advice = f"{_convert(self.path)} tr '\\r' '\\n' > NEW_FILE"
                     raise InputError(f"{self.path}: its lines end in CR alone, as on old Macs; {advice}")
                 while block:
-                    self.position = raw.tell()
+                    self.position = raw.tell() - start
                     *lines, tail = (tail + block).split(b"\n")
                     yield from (line.removesuffix(b"\r") for line in lines)
                     tail = tail[: MAX_LINE + 2]
@@ -65,12 +60,10 @@ class LineReader:
                 if tail:
                     yield tail.removesuffix(b"\r")
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise InputError(f"{self.path}: {error.strerror}; give a text file, plain, .gz or .xz") from None
-        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-            raise InputError(f"{self.path}: truncated or damaged ({error}); download it again") from None
+            raise InputError(f"{self.path}: {error.strerror}; give a text file, {PACKINGS}") from None
 
 
-def refuse_utf_16(path: Path, start: bytes) -> None:
+def refuse_utf_16(path: File, start: bytes) -> None:
     """Raise InputError if a file with this start is UTF-16 or UTF-32.
 
     Without a mark, every other byte of ASCII in UTF-16 is 0.
@@ -87,7 +80,9 @@ def refuse_utf_16(path: Path, start: bytes) -> None:
     raise InputError(f"{path}: is {name}, not UTF-8; {_convert(path)} iconv -f {name} -t UTF-8 > NEW_FILE")
 
 
-def _convert(path: Path) -> str:
+def _convert(path: File) -> str:
+    if isinstance(path, ZipMember):
+        return f"convert it: unzip -p {path.archive} {path.inside} |"
     return f"convert it: {CAT.get(path.suffix, 'cat')} {path} |"
 
 
@@ -117,14 +112,6 @@ def text_lines(path: Path) -> Iterator[str]:
         yield text
     if where is None:
         raise InputError(f"{path}: the file is empty")
-
-
-def unpacked_name(path: Path) -> Path:
-    """What a file would be called without .gz or .xz. Raises InputError if it is packed otherwise."""
-    unpacked = path.with_suffix("") if path.suffix in UNPACKERS else path
-    if unpacked.suffix in PACKED_OTHERWISE:
-        raise InputError(f"{path}: cannot read {unpacked.suffix}; unpack it, or pack it as .gz or .xz")
-    return unpacked
 
 
 def is_unicode(text: str) -> bool:

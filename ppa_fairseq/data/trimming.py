@@ -9,8 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, read_files, write_files
-from ppa_fairseq.data.bitext.reader import parse_bitext
-from ppa_fairseq.data.text_files import LANGUAGE, LineReader, unpacked_name
+from ppa_fairseq.data.bitext.find_files import parse_bitext
+from ppa_fairseq.data.packed import unpacked_name
+from ppa_fairseq.data.text_files import LANGUAGE, LineReader
 from ppa_fairseq.data.word_by_word import WordByWord
 from ppa_fairseq.utils.errors import InputError
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ppa_fairseq.data.bitext.checks import checked_rows
 from ppa_fairseq.data.bitext.reader import Bitext
-from ppa_fairseq.data.text_files import text_lines, unpacked_name
+from ppa_fairseq.data.packed import unpacked_name
+from ppa_fairseq.data.text_files import text_lines
 from ppa_fairseq.utils.errors import InputError
 
 Words = tuple[list[str], list[str]]  # of the source, of the target

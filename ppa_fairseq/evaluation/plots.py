@@ -56,6 +56,16 @@ def plot_by_layer(path: Path, title: str, panels: dict[str, dict[str, dict[int, 
     save(figure, title, path)
 
 
+def plot_histograms(path: Path, title: str, panels: dict[str, np.ndarray]) -> None:
+    """One panel beside another, each the distribution of one score; `panels` is {label of the axis: scores (N,)}."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.8 * len(panels), 3.2), squeeze=False, layout="constrained")
+    for axis, (label, scores) in zip(axes[0], panels.items(), strict=True):
+        axis.hist(scores, bins=60)
+        axis.set_xlabel(label)
+    axes[0, 0].set_ylabel("pairs")
+    save(figure, title, path)
+
+
 def add_legend(figure: plt.Figure, axis: plt.Axes) -> None:
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
 

@@ -2,13 +2,10 @@
 
 import codecs
 import gzip
-import json
 import lzma
 import os
-import random
 import re
 import signal
-import string
 import subprocess
 import sys
 from argparse import Namespace
@@ -17,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.bitext_data import LETTERS, TOKENIZER, VOCABULARY, lines_of, tree, words, write_tsv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,60 +23,11 @@ from ppa_fairseq.commands import main as cli
 from ppa_fairseq.data import text_files
 from ppa_fairseq.data.bitext import prepare as preparation
 from ppa_fairseq.data.bitext.filters import PairEncoder, SeenPairs, is_valid, read_batches
-from ppa_fairseq.data.bitext.reader import parse_bitext
+from ppa_fairseq.data.bitext.find_files import parse_bitext
 from ppa_fairseq.data.bitext.writer import PairWriter
 from ppa_fairseq.data.dictionary import WordPieceDictionary
 from ppa_fairseq.data.text_files import MAX_LINE
 from ppa_fairseq.utils.errors import InputError
-
-# One WordPiece a letter, so that a text's length in WordPieces is its number of letters.
-LETTERS = string.ascii_letters + string.digits + ".,"
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
-TOKENIZER = {"vocab.txt": "\n".join(VOCABULARY) + "\n", "tokenizer_config.json": '{"do_lower_case": false}'}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer.write_files(TOKENIZER, folder)
-    return folder
-
-
-@pytest.fixture
-def prepare(base, tmp_path, capsys):
-    """``prepare("de-en=…", "--shards", "2")``: run the command; its output folder, statistics and table."""
-
-    def run(*arguments, out="text", status=0):
-        folder = tmp_path / out
-        command = ["prepare-bitext", "--tokenizer", str(base), "--out", str(folder)]
-        command += ["--workers", "1", "--valid-share", "0.2"]
-        found = cli.main([*command, *map(str, arguments)])
-        printed = capsys.readouterr()
-        assert found == status, printed.err
-        if status:
-            return printed.err.splitlines()[-1]
-        return folder, json.loads((folder / "statistics.json").read_text()), printed.out + printed.err
-
-    return run
-
-
-def words(seed, count):
-    """*count* sentences of 10 to 40 letters in words."""
-    draw = random.Random(seed)
-    return [" ".join("".join(draw.choices("abcdefgh", k=draw.randint(2, 8))) for _ in range(5)) for _ in range(count)]
-
-
-def write_tsv(path, *columns):
-    path.write_text("".join("\t".join(row) + "\n" for row in zip(*columns, strict=True)))
-    return path
-
-
-def lines_of(folder, name="*"):
-    return {path.name: path.read_text().splitlines() for path in sorted(folder.glob(f"[!.]*.{name}.*"))}
-
-
-def tree(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def text_of(line):
@@ -224,7 +173,7 @@ def test_shards_hold_the_same_pairs(prepare, tmp_path):
         assert lines_of(folder / f"shard{i}") == {n: part[n] for n in part if n.startswith("train") or i == 0}
 
 
-def test_statistics_count_the_text_written_and_the_vocabulary_lies_beside_it(prepare, base, tmp_path):
+def test_statistics_count_the_text_written_and_the_vocabulary_lies_beside_it(prepare, letters, tmp_path):
     path = write_tsv(tmp_path / "a.tsv", [f"{sentence} ?" for sentence in words(1, 100)], words(2, 100))
     folder, statistics, printed = prepare(f"de-en={path}")
     counts = statistics["de-en"]
@@ -235,7 +184,7 @@ def test_statistics_count_the_text_written_and_the_vocabulary_lies_beside_it(pre
         assert counts["unknown"][language] == symbols.count("[UNK]") == unknown
     assert printed.splitlines()[2].endswith(f" {100 / sum(counts['tokens'].values()):.2%} |")
     assert (folder / "dict.txt").read_text() == "".join(f"{symbol} 1\n" for symbol in VOCABULARY)
-    assert tokenizer.read_files(folder) == tokenizer.read_files(base)
+    assert tokenizer.read_files(folder) == tokenizer.read_files(letters)
 
 
 def test_ids_are_the_tokenizers_in_fifteen_languages(shared_data, tmp_path):
@@ -316,11 +265,11 @@ def test_duplicates_are_found_as_a_set_finds_them(batches):
     assert len(seen.runs) <= 7  # each at least twice as long as the next
 
 
-def test_ctrl_c_ends_the_command_at_once(base, tmp_path):
+def test_ctrl_c_ends_the_command_at_once(letters, tmp_path):
     path = write_tsv(tmp_path / "a.tsv", words(1, 200) * 2000, words(2, 200) * 2000)
     command = [sys.executable, "-m", "ppa_fairseq.commands.main", "prepare-bitext", f"de-en={path}"]
     process = subprocess.Popen(
-        [*command, "--tokenizer", base, "--out", tmp_path / "text"],
+        [*command, "--tokenizer", letters, "--out", tmp_path / "text"],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -342,7 +291,7 @@ BAD_INPUT = {
     "no pair": ("deen=good.tsv", "deen=good.tsv: expected LANGUAGES=FILE"),
     "one language": ("en-en=good.tsv", "en-en=good.tsv: expected LANGUAGES=FILE[,FILE…] with two different languages"),
     "a path as language": ("../x-en=good.tsv", "../x-en=good.tsv: expected LANGUAGES=FILE"),
-    "bz2": ("de-en=a.tsv.bz2", "a.tsv.bz2: cannot read .bz2"),
+    "7z": ("de-en=a.tsv.7z", "a.tsv.7z: cannot read .7z"),
     "no translation": ("de-en=a.de", "a.de: de-en lacks its translation"),
     "unequal": ("de-en=a.de,a.en", "a.de has 3 lines but a.en has 2"),
     "unequal, the other way": ("en-de=a.en,a.de", "a.en has 2 lines but a.de has 3"),
@@ -368,7 +317,7 @@ def test_bad_input_is_an_input_error(prepare, tmp_path, monkeypatch, arguments, 
     good = write_tsv(tmp_path / "good.tsv", words(1, 200), words(2, 200)).read_bytes()
     (tmp_path / "folder.tsv").mkdir()
     contents = {"empty.tsv": b"", "one.tsv": b"no tab here\n", "a.de": b"eins\nzwei\ndrei\n", "a.en": b"one\ntwo\n"}
-    contents |= {"short.tsv": b"a\tb\nc\td\n", "a.tsv.bz2": b""}
+    contents |= {"short.tsv": b"a\tb\nc\td\n", "a.tsv.7z": b""}
     contents |= {"cut.tsv.gz": gzip.compress(good)[:-9], "cut.tsv.xz": lzma.compress(good)[:-9]}
     contents |= {"cr.tsv": good.replace(b"\n", b"\r"), "latin-1.tsv": good.replace(b"\t", b"\t\xe9")}
     for name, content in contents.items():

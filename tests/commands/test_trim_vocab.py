@@ -158,7 +158,7 @@ def test_counts_and_choices(imported, tmp_path, capsys):
         (["de=none.txt"], "none.txt: No such file"),
         (["de"], "de: expected LANGUAGES=FILE"),
         (["1=a.txt"], "1: expected a language code"),
-        (["de=a.txt.bz2"], "a.txt.bz2: cannot read .bz2"),
+        (["de=a.txt.7z"], "a.txt.7z: cannot read .7z"),
         (["de=a.txt", "--min-count", "99"], "de=a.txt: no token is used 99 times; give more text"),
         (["de=a.txt", "--keep-file", "none"], "none: No such file"),
         (["de=a.txt", "--keep-file", "latin-1"], "latin-1:1: not UTF-8"),

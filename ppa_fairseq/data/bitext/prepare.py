@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, read_files, write_files
 from ppa_fairseq.data.bitext.checks import checked_rows
-from ppa_fairseq.data.bitext.filters import PairEncoder, read_batches
+from ppa_fairseq.data.bitext.filters import LanguageCheck, PairEncoder, read_batches
 from ppa_fairseq.data.bitext.reader import Bitext
 from ppa_fairseq.data.bitext.writer import PairCounts, PairWriter
 from ppa_fairseq.data.ordered_pool import OrderedPool
@@ -40,7 +40,10 @@ def prepare(bitexts: Sequence[Bitext], out: Path, settings: Namespace) -> dict[s
         folder.mkdir(exist_ok=True)
     write_files(texts, out)
     (out / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in tokenizer.symbols), encoding="utf-8")
+    if settings.check_language:
+        LanguageCheck().refuse_unknown({language for bitext in bitexts for language in bitext.name.split("-")})
     encoder = texts, settings.tokenizer, settings.min_tokens, settings.max_tokens, settings.valid_share
+    encoder += settings.max_ratio, settings.max_overlap, settings.check_language
     counts = {}
     with (
         OrderedPool(settings.workers, PairEncoder, *encoder) as pool,
@@ -64,8 +67,9 @@ def _write_pair(bitext: Bitext, writer: PairWriter, pool: OrderedPool, progress:
         writer.counts.warnings.append(message)
         progress.write(f"warning: {message}", file=sys.stderr)
 
-    rows = checked_rows(bitext, settings.columns, settings.unquote, warn)
-    batches = read_batches(rows, BATCH, pivot_side=int(bitext.second_lang == settings.pivot))
+    rows = checked_rows(bitext, settings.columns, settings.unquote, warn, settings.score_column)
+    languages = bitext.first_lang, bitext.second_lang
+    batches = read_batches(rows, BATCH, int(bitext.second_lang == settings.pivot), languages, settings.min_score)
     with closing(pool.map(batches)) as encoded_batches:
         for batch, encoded in encoded_batches:
             if not writer.counts.read and batch.pairs:  # a user sees at once if the columns are the wrong way round

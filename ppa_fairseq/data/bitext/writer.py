@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ppa_fairseq.data.bitext.filters import Batch
 from ppa_fairseq.utils.errors import InputError
+from ppa_fairseq.utils.histogram import in_hundredths
 
 
 @dataclass
@@ -22,6 +23,7 @@ class PairCounts:
     unknown: Counter = field(default_factory=Counter)  # how many of these are [UNK]
     broken_lines: dict[str, list[str]] = field(default_factory=dict)  # the first three of each reason
     warnings: list[str] = field(default_factory=list)  # about its files
+    scores: Counter = field(default_factory=Counter)  # pairs by their score, in hundredths, rounded down
 
 
 class PairWriter(ExitStack):
@@ -54,6 +56,7 @@ class PairWriter(ExitStack):
         counts = self.counts
         counts.read += batch.read
         counts.dropped += batch.dropped + dropped
+        counts.scores += in_hundredths(batch.scores)
         for reason, where in batch.broken_lines:
             lines = counts.broken_lines.setdefault(reason, [])
             lines += [where] * (len(lines) < 3)

@@ -63,7 +63,7 @@ def nli_files(
         if path.is_dir():
             paths = sorted(file for file in path.iterdir() if file.is_file() and NLI_NAME.fullmatch(file.name))
             if not paths:
-                raise InputError(f"{path}: no .tsv, .jsonl or .json in this folder, plain, .gz or .xz; name the files")
+                raise InputError(f"{path}: no .tsv, .jsonl or .json in this folder, plain or packed; name the files")
         files += [NLIFile(file, language, label_order, unquote) for file in paths]
     if quoted := [] if unquote else [str(file.path) for file in files if file.seems_csv]:
         names = quoted[0] + (f" and {len(quoted) - 1} more" if len(quoted) > 1 else "")

@@ -1,4 +1,4 @@
-"""Labelled sentence pairs (NLI) in the formats they are published in: one row a line, plain, .gz or .xz.
+"""Labelled sentence pairs (NLI) in the formats they are published in: one row a line, plain, .gz, .xz, .bz2 or .zst.
 
 - TSV with a header: XNLI-1.0's xnli.dev.tsv, MultiNLI's and SNLI's .txt, XNLI-MT-1.0's multinli.train.xx.tsv, GLUE's
 - TSV without a header: premise, hypothesis, label
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from ppa_fairseq.data.packed import unpacked_name
 from ppa_fairseq.data.text_files import (
     JSON_ARRAY,
     LANGUAGE,
     LANGUAGE_AT_END,
     numbered_lines,
     seems_csv,
-    unpacked_name,
     unquote,
 )
 from ppa_fairseq.utils.errors import InputError, quote

@@ -1,17 +1,15 @@
 """Questions over contexts from SQuAD-format files (SQuAD 1.1 and 2.0, MLQA, XQuAD, TyDiQA-GoldP), read whole."""
 
-import gzip
 import json
-import lzma
 import re
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ppa_fairseq.data.text_files import CONVERT, JSON_ARRAY, UNPACKERS, refuse_utf_16
+from ppa_fairseq.data.packed import open_unpacked
+from ppa_fairseq.data.text_files import CONVERT, JSON_ARRAY, refuse_utf_16
 from ppa_fairseq.utils.errors import InputError, quote
 
 EXPECTED = (
@@ -93,12 +91,10 @@ def _read_file(path: Path) -> Iterator[Question]:
 
 def _read_text(path: Path) -> str:
     try:
-        with UNPACKERS.get(path.suffix, open)(path, "rb") as file:
+        with open_unpacked(path) as (_, file):
             content = file.read()
             refuse_utf_16(path, content)
             return content.decode("utf-8-sig")
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"{path}: truncated or damaged ({error}); fetch it again") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason}); {CONVERT}") from None
 

@@ -43,8 +43,8 @@ def test_files_that_are_not_taken_are_listed_with_the_reason(tmp_path):
         "train.de": "not a file named like",
         "sub.de-en": "not a file named like",
         "de-en-dev.tsv": "its name says dev; to take it, name the file itself",
-        "b.de-en.tsv.zip": "cannot read .zip; unpack it",
-        "de-en.txt.zip": "cannot read .zip; unpack it",
+        "b.de-en.tsv.tar": "cannot read .tar; unpack it",
+        "de-en.txt.7z": "cannot read .7z; unpack it",
         "eng-deu-fra.tsv": "its name fits several language pairs (eng-deu, deu-fra)",
         "notes.de-en.txt": "no tab in its first line",
     }

@@ -20,13 +20,13 @@ def translations(count: int) -> tuple[list[str], list[str]]:
 
 
 def test_files_of_a_folder_that_are_not_taken_are_named(tmp_path, caplog):
-    for name in ("de-en.tsv", "fr-en.train.tsv", "sw-en.tsv.bz2"):
+    for name in ("de-en.tsv", "fr-en.train.tsv", "sw-en.tsv.7z"):
         (tmp_path / name).write_text("a\tb\nc\td\n")
     assert [found.name for found in find_pair_sets([tmp_path])] == ["de-en"]
     assert [record.message for record in caplog.records] == [
         f"not taken: {tmp_path}/fr-en.train.tsv: its name says train; to take it, name the file itself instead of its "
         "folder",
-        f"not taken: {tmp_path}/sw-en.tsv.bz2: cannot read .bz2; unpack it",
+        f"not taken: {tmp_path}/sw-en.tsv.7z: cannot read .7z; unpack it",
     ]
 
 
