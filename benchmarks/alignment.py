@@ -150,7 +150,7 @@ class Transformers:
     attention: str
     fused: bool | None
 
-    def __init__(self, shape: BertShape, queue_size: int, precision: str):
+    def __init__(self, shape: BertShape, queue_size: int, precision: str = "fp32"):
         from transformers import BertConfig, BertForMaskedLM
 
         self.precision = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
