@@ -21,8 +21,8 @@ from ppa_fairseq.fairseq_compat.save_dir_lock import lock
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
-# Only whether they are 0 matters: that fixes which weights have optimizer state.
-TRAINED = ("contrastive_weight", "tlm_weight", "freeze_encoder")
+# They fix which weights have optimizer state; of numbers only whether they are 0 matters.
+TRAINED = ("contrastive_weight", "tlm_weight", "freeze_encoder", "freeze_embeddings", "train_layers")
 
 
 def prepare(cfg, model_cfg, same: tuple[str, ...]) -> None:
@@ -107,7 +107,8 @@ def _refuse_another_training(last: Path, progress: Progress, cfg, model_cfg, sam
         if name not in progress.cfg[part] or str(then) == str(now):  # an older version did not write it
             continue
         if name in TRAINED:
-            agrees, advice = cfg.reset_optimizer or bool(then) == bool(now), ", or add --reset-optimizer"
+            same_weights = bool(then) == bool(now) and not isinstance(now, str)
+            agrees, advice = cfg.reset_optimizer or same_weights, ", or add --reset-optimizer"
         else:
             agrees = name == "pretrained" and then and now and _same_weights(then, now)
             advice = f", or resume it anyway by --restore-file {last}"

@@ -37,6 +37,17 @@ class EncoderConfig(FairseqDataclass):
     attention_dropout: Optional[float] = field(
         default=None, metadata={"help": "dropout of attention probabilities (default: as --dropout)"}
     )
+    train_layers: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "train only these transformer layers of the encoder, such as 8-11 or 0,2-4, as transformers counts "
+            "them: 0 is the first, above the embeddings. All other layers and the embeddings stay as they are; heads "
+            "are trained (default: train all)"
+        },
+    )
+    freeze_embeddings: bool = field(
+        default=False, metadata={"help": "train the encoder's layers, but not the embeddings below them"}
+    )
     cpu_bf16: bool = field(
         default=False,
         metadata={"help": "on a CPU, compute matrix products in bfloat16: faster if the CPU has AVX512-BF16 or AMX"},

@@ -77,7 +77,7 @@ class PPAModel(BaseFairseqModel):
     def __init__(self, cfg: PPAModelConfig, shape: Shape, dictionary, num_languages: int):
         super().__init__()
         self.cfg = cfg
-        self.encoder, self.lm_head = build_encoder(shape, dictionary, MASKED_LM)
+        self.encoder, self.lm_head = build_encoder(cfg, shape, dictionary, MASKED_LM)
         self.projection = self.momentum_encoder = self.queue = self.language_embeddings = None
         contrastive = cfg.contrastive_weight > 0
         self.in_batch = contrastive and cfg.negatives != "queue"
@@ -127,14 +127,17 @@ class PPAModel(BaseFairseqModel):
             state_dict["momentum_encoder." + old.removeprefix("twin.")] = state_dict.pop(old)
         own = {key: new for key, new in self.state_dict().items() if key.startswith(self.CONTRASTIVE)}
         stored = {key for key in state_dict if key.startswith(self.CONTRASTIVE)}
-        if surplus := sorted({key.partition(".")[0] for key in stored - own.keys()}):
-            logger.info(f"this objective does not use the checkpoint's {', '.join(surplus)}")
-            for key in stored - own.keys():
-                del state_dict[key]
+        unused = {key.partition(".")[0] for key in stored} - {key.partition(".")[0] for key in own}
+        if unused:
+            logger.info(f"this objective does not use the checkpoint's {', '.join(sorted(unused))}")
+        for key in stored - own.keys():
+            del state_dict[key]
         if not stored and own:
             logger.info("the checkpoint has no momentum encoder: copy the query encoder, and start with an empty queue")
         for key in own.keys() - stored:
             state_dict[key] = state_dict.get(key.removeprefix("momentum_encoder."), own[key])
+        for key in self.momentum_encoder.shared if self.momentum_encoder else ():
+            state_dict[f"momentum_encoder.encoder.{key}"] = state_dict[f"encoder.{key}"]
         super().upgrade_state_dict_named(state_dict, name)
 
     def max_positions(self) -> int:

@@ -181,10 +181,14 @@ class GeluLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         wide, weight = ctx.saved_tensors
-        of_wide = torch.ops.aten.gelu_backward(gradient @ weight, wide)
-        return of_wide, gradient.t() @ F.gelu(wide), gradient.sum(0)
+        of_wide, of_weight, of_bias = ctx.needs_input_grad  # not all: of a frozen layer, or above frozen layers
+        return (
+            torch.ops.aten.gelu_backward(gradient @ weight, wide) if of_wide else None,
+            gradient.t() @ F.gelu(wide) if of_weight else None,
+            gradient.sum(0) if of_bias else None,
+        )
 
 
 class SelfAttention(nn.Module):

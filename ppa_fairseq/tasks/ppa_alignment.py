@@ -82,6 +82,8 @@ class PPAAlignmentTask(EncoderTask):
         "lang_pairs",
         "tlm_language_embeddings",
         "freeze_encoder",
+        "freeze_embeddings",
+        "train_layers",
         "projection_head",
         "negatives",
         "contrastive_weight",
