@@ -38,12 +38,14 @@ setup(
         "tqdm",
     ],
     extras_require={
+        "lora": ["peft>=0.21"],  # --lora-rank
         "tensorboard": ["tensorboardX"],  # fairseq's --tensorboard-logdir
         "test": [
             "pytest",
             "pytest-xdist",
             "hypothesis",
             "import-linter",
+            "peft",
             "polib",  # reads the catalogues of tools/make_sample.py
             "ruff",
             "sentence-transformers",

@@ -38,9 +38,10 @@ class Checkpoint:
     pooling: str | None = None  # "cls" or "mean", if training or a sentence encoder's folder chose one
     labels: list[str] | None = None  # of the classification head's classes, in their order
     xlm_tlm: bool = False  # whether its TLM had XLM's positions or language embeddings
-    training: dict[str, dict] = field(default_factory=dict)  # fairseq's "task", "checkpoint" and "extra_state", if any
+    training: dict[str, dict] = field(default_factory=dict)  # fairseq's parts of a training's configuration, if any
     notes: list[str] = field(default_factory=list)  # what the reader left out or added, for the user
     left_behind: list[str] = field(default_factory=list)  # modules of a training checkpoint that nobody needs after it
+    adapters: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # LoRA's A and B by layer; merged in state
 
     @property
     def kinds(self) -> list[str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from ppa_fairseq import __version__
+from ppa_fairseq.checkpoints import adapter, huggingface, sentence_encoder, transformers_folder
 from ppa_fairseq.checkpoints import format as checkpoint
-from ppa_fairseq.checkpoints import huggingface, sentence_encoder, transformers_folder
 from ppa_fairseq.checkpoints.sentence_encoder import write_json
 from ppa_fairseq.checkpoints.tokenizer import write_files
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Checkpoint
@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sentence vector for sentence-transformers (default: as trained or imported, else mean); not for "
         "fine-tuned models",
     )
+    parser.add_argument(
+        "--keep-adapter",
+        action="store_true",
+        help="after a training with --lora-rank, also write its adapters to OUT/adapter, for peft: "
+        "PeftModel.from_pretrained(BASE, OUT/adapter), where BASE is AutoModel of the encoder that it started from",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,6 +51,10 @@ def run(args: argparse.Namespace) -> None:
         if finetuned and args.pooling:
             raise InputError(f"--pooling {args.pooling}: {args.checkpoint} is fine-tuned; leave the flag out")
         name, report = write_model(folder, trained)
+        if args.keep_adapter:
+            if not trained.adapters:
+                raise InputError(f"--keep-adapter: {args.checkpoint} was trained without --lora-rank; omit the flag")
+            adapter.write(folder / "adapter", trained)
         write_files(trained.tokenizer, folder)
         if not finetuned:
             pooling = args.pooling or trained.pooling or "mean"

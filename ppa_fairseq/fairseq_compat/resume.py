@@ -44,11 +44,12 @@ def prepare(cfg, model_cfg, same: tuple[str, ...]) -> None:
         _check_all_ranks_see(folder / LAST)
     if by_default and last.exists():
         progress = read_progress(last)  # refuses a hostile file
+        _refuse_other_adapters(last, progress, model_cfg)
         _refuse_another_training(last, progress, cfg, model_cfg, ("pretrained", *same))
         if not cfg.reset_optimizer:  # else updates are counted from 0 again
             _exit_if_done(last, progress, cfg)
     elif named := _named(cfg):
-        read_progress(named)
+        _refuse_other_adapters(named, read_progress(named), model_cfg)
 
 
 def _take_on_first_rank(folder: Path, finishes: bool) -> None:
@@ -115,6 +116,19 @@ def _refuse_another_training(last: Path, progress: Progress, cfg, model_cfg, sam
         if not agrees:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{last} was trained with {flag} {then}, not {now}; set another --save-dir{advice}")
+
+
+def _refuse_other_adapters(path: Path, progress: Progress, model_cfg) -> None:
+    """Raise InputError unless the checkpoint has the adapters of this training: fairseq cannot load others."""
+    was = progress.cfg["model"]
+    for name in ["lora_rank", "train_layers"] if was.get("lora_rank") else ["lora_rank"]:
+        flag, values = "--" + name.replace("_", "-"), (was.get(name), getattr(model_cfg, name, None))
+        then, now = (f"with {flag} {value}" if value else f"without {flag}" for value in values)
+        if then != now:
+            raise InputError(
+                f"{path} was trained {then}, not {now}; to start from it, set another --save-dir and --pretrained "
+                f"{path}"
+            )
 
 
 def _same_weights(one: str, other: str) -> bool:

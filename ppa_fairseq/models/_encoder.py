@@ -8,6 +8,7 @@ from ppa_fairseq.models._config import EncoderConfig
 from ppa_fairseq.modules import encoders
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.freezing import freeze, weights_behind
+from ppa_fairseq.modules.lora import with_adapters
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.modules.transformers_encoder import TransformersEncoder
 
@@ -40,6 +41,7 @@ def load_encoder(encoder: FairseqEncoder, state: dict[str, Tensor]) -> list[str]
 
     There can only be some where transformers' classes for two heads have different base models: with a pooler or none.
     """
+    state = with_adapters(encoder, state)
     return encoder.load_state_dict(state, strict=isinstance(encoder, BertEncoder)).missing_keys
 
 

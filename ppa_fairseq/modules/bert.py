@@ -161,7 +161,7 @@ class BertLayer(nn.Module):
 
     def _feed(self, hidden: Tensor) -> Tensor:
         wide = self.fc1(hidden)  # (T, F)
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or has_adapter(self.fc2):
             return self.fc2(F.gelu(wide))
         weight, bias = self.fc2.weight.to(wide.dtype), self.fc2.bias.to(wide.dtype)  # autocast's dtype, where it is on
         return GeluLinear.apply(wide, weight, bias)
@@ -201,9 +201,10 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, hidden: Tensor, attention, places: Tensor | None = None) -> Tensor:
-        if places is None:
+        if places is None or has_adapter(self.qkv_proj):
             qkv = self.qkv_proj(hidden).unflatten(1, (3, self.heads, -1))  # (T, 3, H, D)
-            return self.out_proj(attention(qkv).flatten(1))
+            attended = attention(qkv) if places is None else attention.attend_selected(qkv[places, 0], qkv[:, 1:])
+            return self.out_proj(attended.flatten(1))
         (weight, kv_weight), (bias, kv_bias) = (
             part.split([len(part) // 3, 2 * len(part) // 3]) for part in (self.qkv_proj.weight, self.qkv_proj.bias)
         )
@@ -231,6 +232,11 @@ class MaskedLMHead(nn.Module):
         if len(embedding_weight) > len(self.bias):  # of ids without a token
             embedding_weight = embedding_weight[: len(self.bias)]
         return F.linear(self.layer_norm(F.gelu(self.dense(hidden))), embedding_weight, self.bias)
+
+
+def has_adapter(layer: nn.Module) -> bool:
+    """Whether a linear layer computes more than its weight and its bias say (modules/lora.py)."""
+    return type(layer) is not nn.Linear
 
 
 def too_long(length: int, positions: int) -> str:

@@ -84,6 +84,7 @@ class PPAAlignmentTask(EncoderTask):
         "freeze_encoder",
         "freeze_embeddings",
         "train_layers",
+        "lora_alpha",
         "projection_head",
         "negatives",
         "contrastive_weight",

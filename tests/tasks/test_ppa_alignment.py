@@ -24,6 +24,7 @@ OBJECTIVES = {
     "accumulated": ["--update-freq", "2", "--num-workers", "2"],
     "fused": ["--optimizer", "fused_adamw", "--weight-decay", "0.01", "--clip-norm", "1"],
     "frozen embeddings": ["--freeze-embeddings", "--weight-decay", "0.1"],
+    "LoRA": ["--lora-rank", "2", "--optimizer", "fused_adamw", "--weight-decay", "0.01"],
     "in-batch": ["--negatives", "in-batch", *HEADLESS],
     "both negatives": ["--negatives", "both", *HEADLESS],
 }
@@ -32,6 +33,8 @@ OBJECTIVES = {
 @pytest.mark.parametrize("flags", OBJECTIVES.values(), ids=OBJECTIVES)
 def test_a_resumed_training_equals_an_uninterrupted_one(train, flags):
     """Stopped in the middle of an epoch, and in the next one; with dropout, accumulation and workers."""
+    if "--lora-rank" in flags:
+        pytest.importorskip("peft", reason="needs peft: pip install peft")
     settings = [*flags, NO_VALIDATION, "--lr-scheduler", "polynomial_decay", "--total-num-update", "18"]
     whole = train("--max-update", "18", *settings, save_dir="whole")
     for stop in ("5", "11", "18"):
@@ -60,6 +63,32 @@ def test_frozen_weights_stay_and_have_no_optimizer_state(train, imported, optimi
     assert not any(torch.equal(after[name], before[name.removeprefix("momentum_encoder.")]) for name in own)
     with pytest.raises(InputError, match="trained with --train-layers 1, not 0; .*, or add --reset-optimizer"):
         train(*arguments, "--pretrained", str(base), "--train-layers", "0", "--max-update", "4")
+
+
+def test_without_a_rank_adapters_cost_nothing(train, monkeypatch):
+    """Not even peft."""
+    monkeypatch.setitem(sys.modules, "peft", None)
+    settings = ["--max-update", "3", NO_VALIDATION]
+    plain = train(*settings, save_dir="plain")
+    assert_same_training(plain, train(*settings, "--lora-rank", "0", "--lora-alpha", "16", save_dir="zero"))
+    with pytest.raises(InputError, match="--lora-rank needs peft, which is not installed; run: pip install peft"):
+        train(*settings, "--lora-rank", "2", save_dir="two")
+
+
+def test_adapters_of_another_shape_are_refused(train, tmp_path):
+    pytest.importorskip("peft", reason="needs peft: pip install peft")
+    last = tmp_path / "checkpoints" / "checkpoint_last.pt"
+    train("--max-update", "1", "--lora-rank", "2", NO_VALIDATION)
+    message = f"{last} was trained %s; to start from it, set another --save-dir and --pretrained {last}"
+    for flags in ([], ["--reset-optimizer"], ["--restore-file", str(last)]):
+        with pytest.raises(InputError, match=message % "with --lora-rank 2, not without --lora-rank"):
+            train("--max-update", "2", *flags)
+        with pytest.raises(InputError, match=message % "with --lora-rank 2, not with --lora-rank 3"):
+            train("--max-update", "2", "--lora-rank", "3", *flags)
+        with pytest.raises(InputError, match=message % "without --train-layers, not with --train-layers 0"):
+            train("--max-update", "2", "--lora-rank", "2", "--train-layers", "0", *flags)
+    with pytest.raises(InputError, match="--freeze-encoder trains nothing in the encoder, --lora-rank adapters; omit"):
+        train("--lora-rank", "2", "--freeze-encoder", "--contrastive-weight", "0", save_dir="neither")
 
 
 def test_a_whole_training_may_end_with_a_part(train, tmp_path):
