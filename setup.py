@@ -38,6 +38,7 @@ setup(
         "tqdm",
     ],
     extras_require={
+        "lora": ["peft>=0.21"],  # --lora-rank
         "tensorboard": ["tensorboardX"],  # fairseq's --tensorboard-logdir
         # TMX, Parquet, data sets and .zst for ppa prepare-bitext, and its --check-language
         "sources": ["backports.zstd; python_version < '3.14'", "datasets", "lxml", "py3langid>=0.4", "pyarrow"],
@@ -49,6 +50,7 @@ setup(
             "pytest-xdist",
             "hypothesis",
             "import-linter",
+            "peft",
             "polib",  # reads the catalogues of tools/make_sample.py
             "ruff",
             "sentence-transformers",

@@ -13,6 +13,7 @@ from ppa_fairseq.checkpoints import huggingface
 from ppa_fairseq.checkpoints.weights import PARTS, Checkpoint, check_state, load_pickle
 from ppa_fairseq.modules.bert import BertShape
 from ppa_fairseq.modules.encoders import Encoder
+from ppa_fairseq.modules.lora import merge
 from ppa_fairseq.modules.transformers_encoder import TransformersShape
 from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.files import atomic_path
@@ -37,9 +38,10 @@ SIZE_NAMES = {
 def read(path: str | Path, transformers: bool = False) -> Checkpoint:
     """Read a fairseq checkpoint, a folder of `ppa import-hf` or a Hugging Face folder.
 
-    From a training checkpoint, read the (query) encoder, the heads and their labels only. A Hugging Face folder of
-    a BERT or an XLM-RoBERTa becomes our own form, or with *transformers* that of every other model. Raises InputError
-    if it is missing, truncated, foreign or holds code, or if a tensor is missing or has the wrong shape.
+    From a training checkpoint, read the (query) encoder, with its adapters merged, the heads and their labels only. A
+    Hugging Face folder of a BERT or an XLM-RoBERTa becomes our own form, or with *transformers* that of every other
+    model. Raises InputError if it is missing, truncated, foreign or holds code, or if a tensor is missing or has the
+    wrong shape.
     """
     path = Path(path)
     if (path / MODEL_FILE).is_file():
@@ -52,7 +54,7 @@ def read(path: str | Path, transformers: bool = False) -> Checkpoint:
     try:
         weights, task_state, cfg = content["model"], content["task_state"], content["cfg"]
         model_cfg, task_cfg = as_dict(cfg["model"]), as_dict(cfg.get("task"))
-        training = {"task": task_cfg, "checkpoint": as_dict(cfg.get("checkpoint"))}
+        training = {"model": model_cfg, "task": task_cfg, "checkpoint": as_dict(cfg.get("checkpoint"))}
         training["extra_state"] = as_dict(content.get("extra_state"))
         training["criterion"] = as_dict(cfg.get("criterion"))
         training["updates"] = (content.get("optimizer_history") or [{}])[-1].get("num_updates", 0)
@@ -63,6 +65,9 @@ def read(path: str | Path, transformers: bool = False) -> Checkpoint:
             shape = BertShape(vocab_size=len(weights["encoder.embed_tokens.weight"]), **sizes)
         # Copied, so that the file may be overwritten while the weights are in use.
         state = {name: tensor.clone() for name, tensor in weights.items() if name.startswith(PARTS)}
+        adapters = {}
+        if model_cfg.get("lora_rank"):
+            state, adapters = merge(state, model_cfg["lora_alpha"])
         left = sorted({name.split(".")[0] for name in weights if not name.startswith(PARTS)})
         labels = None if task_state.get("labels") is None else list(task_state["labels"])
         check_state(state, shape, str(path), labels)
@@ -75,7 +80,8 @@ def read(path: str | Path, transformers: bool = False) -> Checkpoint:
         ) from error
     if texts is None:
         raise InputError(f"{path}: has no tokenizer, because it was trained without --pretrained; train it with one")
-    return Checkpoint(shape, state, dict(texts), model_cfg.get("pooling"), labels, xlm_tlm, training, left_behind=left)
+    facts = {"training": training, "left_behind": left, "adapters": adapters}
+    return Checkpoint(shape, state, dict(texts), model_cfg.get("pooling"), labels, xlm_tlm, **facts)
 
 
 def load_encoder(path: str | Path) -> tuple[Encoder, Tokenizer]:

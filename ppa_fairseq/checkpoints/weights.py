@@ -42,6 +42,7 @@ class Checkpoint:
     training: dict[str, dict | int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what the reader left out or added, for the user
     left_behind: list[str] = field(default_factory=list)  # modules of a training checkpoint that nobody needs after it
+    adapters: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # LoRA's A and B by layer; merged in state
 
     @property
     def kinds(self) -> list[str]:

@@ -17,8 +17,8 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import save_file
 
 from ppa_fairseq import __version__
+from ppa_fairseq.checkpoints import adapter, huggingface, sentence_encoder, transformers_folder
 from ppa_fairseq.checkpoints import format as checkpoint
-from ppa_fairseq.checkpoints import huggingface, sentence_encoder, transformers_folder
 from ppa_fairseq.checkpoints.model_card import Facts, model_card
 from ppa_fairseq.checkpoints.sentence_encoder import write_json
 from ppa_fairseq.checkpoints.tokenizer import write_files
@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--statistics", metavar="FILE", type=Path, help="statistics.json of `ppa prepare-bitext`, for the card")
     add("--results", metavar="FILE", type=Path, help="table.md of `ppa retrieve` or other Markdown, for the card")
     add("--push", metavar="REPO", help="also upload OUT to this repository of the Hub, private if it is new")
+    parser.add_argument(
+        "--keep-adapter",
+        action="store_true",
+        help="after a training with --lora-rank, also write its adapters to OUT/adapter, for peft: "
+        "PeftModel.from_pretrained(BASE, OUT/adapter), where BASE is AutoModel of the encoder that it started from",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -61,6 +67,10 @@ def run(args: argparse.Namespace) -> None:
         if finetuned and args.pooling:
             raise InputError(f"--pooling {args.pooling}: {args.checkpoint} is fine-tuned; leave the flag out")
         name, report = write_model(folder, trained)
+        if args.keep_adapter:
+            if not trained.adapters:
+                raise InputError(f"--keep-adapter: {args.checkpoint} was trained without --lora-rank; omit the flag")
+            adapter.write(folder / "adapter", trained)
         write_files(trained.tokenizer, folder)
         pooling = None if finetuned else args.pooling or trained.pooling or "mean"
         (folder / CARD).write_text(model_card(trained, name, pooling, facts), encoding="utf-8")

@@ -22,6 +22,8 @@ RANGES = {  # lowest and highest value
     "dropout": (0, 1),
     "head_dropout": (0, 1),
     "log_interval": (1, inf),
+    "lora_alpha": (1, inf),
+    "lora_rank": (0, inf),
     "lr": (0, inf),
     "mask_prob": (0, 1),
     "max_tokens": (1, inf),

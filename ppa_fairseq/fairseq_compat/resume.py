@@ -24,8 +24,8 @@ from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 PRECISIONS = ("fp16", "memory_efficient_fp16", "bf16", "memory_efficient_bf16", "amp")
-# Only whether they are 0 matters: that fixes which weights have optimizer state.
-TRAINED = ("contrastive_weight", "tlm_weight", "freeze_encoder")
+# They fix which weights have optimizer state; of numbers only whether they are 0 matters.
+TRAINED = ("contrastive_weight", "tlm_weight", "freeze_encoder", "freeze_embeddings", "train_layers")
 
 
 def prepare(cfg, model_cfg, same: tuple[str, ...]) -> None:
@@ -47,6 +47,7 @@ def prepare(cfg, model_cfg, same: tuple[str, ...]) -> None:
         _check_all_ranks_see(folder / LAST)
     if by_default and last.exists():
         progress = read_progress(last)  # refuses a hostile file
+        _refuse_other_adapters(last, progress, model_cfg)
         _refuse_another_training(last, progress, cfg, model_cfg, ("pretrained", *same))
         if not cfg.reset_optimizer:  # else updates are counted from 0 again
             _exit_if_done(last, progress, cfg)
@@ -55,6 +56,7 @@ def prepare(cfg, model_cfg, same: tuple[str, ...]) -> None:
         progress = read_progress(named)
         if not (cfg.reset_optimizer or cfg.finetune_from_model):
             _refuse_another_precision(named, progress, cfg)
+        _refuse_other_adapters(named, progress, model_cfg)
 
 
 def _take_on_first_rank(folder: Path, finishes: bool) -> None:
@@ -113,7 +115,8 @@ def _refuse_another_training(last: Path, progress: Progress, cfg, model_cfg, sam
         if name not in progress.cfg[part] or str(then) == str(now):  # an older version did not write it
             continue
         if name in TRAINED:
-            agrees, advice = cfg.reset_optimizer or bool(then) == bool(now), ", or add --reset-optimizer"
+            same_weights = bool(then) == bool(now) and not isinstance(now, str)
+            agrees, advice = cfg.reset_optimizer or same_weights, ", or add --reset-optimizer"
         else:
             agrees = name == "pretrained" and then and now and _same_weights(then, now)
             advice = f", or resume it anyway by --restore-file {last}"
@@ -140,6 +143,19 @@ def _precision(common) -> str:
     if getattr(common, "fp16", False) and getattr(common, "fp16_no_flatten_grads", False):
         flags.append("fp16_no_flatten_grads")
     return "with " + " ".join("--" + name.replace("_", "-") for name in flags) if flags else "in fp32"
+
+
+def _refuse_other_adapters(path: Path, progress: Progress, model_cfg) -> None:
+    """Raise InputError unless the checkpoint has the adapters of this training: fairseq cannot load others."""
+    was = progress.cfg["model"]
+    for name in ["lora_rank", "train_layers"] if was.get("lora_rank") else ["lora_rank"]:
+        flag, values = "--" + name.replace("_", "-"), (was.get(name), getattr(model_cfg, name, None))
+        then, now = (f"with {flag} {value}" if value else f"without {flag}" for value in values)
+        if then != now:
+            raise InputError(
+                f"{path} was trained {then}, not {now}; to start from it, set another --save-dir and --pretrained "
+                f"{path}"
+            )
 
 
 def _same_weights(one: str, other: str) -> bool:

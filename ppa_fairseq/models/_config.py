@@ -44,6 +44,17 @@ class EncoderConfig(FairseqDataclass):
             "Weights and their updates are in fp32"
         },
     )
+    train_layers: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "train only these transformer layers of the encoder, such as 8-11 or 0,2-4, as transformers counts "
+            "them: 0 is the first, above the embeddings. All other layers and the embeddings stay as they are; heads "
+            "are trained (default: train all)"
+        },
+    )
+    freeze_embeddings: bool = field(
+        default=False, metadata={"help": "train the encoder's layers, but not the embeddings below them"}
+    )
 
 
 BERT_ARCH = re.compile("ppa_m?bert(_base)?")

@@ -80,7 +80,7 @@ class PPAClassifier(FinetunedModel):
         super().__init__(cfg)
         self.labels = labels
         settings = {"classes": len(labels), "head_dropout": cfg.head_dropout}
-        self.encoder, head = build_encoder(shape, dictionary, CLASSIFICATION, **settings)
+        self.encoder, head = build_encoder(cfg, shape, dictionary, CLASSIFICATION, **settings)
         self.classification_heads = nn.ModuleDict({HEAD_NAME: head})
 
     @classmethod
@@ -108,7 +108,7 @@ class PPAReader(FinetunedModel):
 
     def __init__(self, cfg: FinetunedConfig, shape: Shape, dictionary):
         super().__init__(cfg)
-        self.encoder, self.span_head = build_encoder(shape, dictionary, SPANS)
+        self.encoder, self.span_head = build_encoder(cfg, shape, dictionary, SPANS)
 
     @classmethod
     def build_model(cls, cfg: FinetunedConfig, task) -> "PPAReader":

@@ -26,6 +26,7 @@ from ppa_fairseq.modules.bert import SelectedPositions, first_tokens
 from ppa_fairseq.modules.cpu import in_cpu_precision
 from ppa_fairseq.modules.encoders import MASKED_LM, Encoder, Shape
 from ppa_fairseq.modules.key_queue import KeyQueue
+from ppa_fairseq.modules.lora import add_adapters
 from ppa_fairseq.modules.momentum_encoder import MomentumEncoder
 from ppa_fairseq.modules.packing import concatenate, pool
 from ppa_fairseq.modules.projection import ProjectionHead
@@ -58,6 +59,14 @@ class PPAModelConfig(EncoderConfig):
             "TLM with a randomly initialised head damages the encoder"
         },
     )
+    lora_rank: int = field(
+        default=0,
+        metadata={
+            "help": "train adapters of this rank beside the encoder's linear layers (LoRA, by peft) and leave its own "
+            "weights as they are: less memory. With --train-layers, beside these layers; 0: train the weights"
+        },
+    )
+    lora_alpha: int = field(default=8, metadata={"help": "LoRA's alpha: adapters are scaled by it over their rank"})
     contrastive_weight: float = II("criterion.contrastive_weight")
     negatives: str = II("criterion.negatives")
     tlm_weight: float = II("criterion.tlm_weight")
@@ -77,7 +86,7 @@ class PPAModel(BaseFairseqModel):
     def __init__(self, cfg: PPAModelConfig, shape: Shape, dictionary, num_languages: int):
         super().__init__()
         self.cfg = cfg
-        self.encoder, self.lm_head = build_encoder(shape, dictionary, MASKED_LM)
+        self.encoder, self.lm_head = build_encoder(cfg, shape, dictionary, MASKED_LM)
         self.projection = self.momentum_encoder = self.queue = self.language_embeddings = None
         contrastive = cfg.contrastive_weight > 0
         self.in_batch = contrastive and cfg.negatives != "queue"
@@ -93,6 +102,8 @@ class PPAModel(BaseFairseqModel):
             self.language_embeddings.requires_grad_(cfg.tlm_weight > 0 and not cfg.freeze_encoder)
         if cfg.freeze_encoder:
             self.encoder.requires_grad_(False)
+        elif cfg.lora_rank:
+            add_adapters(self.encoder, cfg.lora_rank, cfg.lora_alpha)
         self.lm_head.requires_grad_(cfg.tlm_weight > 0)  # DistributedDataParallel waits for every gradient
         if with_queue:
             self.momentum_encoder = MomentumEncoder(self.encoder, self.projection)
@@ -104,6 +115,8 @@ class PPAModel(BaseFairseqModel):
             raise InputError(
                 "--freeze-encoder trains only the MLM head; add --contrastive-weight 0, or omit --freeze-encoder"
             )
+        if cfg.freeze_encoder and cfg.lora_rank:
+            raise InputError("--freeze-encoder trains nothing in the encoder, --lora-rank adapters; omit one of them")
         shape = shape_of(cfg, task.dictionary, transformers_shape(task))
         if isinstance(shape, TransformersShape) and task.cfg.tlm_reset_positions:
             raise InputError("--tlm-reset-positions: a model of transformers counts positions itself; omit the flag")
@@ -126,14 +139,17 @@ class PPAModel(BaseFairseqModel):
             state_dict["momentum_encoder." + old.removeprefix("twin.")] = state_dict.pop(old)
         own = {key: new for key, new in self.state_dict().items() if key.startswith(self.CONTRASTIVE)}
         stored = {key for key in state_dict if key.startswith(self.CONTRASTIVE)}
-        if surplus := sorted({key.partition(".")[0] for key in stored - own.keys()}):
-            logger.info(f"this objective does not use the checkpoint's {', '.join(surplus)}")
-            for key in stored - own.keys():
-                del state_dict[key]
+        unused = {key.partition(".")[0] for key in stored} - {key.partition(".")[0] for key in own}
+        if unused:
+            logger.info(f"this objective does not use the checkpoint's {', '.join(sorted(unused))}")
+        for key in stored - own.keys():
+            del state_dict[key]
         if not stored and own:
             logger.info("the checkpoint has no momentum encoder: copy the query encoder, and start with an empty queue")
         for key in own.keys() - stored:
             state_dict[key] = state_dict.get(key.removeprefix("momentum_encoder."), own[key])
+        for key in self.momentum_encoder.shared if self.momentum_encoder else ():
+            state_dict[f"momentum_encoder.encoder.{key}"] = state_dict[f"encoder.{key}"]
         super().upgrade_state_dict_named(state_dict, name)
 
     def max_positions(self) -> int:

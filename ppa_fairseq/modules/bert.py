@@ -163,7 +163,7 @@ class BertLayer(nn.Module):
 
     def _feed(self, hidden: Tensor) -> Tensor:
         wide = self.fc1(hidden)  # (T, F)
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or has_adapter(self.fc2):
             return self.fc2(F.gelu(wide))
         weight, bias = self.fc2.weight.to(wide.dtype), self.fc2.bias.to(wide.dtype)  # autocast's dtype, where it is on
         return GeluLinear.apply(wide, weight, bias)
@@ -183,10 +183,14 @@ class GeluLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         wide, weight = ctx.saved_tensors
-        of_wide = torch.ops.aten.gelu_backward(gradient @ weight, wide)
-        return of_wide, gradient.t() @ F.gelu(wide), gradient.sum(0)
+        of_wide, of_weight, of_bias = ctx.needs_input_grad  # not all: of a frozen layer, or above frozen layers
+        return (
+            torch.ops.aten.gelu_backward(gradient @ weight, wide) if of_wide else None,
+            gradient.t() @ F.gelu(wide) if of_weight else None,
+            gradient.sum(0) if of_bias else None,
+        )
 
 
 class SelfAttention(nn.Module):
@@ -199,9 +203,10 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, hidden: Tensor, attention, places: Tensor | None = None) -> Tensor:
-        if places is None:
+        if places is None or has_adapter(self.qkv_proj):
             qkv = self.qkv_proj(hidden).unflatten(1, (3, self.heads, -1))  # (T, 3, H, D)
-            return self.out_proj(attention(qkv).flatten(1))
+            attended = attention(qkv) if places is None else attention.attend_selected(qkv[places, 0], qkv[:, 1:])
+            return self.out_proj(attended.flatten(1))
         (weight, kv_weight), (bias, kv_bias) = (
             part.split([len(part) // 3, 2 * len(part) // 3]) for part in (self.qkv_proj.weight, self.qkv_proj.bias)
         )
@@ -241,6 +246,11 @@ def padded_linear(hidden: Tensor, weight: Tensor, bias: Tensor, multiple: int = 
     """
     more = -len(weight) % multiple
     return F.linear(hidden, F.pad(weight, (0, 0, 0, more)), F.pad(bias, (0, more)))[:, : len(weight)]
+
+
+def has_adapter(layer: nn.Module) -> bool:
+    """Whether a linear layer computes more than its weight and its bias say (modules/lora.py)."""
+    return type(layer) is not nn.Linear
 
 
 def too_long(length: int, positions: int) -> str:

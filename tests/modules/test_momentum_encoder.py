@@ -25,6 +25,24 @@ def test_follows_an_fp64_reference_over_many_updates(make_model, dtype):
     assert all(weight.dtype == torch.float32 for weight in model.momentum_encoder.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shares_what_is_frozen_and_moves_as_a_whole_copy_does(make_model, dtype):
+    model, whole = (make_model(momentum=0.9, **flags).to(dtype) for flags in ({"train_layers": "1"}, {}))
+    assert not any(name.startswith("encoder.embed_tokens") for name in model.momentum_encoder.state_dict())
+    own, theirs = (dict(one.named_parameters()) for one in (model.momentum_encoder.encoder, model.encoder))
+    shared = {name for name in own if own[name] is theirs[name]}
+    assert shared == {name for name in theirs if not name.startswith("layers.1.")}
+    for one in (model, whole):
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for weight in [*one.encoder.layers[1].parameters(), *one.projection.parameters()]:
+                weight.add_(torch.randn(weight.shape, generator=generator).to(dtype))
+        one.update_succeeded()
+    for name, weight in whole.momentum_encoder.named_parameters():
+        moved = model.momentum_encoder.get_parameter(name)
+        assert torch.equal(moved, weight if moved.dtype == weight.dtype else weight.to(dtype)), name
+
+
 def test_has_no_dropout_and_no_gradient(make_model, make_criterion, make_dataset):
     model, dataset = make_model(dropout=0.5, attention_dropout=0.5).train(), make_dataset()
     batch = dataset.collater([dataset[i] for i in range(4)])["net_input"]

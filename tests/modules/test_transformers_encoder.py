@@ -192,6 +192,7 @@ def test_weights_without_gradient_are_frozen(dictionary):
     """DistributedDataParallel waits for every gradient: XLM's language embeddings, which nobody gives, have none."""
     from transformers import BertConfig, XLMConfig
 
+    from ppa_fairseq.models._config import EncoderConfig
     from ppa_fairseq.models._encoder import build_encoder
 
     xlm = XLMConfig(vocab_size=210, emb_dim=16, n_layers=1, n_heads=2, n_langs=3, pad_index=0, pad_token_id=0)
@@ -199,6 +200,6 @@ def test_weights_without_gradient_are_frozen(dictionary):
     cases = (xlm, encoders.MASKED_LM, {"transformer.lang_embeddings.weight"}), (bert, encoders.CLASSIFICATION, set())
     for config, kind, expected in cases:
         shape = TransformersShape(config.to_json_string(), 210, layers=1, dim=16, max_positions=64, token_types=0)
-        encoder, head = build_encoder(shape, dictionary, kind, classes=3)
+        encoder, head = build_encoder(EncoderConfig(), shape, dictionary, kind, classes=3)
         assert {name for name, weight in encoder.named_parameters() if not weight.requires_grad} == expected
         assert any("pooler" in name for name, _ in encoder.named_parameters()) == (kind == encoders.CLASSIFICATION)

@@ -23,6 +23,8 @@ OBJECTIVES = {
     "plain": [],
     "accumulated": ["--update-freq", "2", "--num-workers", "2"],
     "fused": ["--optimizer", "fused_adamw", "--weight-decay", "0.01", "--clip-norm", "1"],
+    "frozen embeddings": ["--freeze-embeddings", "--weight-decay", "0.1"],
+    "LoRA": ["--lora-rank", "2", "--optimizer", "fused_adamw", "--weight-decay", "0.01"],
     "in-batch": ["--negatives", "in-batch", *HEADLESS],
     "both negatives": ["--negatives", "both", *HEADLESS],
 }
@@ -31,12 +33,74 @@ OBJECTIVES = {
 @pytest.mark.parametrize("flags", OBJECTIVES.values(), ids=OBJECTIVES)
 def test_a_resumed_training_equals_an_uninterrupted_one(train, flags):
     """Stopped in the middle of an epoch, and in the next one; with dropout, accumulation and workers."""
+    if "--lora-rank" in flags:
+        pytest.importorskip("peft", reason="needs peft: pip install peft")
     settings = [*flags, NO_VALIDATION, "--lr-scheduler", "polynomial_decay", "--total-num-update", "18"]
     whole = train("--max-update", "18", *settings, save_dir="whole")
     for stop in ("5", "11", "18"):
         parts = train("--max-update", stop, *settings, save_dir="parts")
     assert_same_training(whole, parts)
     assert ("queue.keys" in whole["model"]) == ("in-batch" not in flags)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "fused_adamw"])
+def test_frozen_weights_stay_and_have_no_optimizer_state(train, imported, optimizer):
+    """Whatever the weight decay; the layer, the heads and the momentum encoder's copy of the layer move."""
+    flags = ["--train-layers", "1", "--optimizer", optimizer, "--weight-decay", "0.1", "--lr-scheduler", "fixed"]
+    base = imported(layers=2)
+    before = checkpoint.read(base).state
+    arguments = ["--encoder-layers", "2", "--max-update", "3", *flags, NO_VALIDATION]
+    trained = train(*arguments, "--pretrained", str(base))
+    after, states = trained["model"], trained["last_optimizer_state"]["state"]
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if name.startswith(("encoder.layers.1.", "lm_head."))}
+    trainable = moved | {name for name in after if name.startswith("projection.")}
+    assert [value["exp_avg"].shape for value in states.values()] == [
+        weight.shape for name, weight in after.items() if name in trainable
+    ]
+    own = {name for name in after if name.startswith("momentum_encoder.encoder.")}
+    assert own == {f"momentum_encoder.{name}" for name in moved if name.startswith("encoder.")}
+    assert not any(torch.equal(after[name], before[name.removeprefix("momentum_encoder.")]) for name in own)
+    with pytest.raises(InputError, match="trained with --train-layers 1, not 0; .*, or add --reset-optimizer"):
+        train(*arguments, "--pretrained", str(base), "--train-layers", "0", "--max-update", "4")
+
+
+def test_without_a_rank_adapters_cost_nothing(train, monkeypatch):
+    """Not even peft."""
+    monkeypatch.setitem(sys.modules, "peft", None)
+    settings = ["--max-update", "3", NO_VALIDATION]
+    plain = train(*settings, save_dir="plain")
+    assert_same_training(plain, train(*settings, "--lora-rank", "0", "--lora-alpha", "16", save_dir="zero"))
+    with pytest.raises(InputError, match="--lora-rank needs peft, which is not installed; run: pip install peft"):
+        train(*settings, "--lora-rank", "2", save_dir="two")
+
+
+def test_adapters_of_another_shape_are_refused(train, tmp_path):
+    pytest.importorskip("peft", reason="needs peft: pip install peft")
+    last = tmp_path / "checkpoints" / "checkpoint_last.pt"
+    train("--max-update", "1", "--lora-rank", "2", NO_VALIDATION)
+    message = f"{last} was trained %s; to start from it, set another --save-dir and --pretrained {last}"
+    for flags in ([], ["--reset-optimizer"], ["--restore-file", str(last)]):
+        with pytest.raises(InputError, match=message % "with --lora-rank 2, not without --lora-rank"):
+            train("--max-update", "2", *flags)
+        with pytest.raises(InputError, match=message % "with --lora-rank 2, not with --lora-rank 3"):
+            train("--max-update", "2", "--lora-rank", "3", *flags)
+        with pytest.raises(InputError, match=message % "without --train-layers, not with --train-layers 0"):
+            train("--max-update", "2", "--lora-rank", "2", "--train-layers", "0", *flags)
+    with pytest.raises(InputError, match="--freeze-encoder trains nothing in the encoder, --lora-rank adapters; omit"):
+        train("--lora-rank", "2", "--freeze-encoder", "--contrastive-weight", "0", save_dir="neither")
+
+
+def test_a_whole_training_may_end_with_a_part(train, tmp_path):
+    """The momentum encoder then shares the query's weights: nothing of its own may overwrite them."""
+    whole = train("--max-update", "2", NO_VALIDATION)["model"]
+    last = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    still = ["--restore-file", last, "--reset-optimizer", "--reset-dataloader", "--max-update", "1", "--lr", "0"]
+    part = train(*still, "--freeze-embeddings", NO_VALIDATION, save_dir="part")["model"]
+    for name in part.keys() - {"queue.keys", "queue.pivots", "queue.next_slot", "queue.filled"}:
+        if not name.startswith("momentum_encoder."):
+            assert torch.equal(part[name], whole[name]), name
+    assert not torch.equal(whole["momentum_encoder.encoder.embed_tokens.weight"], whole["encoder.embed_tokens.weight"])
 
 
 def test_workers_change_nothing(train):
