@@ -137,7 +137,7 @@ else
 fi
 
 package=.
-if [ "$packages" = test ]; then package=".[test,sources,mining,onnx]"; fi
+if [ "$packages" = test ]; then package=".[test,sources,mining,onnx,mteb]"; fi
 install_packages -c constraints.txt --no-build-isolation -e "$package"
 if upstream_is_in_the_way; then die "pip installed upstream 'fairseq' as a dependency; it overwrites ours"; fi
 # fairseq requires torchaudio, but only its speech models use it. A torchaudio for another torch (CPU only) cannot be

@@ -10,7 +10,7 @@ from ppa_fairseq.commands._signals import Stopped, stop_in_order
 from ppa_fairseq.utils.errors import one_line
 
 GROUPS = {
-    "encoders": ("import-hf", "fit-head", "trim-vocab", "export-hf"),
+    "encoders": ("import-hf", "fit-head", "trim-vocab", "export-hf", "export-onnx"),
     "data": ("mine", "score-bitext", "prepare-bitext", "prepare-xnli", "prepare-qa", "binarize"),
     "measurements": ("retrieve", "probe", "word-align", "perplexity", "evaluate-xnli", "evaluate-qa", "embed"),
 }

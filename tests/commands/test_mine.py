@@ -1,13 +1,10 @@
 """`ppa mine` from two files of sentences to pairs: against gold, after a kill, and with bad input."""
 
-import os
 import random
 import signal
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertModel
@@ -131,22 +128,30 @@ def test_work_that_is_done_is_not_done_again(corpus, encoders, capsys, tmp_path,
     assert (corpus / "out.tsv").read_bytes() == expected
 
 
+# Runs the command, and kills it while it embeds its third window.
+KILLED = """import os, signal, sys
+from ppa_fairseq.commands.main import main
+from ppa_fairseq.evaluation.embedding import SentenceEmbedder
+embed, calls = SentenceEmbedder.__call__, []
+def embed_or_die(self, *arguments):
+    calls.append(1)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return embed(self, *arguments)
+SentenceEmbedder.__call__ = embed_or_die
+main(sys.argv[1:])"""
+
+
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(encoders, capsys, tmp_path):
     write_corpus(tmp_path, 9000, 0)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ppa_fairseq.commands.main", *command(tmp_path, encoders[0], output="killed.tsv")],
-        stderr=subprocess.DEVNULL,
-    )
-    growing = tmp_path / "killed.tsv.work" / "de.vectors"
-    while process.poll() is None and not (growing.exists() and growing.stat().st_size):
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL and not (tmp_path / "killed.tsv").exists()
-    part = growing.stat().st_size
-    assert 0 < part < 9000 * 64
-    time_before = np.fromfile(growing, dtype="<f4")[: vectors.WINDOW * 16]
-    assert run_again(capsys, tmp_path, encoders[0], "killed.tsv", "--work", growing.parent) == 0
-    assert (np.fromfile(growing, dtype="<f4")[: vectors.WINDOW * 16] == time_before).all()
+    arguments = command(tmp_path, encoders[0], output="killed.tsv")
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], stderr=subprocess.DEVNULL)
+    assert process.returncode == -signal.SIGKILL and not (tmp_path / "killed.tsv").exists()
+    part = tmp_path / "killed.tsv.work" / "de.vectors"
+    before = part.read_bytes()
+    assert len(before) == 2 * vectors.WINDOW * 16 * 4
+    assert run_again(capsys, tmp_path, encoders[0], "killed.tsv", "--work", part.parent) == 0
+    assert part.read_bytes().startswith(before) and part.stat().st_size > len(before)
     assert run_again(capsys, tmp_path, encoders[0], "whole.tsv") == 0
     assert (tmp_path / "killed.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
 
