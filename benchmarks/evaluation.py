@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Checkpoint, part
-from ppa_fairseq.commands import export_hf
+from ppa_fairseq.commands.main import main as ppa
 from ppa_fairseq.data.nli.files import find_nli
 from ppa_fairseq.data.qa.squad import Question, read_squad
 from ppa_fairseq.evaluation.classification.classifier import PairClassifier
@@ -176,7 +176,7 @@ def exported(model: Checkpoint) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.write(Path(folder, "model.pt"), model)
         out = Path(folder, "exported")
-        export_hf.run(argparse.Namespace(checkpoint=Path(folder, "model.pt"), out=out, pooling=None))
+        ppa(["export-hf", str(Path(folder, "model.pt")), str(out)])
         yield out
 
 

@@ -101,16 +101,22 @@ class PaddedAttention:
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """(N, H, Q, D) and twice (N, H, L, D) -> (N, H, Q, D)."""
-        if query.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
+        if trains_in_cpu_bf16(query.device):
             return written_out(query, key, value, mask, self.dropout)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=self.dropout)
+
+
+def trains_in_cpu_bf16(device: torch.device) -> bool:
+    """Say whether a forward pass with gradient lets matrix products on the CPU take bfloat16 (`--cpu-precision`)."""
+    enabled = device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+    return enabled and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
     """`scaled_dot_product_attention` as two products and a softmax.
 
-    The backward pass of torch's fused attention for CPUs takes ten times as long in bfloat16 as this one's. It rounds the
-    scores, which the fused one does not, so `--bf16` keeps the fused one.
+    The backward pass of torch's fused attention for CPUs takes ten times as long in bfloat16 as this one's. This one
+    rounds the scores, which the fused one does not, so `--bf16` keeps the fused one.
     """
     scores = query @ (key * key.shape[-1] ** -0.5).transpose(-1, -2)  # (N, H, Q, L)
     if mask is not None:

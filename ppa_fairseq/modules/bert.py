@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ppa_fairseq.modules.attention import plan_attention
+from ppa_fairseq.modules.attention import plan_attention, trains_in_cpu_bf16
 from ppa_fairseq.modules.cpu import TiedEmbedding
 from ppa_fairseq.utils.errors import InputError
 
@@ -109,8 +109,8 @@ class BertEncoder(nn.Module):
         if added_embedding is not None:
             hidden = hidden + added_embedding
         hidden = self.dropout(self.layernorm_embedding(hidden))
-        if hidden.device.type == "cpu":
-            hidden = hidden.to(compute_dtype(hidden))  # else every layer casts its inputs, and writes fp32 sums
+        if trains_in_cpu_bf16(hidden.device):
+            hidden = hidden.bfloat16()  # else every layer casts its inputs, and writes fp32 sums
         attention = plan_attention(
             cu_seqlens,
             lengths,
