@@ -4,7 +4,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from ppa_fairseq.checkpoints.huggingface import layout_of
+from ppa_fairseq.checkpoints.huggingface import ADAPTER_FILE, layout_of
 from ppa_fairseq.checkpoints.sentence_encoder import write_json
 from ppa_fairseq.checkpoints.weights import Checkpoint
 from ppa_fairseq.modules.bert import BertShape
@@ -29,7 +29,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         "inference_mode": True,
     }
     folder.mkdir()
-    write_json(folder / "adapter_config.json", config)
+    write_json(folder / ADAPTER_FILE, config)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 

@@ -24,6 +24,7 @@ from ppa_fairseq.utils.json_files import read_object
 
 HEAD_SEED = 0  # draws the MLM head that a folder does not have
 WORDS = "embeddings.word_embeddings.weight"  # how the name of the word embeddings ends
+ADAPTER_FILE = "adapter_config.json"
 MOST_PADDING = 1024  # word embeddings beyond the tokenizer's; mDeBERTa-v3 has 898
 
 
@@ -39,6 +40,11 @@ def read(folder: str | Path, transformers: bool = False) -> Checkpoint:
     sentence = sentence_encoder.read(Path(folder))
     folder, notes = sentence.folder, sentence.notes
     config_file = folder / "config.json"
+    if (folder / ADAPTER_FILE).is_file() and not config_file.is_file():
+        raise InputError(
+            f"{folder}: holds adapters of peft alone; merge them into their model (merge_and_unload), and give the "
+            "folder of that"
+        )
     config = read_object(config_file, "give a Hugging Face folder")
     if transformers or config.get("model_type", "bert") not in [layout.model_type for layout in LAYOUTS]:
         return read_any(folder, config, sentence)
@@ -51,9 +57,7 @@ def read(folder: str | Path, transformers: bool = False) -> Checkpoint:
     table = layout.name_table(shape.layers, heads)
     used = [name for theirs in table.values() for name in theirs]
     if missing := next((name for name in used if name not in tensors), None):
-        raise InputError(
-            f"{source}: tensor {missing} is missing; the file is not complete, or config.json belongs to another model"
-        )
+        raise InputError(f"{source}: tensor {missing} is missing; {transformers_folder.why_missing(config)}")
     state = {
         ours: torch.cat([tensors[name] for name in theirs]) if len(theirs) > 1 else tensors[theirs[0]]
         for ours, theirs in table.items()

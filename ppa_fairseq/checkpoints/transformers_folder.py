@@ -47,9 +47,7 @@ def read_model(folder: Path, content: dict, tensors: dict[str, Tensor], source: 
     inside = "" if base is model else model.base_model_prefix + "."
     missing = sorted(found["missing_keys"])
     if absent := next((name for name in missing if name.startswith(inside)), None):
-        raise InputError(
-            f"{source}: tensor {absent} is missing; the file is not complete, or config.json belongs to another model"
-        )
+        raise InputError(f"{source}: tensor {absent} is missing; {why_missing(content)}")
     notes = []
     if missing:
         notes.append(
@@ -58,10 +56,24 @@ def read_model(folder: Path, content: dict, tensors: dict[str, Tensor], source: 
         )
     if unused := modules_of(found["unexpected_keys"]):
         notes.append(f"left out, as alignment does not use it: {', '.join(unused)}")
-    decoder = model.get_output_embeddings()
-    if decoder is not None and decoder.weight is not base.get_input_embeddings().weight:
+    with torch.device("meta"):
+        would_be = build_class(config, MASKED_LM, initialise=False)
+    if is_tied(would_be) and not is_tied(model):
         model.config.tie_word_embeddings = False  # whatever config.json says: the file has two
     return model, notes
+
+
+def is_tied(model: nn.Module) -> bool:
+    """Whether the decoder of its MLM head is the word embeddings."""
+    decoder = model.get_output_embeddings()
+    return decoder is not None and decoder.weight is model.get_input_embeddings().weight
+
+
+def why_missing(content: dict) -> str:
+    """Say why weights that belong to a config.json can be missing."""
+    if "auto_map" in content:
+        return "config.json names code of its own, which is not run; give the model in a form of transformers itself"
+    return "the file is not complete, or config.json belongs to another model"
 
 
 def read_config(content: dict, path: Path):
@@ -70,7 +82,7 @@ def read_config(content: dict, path: Path):
 
     model_type = content.get("model_type")
     if model_type not in CONFIG_MAPPING:
-        remote = "its code is in the folder, and no code of a folder is run" if "auto_map" in content else ""
+        remote = "it needs code of its own, and none is run" if "auto_map" in content else ""
         raise InputError(
             f"{path}: model_type is {quote(model_type)}, which this version of transformers does not have"
             f"{'; ' * bool(remote)}{remote}; give a model of a class in transformers, or install a later version"

@@ -26,6 +26,11 @@ MODELS = {  # model type, its options, its class of question answering
     "EuroBERT": ("eurobert", SIZES | {"num_key_value_heads": 1}, None),
     "mDeBERTa-v3": ("deberta-v2", SIZES | DEBERTA, "DebertaV2ForQuestionAnswering"),
     "GTE": ("gte", SIZES | {"type_vocab_size": 2}, None),
+    "LUKE": (  # ties the entities' decoder, not the words'
+        "luke",
+        SIZES | {"entity_vocab_size": 10, "entity_emb_size": 8},
+        "LukeForQuestionAnswering",
+    ),
     "ELECTRA": ("electra", SIZES | {"embedding_size": 8}, "ElectraForQuestionAnswering"),
     "Gemma, bidirectional": (  # without a masked-LM class
         "gemma3_text",

@@ -23,7 +23,7 @@ from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.modules.packing import pack, pool
 from ppa_fairseq.utils.errors import InputError
 
-POSITIONS = {"XLM-RoBERTa": 319}  # one row belongs to the padding
+POSITIONS = dict.fromkeys(["XLM-RoBERTa", "LUKE"], 319)  # one row belongs to the padding
 LONG = {name: POSITIONS.get(name, 320) for name in MODELS} | {"Gemma, bidirectional": 320}
 
 
@@ -242,8 +242,11 @@ def test_a_resumed_training_equals_a_straight_one(modernbert, data_bin, tmp_path
         assert torch.equal(weight, resumed["model"][name]), name
 
 
-def test_two_ranks_stay_equal(modernbert, data_bin, tmp_path):
-    flags = ["--arch", "ppa_transformers", "--pretrained", str(modernbert / "base"), "--max-update", "3"]
+@pytest.mark.parametrize("part_of", [[], ["--lora-rank", "2", "--train-layers", "1"]], ids=["whole", "LoRA"])
+def test_two_ranks_stay_equal(modernbert, data_bin, tmp_path, part_of):
+    if part_of:
+        pytest.importorskip("peft", reason="needs peft: pip install peft")
+    flags = [*part_of, "--arch", "ppa_transformers", "--pretrained", str(modernbert / "base"), "--max-update", "3"]
     argv = [str(data_bin), *training.TINY_ALIGNMENT, *flags, "--disable-validation", "--check-ranks"]
     ranks = train_on_ranks(2, argv, tmp_path)
     assert [rank.exitcode for rank in ranks] == [0, 0], ranks[0].output[-3000:]
@@ -275,6 +278,19 @@ def test_a_finetuned_model_is_finetuned_again(chain, finetuning_data, tmp_path):
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     other = [*flags, *training.QA, "--arch", "ppa_transformers_reader"]
     assert training.run_training([str(finetuning_data[1]), *other], tmp_path / "qa")
+
+
+@pytest.mark.parametrize("chain", ["BERT"], indirect=True)
+def test_a_part_of_the_encoder_is_finetuned(chain, finetuning_data, tmp_path):
+    """With its pooler, which belongs to the head."""
+    _, _, root = chain
+    base = str(root / "aligned" / "checkpoint_last.pt")
+    flags = [*training.TINY_FINETUNING, *training.NLI, "--pretrained", base, "--max-update", "2"]
+    part_of = [*flags, "--arch", "ppa_transformers_classifier", "--train-layers", "1", "--lr"]
+    after = training.run_training([str(finetuning_data[0]), *part_of, "1e-3"], tmp_path / "one")["model"]
+    start = training.run_training([str(finetuning_data[0]), *part_of, "0"], tmp_path / "two")["model"]
+    moved = {name for name in after if not torch.equal(after[name], start[name])}
+    assert moved == {name for name in after if ".layer.1." in name or "pooler" in name or "heads." in name}
 
 
 @pytest.fixture(scope="module")
@@ -359,6 +375,10 @@ def with_other_model(model_type, **options):
     return change
 
 
+def with_missing_layer(folder):
+    change_weights(folder, lambda tensors: {name: w for name, w in tensors.items() if "layer.1.ffn" not in name})
+
+
 def with_more_tokens(folder):
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text())
@@ -371,7 +391,15 @@ FAULTS = {
         lambda folder: change_config(folder, model_type="mine"),
         "config.json: model_type is 'mine', which this version of transformers does not have; give a model of",
     ),
-    "code": (with_code, "model_type is 'mine', which this version of transformers does not have; its code is in the"),
+    "code": (with_code, "which this version of transformers does not have; it needs code of its own, and none is run"),
+    "code for a known type": (
+        lambda folder: (with_missing_layer(folder), change_config(folder, auto_map={"AutoModel": "mine.MineModel"})),
+        "lin1.bias is missing; config.json names code of its own, which is not run; give the model in a form of",
+    ),
+    "adapters alone": (
+        lambda folder: (folder / "config.json").rename(folder / "adapter_config.json"),
+        "holds adapters of peft alone; merge them into their model (merge_and_unload), and give the folder of that",
+    ),
     "decoder": (
         with_other_model("llama", num_key_value_heads=1),
         "in this llama, the first token's hidden state does not depend on the last token; give an encoder",
@@ -393,7 +421,7 @@ FAULTS = {
         "config.json: the weights are quantised",
     ),
     "a missing layer": (
-        lambda folder: change_weights(folder, lambda t: {n: v for n, v in t.items() if "layer.1.ffn" not in n}),
+        with_missing_layer,
         "tensor distilbert.transformer.layer.1.ffn.lin1.bias is missing; the file is not complete",
     ),
     "NaN": (

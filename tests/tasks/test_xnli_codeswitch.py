@@ -66,6 +66,13 @@ def accuracy_of(path, first, second, examples):
     return 100 * correct / len(examples)
 
 
+def test_frozen_embeddings_stay(finetune, imported):
+    before = part(checkpoint.read(imported()).state, "encoder.")
+    after = part(finetune("--max-update", "2", "--freeze-embeddings", NO_VALIDATION)["model"], "encoder.")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if name.startswith("layers.")}
+
+
 def test_validation_logs_each_language_and_their_average(finetune, tmp_path, monkeypatch):
     """Equal to a loop over the examples; the average chooses the best checkpoint. The same by fairseq-validate."""
     from fairseq_cli import validate
