@@ -121,9 +121,8 @@ def _sentences(place: Path, language: str, source: Path) -> "Sentences":
 
     if not all(Path(f"{place}.{ending}").exists() for ending in ("txt", "ends")):
         dropped = Counter()
-        with tqdm(desc=f"read {language}", unit="sentence", unit_scale=True) as bar:
-            lines = (bar.update() or line for line in read_sentences(source, dropped))
-            read = len(write_sentences(place, lines))
+        lines = read_sentences(source, dropped)
+        read = len(write_sentences(place, tqdm(lines, desc=f"read {language}", unit="sentence", unit_scale=True)))
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.most_common())
         print(f"{source}: {read:,} sentences (not used: {reasons or 'none'})", file=sys.stderr)
     found = Sentences(place)

@@ -1,5 +1,6 @@
 """`ppa mine` from two files of sentences to pairs: against gold, after a kill, and with bad input."""
 
+import os
 import random
 import signal
 import subprocess
@@ -145,8 +146,12 @@ main(sys.argv[1:])"""
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(encoders, capsys, tmp_path):
     write_corpus(tmp_path, 9000, 0)
     arguments = command(tmp_path, encoders[0], output="killed.tsv")
-    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], stderr=subprocess.DEVNULL)
-    assert process.returncode == -signal.SIGKILL and not (tmp_path / "killed.tsv").exists()
+    environment = os.environ | {"TQDM_MININTERVAL": "0"}  # draws the bars at every step
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, env=environment
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr[-600:]
+    assert not (tmp_path / "killed.tsv").exists()
     part = tmp_path / "killed.tsv.work" / "de.vectors"
     before = part.read_bytes()
     assert len(before) == 2 * vectors.WINDOW * 16 * 4
