@@ -52,7 +52,7 @@ from ppa_fairseq.utils.markdown import markdown_table
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-PEAKS = {  # dense bf16 TFLOP/s by the makers' data sheets; the first name that the device's contains
+PEAKS = {  # dense bf16 TFLOP/s, as recalled from the makers' data sheets: check yours; the first name that fits counts
     "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "GH200": 989, "B200": 2250, "A100": 312, "A800": 312,
     "L40S": 362, "L40": 181, "A40": 150, "A10": 125, "L4": 121, "RTX 4090": 165, "RTX 3090": 71, "RTX A6000": 155,
 }  # fmt: skip

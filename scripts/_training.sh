@@ -21,7 +21,11 @@ find_ranks() {
   local gpus
   gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
   ranks=$((gpus > 0 ? gpus : 1)) device=--fp16
-  [ "$gpus" -gt 0 ] || device=--cpu
+  if [ "$gpus" = 0 ]; then
+    device=--cpu
+    echo "$(basename "$0" .sh): training on the CPU: $(python -W ignore -c \
+      'from ppa_fairseq.fairseq_compat.arguments import why_no_gpu; print(why_no_gpu())')" >&2
+  fi
   per_rank=$(($1 / ranks > 0 ? $1 / ranks : 1))
 }
 
