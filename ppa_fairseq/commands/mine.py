@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.evaluation.mining.work_folder import describe_files, describe_model, open_work_folder
 
     languages, paths = _languages_and_paths(args.texts)
+    if any(args.output.exists() and path.samefile(args.output) for path in paths):
+        raise InputError(f"{args.output}: is read, and would be replaced; give --output another name")
     gold = read_gold(args.gold, paths) if args.gold else None
     embedder = load_embedder("mine", args.model, args)
     work = args.work or args.output.with_name(f"{args.output.name}.work")

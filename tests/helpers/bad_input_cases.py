@@ -25,6 +25,9 @@ BINARIZE_NLI = "ppa binarize nli-text --destdir out --workers 1"
 RETRIEVE = "ppa retrieve --model a=hf --pairs text/de-en.tsv --output out --cpu"
 EMBED = "ppa embed --model hf --input text/a.de --output out.npy --cpu"
 FIT = "ppa fit-head imported bin out --cpu"
+ONNX = "ppa export-onnx hf out"
+MINE = "ppa mine de-en=text/a.de,text/a.en --model hf --output out --cpu"
+MARGINS = "ppa score-bitext de-en=text/de-en.tsv --model hf --output out --cpu"
 TRIM = "ppa trim-vocab hf out de=text/a.de --workers 1"
 PROBE = "ppa probe --model a=hf --pairs nli=nli/dev-en.tsv:nli --output out --cpu"
 ALIGN = "ppa word-align --model a=hf --text text/de-en.tsv --output out --cpu"
@@ -137,6 +140,14 @@ CASES = [
     case("fit: truncated", FIT, cut("bin/train.de-en.de.idx"), "bin/train.de-en.de.bin and .idx: "),
     case("trim: no file", TRIM, remove("text/a.de"), "text/a.de: "),
     case("trim: onto others", TRIM.replace(" out ", " full "), nothing, "full: holds "),
+    case("onnx: truncated", ONNX, cut("hf/model.safetensors"), "model.safetensors: "),
+    case("onnx: onto others", ONNX.replace(" out", " full"), nothing, "full: holds "),
+    case("mine: no file", MINE, remove("text/a.en"), "text/a.en: "),
+    case("mine: text for gold", MINE + " --gold text/a.de", nothing, "text/a.de:1: "),
+    case("mine: onto its input", MINE + " --output text/a.de", nothing, "text/a.de"),
+    case("margins: no file", MARGINS, remove("text/de-en.tsv"), "de-en.tsv: "),
+    case("margins: no pair", MARGINS, write("text/de-en.tsv", b"a\n"), "de-en.tsv"),
+    case("margins: onto its input", MARGINS + " --output text", nothing, "text: holds "),
     case("align: Latin-1", ALIGN, write("text/de-en.tsv", b"\xe4\tb\n"), "text/de-en.tsv:1: "),
     case("align: a pipe", ALIGN, as_pipe("text/de-en.tsv"), "text/de-en.tsv: is a pipe"),
     case("align: text for links", ALIGN + " --gold text/a.de", nothing, "text/a.de:1:"),
