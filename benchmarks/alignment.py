@@ -1,7 +1,7 @@
 """Time a step of alignment against transformers: pairs a second, memory, share of the machine's matrix products.
 
     python benchmarks/alignment.py --tokenizer runs/quickstart/imported
-    python benchmarks/alignment.py --tokenizer imported/mbert --shape mbert --rounds 2 --one-by-one
+    python benchmarks/alignment.py --tokenizer imported/mbert --shape mbert --rounds 2 --one-by-one --peers lora
 
 All sides train on the same pairs of the bundled sample, with the vocabulary of --tokenizer (an imported encoder, or any
 folder with a tokenizer), with the same random weights, dropout, clipping and learning rate, in fp32, or with
@@ -12,6 +12,7 @@ folder with a tokenizer), with the same random weights, dropout, clipping and le
                           the weights for the momentum, torch's default AdamW
     transformers, tuned   an expert's version: batches by length, SDPA, the MLM head at masked positions only, fused
                           AdamW, one call for the momentum
+    lora                  ppa_fairseq with --lora-rank 8
 
 Each side runs in its own process, and the sides take turns at every step, so that noise of the machine affects all of
 them. Memory is the peak resident size of a process during training, minus its size after all imports (Linux only). The
@@ -28,6 +29,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,7 +53,7 @@ from ppa_fairseq.models.ppa import PPAModel, PPAModelConfig
 from ppa_fairseq.modules.bert import BertShape
 from ppa_fairseq.modules.cpu import has_bf16_instructions, return_freed
 from ppa_fairseq.optim.fused_adamw import FusedAdamW
-from ppa_fairseq.tasks.ppa_alignment import CPU_TOKENS_AT_ONCE
+from ppa_fairseq.tasks.ppa_alignment import CPU_TOKENS_AT_ONCE, LORA_TOKENS_AT_ONCE
 from ppa_fairseq.utils.markdown import markdown_table
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample"
@@ -98,8 +100,11 @@ QUEUE = 32_000
 class Ours:
     """The model, criterion and optimizer of a training with ``--optimizer fused_adamw``."""
 
-    def __init__(self, shape: BertShape, queue_size: int = QUEUE, precision: str = "fp32"):
-        self.model = our_model(shape, queue_size)
+    def __init__(self, shape: BertShape, queue_size: int = QUEUE, precision: str = "fp32", **flags):
+        self.set_up(our_model(shape, queue_size, **flags), precision)
+
+    def set_up(self, model: PPAModel, precision: str = "fp32") -> None:
+        self.model = model
         self.model.cfg.cpu_precision = precision
         settings = SimpleNamespace(adam_betas=(0.9, 0.999), adam_eps=1e-8, weight_decay=DECAY, lr=[RATE])
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
@@ -113,7 +118,7 @@ class Ours:
 
     def step(self, batch: dict) -> None:
         self.criterion.train()
-        *parts, last = micro_batches(batch, CPU_TOKENS_AT_ONCE)
+        *parts, last = micro_batches(batch, LORA_TOKENS_AT_ONCE if self.model.cfg.lora_rank else CPU_TOKENS_AT_ONCE)
         for part in parts:
             self.criterion(self.model, part)[0].backward()
             return_freed()
@@ -136,6 +141,7 @@ def our_model(shape: BertShape, queue_size: int, **settings) -> PPAModel:
     model = PPAModel(cfg, shape, None, num_languages=0)
     if model.queue is None:
         return model
+    torch.manual_seed(2)  # adapters draw numbers, too
     model.queue.keys.copy_(F.normalize(torch.randn(model.queue.keys.shape), dim=-1))
     model.queue.filled.fill_(queue_size)
     return model
@@ -163,18 +169,22 @@ class Transformers:
         missing = self.model.load_state_dict(huggingface.to_tensors(checkpoint), strict=False).missing_keys
         assert set(missing) <= {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}, missing
         self.model.tie_weights()
+        self.set_up(ours)
+
+    def set_up(self, ours: PPAModel) -> None:
+        """Take projection head and queue from ours; make the momentum copies and the optimizer."""
         self.projection = torch.nn.Sequential(ours.projection.fc1, torch.nn.ReLU(), ours.projection.fc2)
-        self.key_encoder = copy.deepcopy(self.model.bert).requires_grad_(False).eval()
+        self.key_encoder = copy.deepcopy(self.model.base_model).requires_grad_(False).eval()
         self.key_projection = copy.deepcopy(self.projection).requires_grad_(False)
         self.queue, self.place = ours.queue.keys, 0
-        self.followed = [*self.model.bert.parameters(), *self.projection.parameters()]
+        self.followed = [*self.model.base_model.parameters(), *self.projection.parameters()]
         self.following = [*self.key_encoder.parameters(), *self.key_projection.parameters()]
         self.weights = [*self.model.parameters(), *self.projection.parameters()]
         self.optimizer = torch.optim.AdamW(self.weights, lr=RATE, weight_decay=DECAY, fused=self.fused)
 
     def sentences(self, encoder, projection, packed: dict) -> torch.Tensor:
         with self.precision:
-            first = encoder(**padded(packed)).last_hidden_state[:, 0]  # (N, C)
+            first = encoder(**self.padded(packed)).last_hidden_state[:, 0]  # (N, C)
             return F.normalize(projection(first).float(), dim=-1)
 
     def loss(self, batch: dict) -> torch.Tensor:
@@ -185,7 +195,7 @@ class Transformers:
         if "parts" not in batch:  # once: a careful user does this, and what it waits for, in the data loader
             batch["parts"] = *split(inputs["query_input"], pairs), dict(inputs["key_input"])
         queries, tlm, keys = batch["parts"]
-        query = self.sentences(self.model.bert, self.projection, queries)
+        query = self.sentences(self.model.base_model, self.projection, queries)
         with torch.no_grad():
             key = self.sentences(self.key_encoder, self.key_projection, keys)
         positive, negative = (query * key).sum(-1, keepdim=True), query @ self.queue.T
@@ -207,6 +217,9 @@ class Transformers:
             self.queue[slots] = key.float()
         self.place += len(key)
 
+    def padded(self, packed: dict) -> dict:
+        return padded(packed)
+
     def train(self, mode: bool) -> None:
         self.model.train(mode)
 
@@ -220,7 +233,7 @@ class Plain(Transformers):
         real = places(packed)
         labels = torch.full_like(packed["tokens"], -100).index_copy(0, masked, target)
         labels = torch.full_like(real, -100, dtype=torch.int64).masked_scatter(real, labels)
-        return self.model(**padded(packed), labels=labels).loss
+        return self.model(**self.padded(packed), labels=labels).loss
 
     def follow(self) -> None:
         for followed, following in zip(self.followed, self.following, strict=True):
@@ -233,7 +246,7 @@ class Tuned(Transformers):
     attention, fused = "sdpa", True
 
     def masked_loss(self, packed: dict, masked: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        hidden = self.model.bert(**padded(packed)).last_hidden_state  # (N, L, C)
+        hidden = self.model.base_model(**self.padded(packed)).last_hidden_state  # (N, L, C)
         if "slots" not in packed:
             packed["slots"] = places(packed).flatten().nonzero().squeeze(1)  # (T,)
         return F.cross_entropy(self.model.cls(hidden.flatten(0, 1)[packed["slots"][masked]]).float(), target)
@@ -270,8 +283,10 @@ def padded(packed: dict) -> dict:
 
 
 OURS, PLAIN, TUNED, OURS_FP32 = "ppa_fairseq", "transformers, plain", "transformers, tuned", "ppa_fairseq in fp32"
-SIDES = {OURS: Ours, PLAIN: Plain, TUNED: Tuned, OURS_FP32: Ours}
-ROWS = [(OURS, "shuffled"), (PLAIN, "shuffled"), (OURS, "by length"), (TUNED, "by length"), (OURS_FP32, "by length")]
+LORA = "lora"
+SIDES = {OURS: Ours, PLAIN: Plain, TUNED: Tuned, LORA: partial(Ours, lora_rank=8), OURS_FP32: Ours}
+ROWS = [(OURS, "shuffled"), (PLAIN, "shuffled"), (LORA, "shuffled")]
+ROWS += [(OURS, "by length"), (TUNED, "by length"), (OURS_FP32, "by length")]
 WARM_UP = 1  # steps of each side and order
 STATUS = Path("/proc/self/status")
 
@@ -307,6 +322,8 @@ def serve(
     torch.set_num_threads(threads)
     if name.startswith("transformers"):
         import transformers.models.bert.modeling_bert  # noqa: F401
+    if name == LORA:
+        import peft  # noqa: F401
     before = status("VmRSS")
     side = SIDES[name](shape, queue_size, "fp32" if name == OURS_FP32 else precision)
     side.train(True)
@@ -322,7 +339,7 @@ def serve(
             order, number = what
             start, steps = clock(), steps + 1
             side.step(batches[order][number])
-            if name in (OURS, OURS_FP32) and steps % TRIM_INTERVAL == 0:
+            if not name.startswith("transformers") and steps % TRIM_INTERVAL == 0:
                 return_freed()  # as the task does
             pipe.send(clock() - start)
         elif kind == "loss":
@@ -383,7 +400,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=16, help="timed steps of each row")
     parser.add_argument("--queue-size", type=int, default=QUEUE)
-    parser.add_argument("--peers", nargs="*", choices=[PLAIN, TUNED], default=[PLAIN, TUNED])
+    parser.add_argument("--peers", nargs="*", choices=[PLAIN, TUNED, LORA], default=[PLAIN, TUNED])
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of matrix products")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--attention-dropout", type=float, default=0.1)
@@ -440,7 +457,7 @@ def main() -> None:
             f"**{(ratios * weight).sum():.2f}×**" if name != OURS else "",
             f"{low:.2f} – {high:.2f}" if name != OURS else "",
             f"{memory[name]:,.0f} MiB",
-            f"{100 * work.sum() / took.sum() / rate:.0f} %",
+            f"{100 * work.sum() / took.sum() / rate:.0f} %" if name != LORA else "",  # which needs less work
         ])  # fmt: skip
     counted = ", processor time" if args.processor_time else ""
     print(f"{args.shape}: {shape.layers} layers of {shape.dim}, {shape.vocab_size:,} tokens, batches of "

@@ -17,4 +17,4 @@ ruff check ppa_fairseq scripts experiments tools benchmarks tests setup.py
 echo "lint-imports"
 lint-imports --no-cache
 echo "pytest"
-python -m pytest -n 2 --dist loadfile --durations 10 --disable-warnings -rsfE "${@:-tests}"
+python -m pytest -n 2 --dist worksteal --durations 10 --disable-warnings -rsfE "${@:-tests}"

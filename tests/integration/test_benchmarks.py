@@ -1,5 +1,6 @@
 """The benchmarks run, agree with their peers on results, and print their tables; no test measures speed."""
 
+import json
 import multiprocessing
 import re
 import sys
@@ -29,7 +30,7 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def vocabulary(tmp_path):
-    """A folder with the vocabulary of single characters."""
+    """A folder with a BERT's vocabulary of single characters."""
     letters = [chr(code) for code in range(33, 127)]
     symbols = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]
     (tmp_path / "vocab.txt").write_text("\n".join(symbols) + "\n")
@@ -68,6 +69,17 @@ def test_alignment_agrees_on_losses(run, vocabulary, monkeypatch):
     rows = run("alignment", f"--tokenizer {vocabulary} {flags}")
     sides = ["transformers, plain, shuffled", "ppa_fairseq, by length", "transformers, tuned, by length"]
     assert [row[0] for row in rows] == ["ppa_fairseq, shuffled", *sides]
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_any_encoder_agrees_on_losses(run, vocabulary, kind):
+    """Every run checks that the losses of all forms are equal."""
+    sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    (vocabulary / "other.json").write_text(json.dumps({"model_type": kind, **sizes, "max_position_embeddings": 128}))
+    (vocabulary / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    rows = run("any_encoder", f"{vocabulary} --config {vocabulary}/other.json --rounds 1 --batch-size 4 --threads 1")
+    own = ["ppa_bert"] if kind == "bert" else []
+    assert [row[0] for row in rows] == ["ppa_transformers", *own, "transformers, plain"]
 
 
 def test_gpu_prints_what_runs_and_names_what_does_not(run, monkeypatch):
