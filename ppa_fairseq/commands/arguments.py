@@ -35,9 +35,9 @@ def add_batching_arguments(
     parser.add_argument("--batch-tokens", metavar="N", type=positive, default=4096,
         help="tokens in a batch; changes only speed and memory (default: 4096)")  # fmt: skip
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
-        help="compute in this type; half precision is faster on a GPU, and prints by how much results are off "
-             "(default: float32)")  # fmt: skip
+    parser.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto",
+        help="compute in this type; in half precision the command prints by how much results are off (default: auto, "
+             "bfloat16 on a CPU with AVX512-BF16 or AMX, else float32)")  # fmt: skip
 
 
 def add_embedding_arguments(parser: argparse.ArgumentParser, both: bool = False) -> None:

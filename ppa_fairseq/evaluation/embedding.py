@@ -22,7 +22,7 @@ class PackedEncoder:
         layers: the hidden states to return, as Hugging Face counts them: 0 is the embeddings, L the last layer.
         max_length: longer sentences are cut to it, [SEP] kept; None: the length of the position table.
         batch_tokens: tokens in one batch; a longer sentence makes a batch of its own.
-        dtype: the type in which the encoder computes, of `precision.DTYPES`.
+        dtype: the type in which the encoder computes, as `Precision` takes it.
 
     Attributes:
         shape: sizes of the whole encoder.
@@ -49,7 +49,7 @@ class PackedEncoder:
         self.shape = encoder.cfg
         encoder.keep_layers(max(layers))
         self.encoder = encoder.to(self.device)
-        self.precision = Precision(dtype, self.encoder)
+        self.precision = Precision(dtype, self.device, self.encoder)
         self.tokenizer = tokenizer
         self.layers = list(layers)
         self.max_length = max_length or limit

@@ -22,7 +22,7 @@ class PairModel:
         max_length: of a sequence, specials included.
         batch_tokens: tokens in one batch; a longer sequence makes a batch of its own.
         cpu: do not use a GPU.
-        dtype: the type in which encoder and head compute, of `precision.DTYPES`.
+        dtype: the type in which encoder and head compute, as `Precision` takes it.
 
     Attributes:
         shape: sizes of the encoder.
@@ -65,7 +65,7 @@ class PairModel:
             module.load_state_dict(state, assign=True)
             module.eval()
         self.device = device(cpu)
-        self.precision = Precision(dtype, self.encoder, self.head)
+        self.precision = Precision(dtype, self.device, self.encoder, self.head)
         self.is_placed = False
         self.shape = model.shape
         self.training = training_facts(model)

@@ -5,20 +5,28 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ppa_fairseq.modules.cpu import has_bf16_instructions
+
 DTYPES = ("float32", "float16", "bfloat16")
 NOT_FINITE = dict.fromkeys(DTYPES, "its weights are NaN or infinite")
 NOT_FINITE["float16"] = "its weights are NaN, or its values too large for float16; use --dtype bfloat16"
 
 
 class Precision:
-    """The type in which some modules compute, by its name in torch.
+    """The type in which some modules compute.
+
+    Args:
+        dtype: its name in torch, of `DTYPES`; or "auto": bfloat16 on a CPU with instructions for it, else float32.
+        device: where the modules compute.
 
     Attributes:
         error: mean and largest ‖x − y‖ / ‖x‖ of the first batch's rows x in fp32 and y in half precision; None in fp32
             and before the first batch.
     """
 
-    def __init__(self, dtype: str, *modules: nn.Module):
+    def __init__(self, dtype: str, device: torch.device, *modules: nn.Module):
+        if dtype == "auto":
+            dtype = "bfloat16" if device.type == "cpu" and has_bf16_instructions() else "float32"
         self.dtype = dtype
         self.modules = modules
         self.error: tuple[float, float] | None = None
