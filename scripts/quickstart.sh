@@ -54,15 +54,14 @@ step "3/6 binarize (fairseq-preprocess for all pairs)"
 [ -e "$data" ] || ppa binarize "$out/text" --destdir "$data"
 
 step "4/6 align"
-# Mean pooling, because the base's [CLS] was never trained. Learning rate, momentum and queue suit a training of
-# minutes; scripts/align.sh has the paper's values for mBERT and a real corpus.
+# The objective of scripts/align.sh; learning rate, momentum and queue suit a training of minutes.
 updates=200 log=$out/train.log
 checkpoint=$out/checkpoints/checkpoint_last.pt
 align() {
   local device=()
   python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || device=(--cpu)
   fairseq-train "$data" --user-dir ppa_fairseq --task ppa_alignment "${device[@]}" \
-    --arch ppa_bert --pretrained "$imported" --pooling mean --momentum 0.95 --queue-size 2048 \
+    --arch ppa_bert --pretrained "$imported" --pooling mean --projection-head none --tlm-weight 0 --momentum 0.95 --queue-size 2048 \
     --dropout 0 --attention-dropout 0 --criterion ppa --temperature 0.05 \
     --optimizer fused_adamw --adam-betas '(0.9, 0.98)' --weight-decay 0.01 --clip-norm 1 \
     --lr $lr --lr-scheduler polynomial_decay --warmup-updates $((updates / 10)) --total-num-update $updates \

@@ -52,7 +52,7 @@ find_python() {
   local test name
   for test in "$has_wheel" "$is_new_enough"; do
     for name in ${PYTHON:-python3 python3.12 python3.11 python3.13 python3.10 python}; do
-      if "$name" -c "$test" >/dev/null 2>&1; then "$name" -c 'import sys; print(sys.executable)' && return; fi
+      if "$name" -c "$test" >/dev/null 2>&1; then "$name" -c 'import sys; print(sys._base_executable)' && return; fi
     done
   done
   return 1

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TRAININGS = {"align": ["250k"], "finetune": ["xnli", "zero-shot"]}
+PAPER = "--pooling cls --momentum 0.999 --queue-size 32000 --temperature 0.05 --lr 3e-5 --adam-eps 1e-6"
 RECIPES = [*TRAININGS, "prepare_bitext", "prepare_xnli", "prepare_mlqa"]
 
 
@@ -51,6 +52,18 @@ def test_training_starts_from_any_folder(tmp_path, stubs, name, how, chosen):
     assert "--cpu" in words and "--fp16" not in words
 
 
+def test_the_papers_recipe_is_what_it_was(tmp_path, stubs):
+    """As scripts/recipes/ppa_mbert.yaml has it, and of its objective no flag more."""
+    ours, paper = (
+        run(tmp_path, "align", *recipe, "600k", "data", "base", **stubs).stdout.split()
+        for recipe in ((), ("--recipe", "paper"))
+    )
+    flags, words = dict(zip(paper, paper[1:], strict=False)), PAPER.split()
+    assert {name: flags[name] for name in words[::2]} == dict(zip(words[::2], words[1::2], strict=True))
+    assert {"--projection-head", "--tlm-weight"} < set(ours) - set(paper) and flags["--save-dir"] == "runs/paper-600k"
+    assert flags["--optimizer"] == "fused_adamw" and flags["--weight-decay"] == "0.01" and flags["--clip-norm"] == "1"
+
+
 @pytest.mark.parametrize("mode", ["translate-train", "code-switch"])
 def test_finetuning_takes_the_languages_with_training_data(tmp_path, stubs, mode):
     for language in ("de", "en"):
@@ -61,7 +74,7 @@ def test_finetuning_takes_the_languages_with_training_data(tmp_path, stubs, mode
     assert words[words.index("--best-checkpoint-metric") + 1] == "accuracy_avg"
 
 
-@pytest.mark.parametrize("words", ["align 1M", "finetune xnil zero-shot", "finetune xnli zero"])
+@pytest.mark.parametrize("words", ["align 1M", "align --recipe mine 250k", "finetune xnil zero-shot", "finetune xnli zero"])
 def test_unknown_setting_is_refused(tmp_path, stubs, words):
     done = run(tmp_path, *words.split(), "data", "base", **stubs)
     assert done.returncode == 1 and ": unknown " in done.stderr and done.stdout == ""
