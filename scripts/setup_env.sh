@@ -47,7 +47,8 @@ has_wheel='import sys, platform as p
 sys.exit(not (sys.version_info[:2] in ((3, 11), (3, 12)) and (p.system(), p.machine()) == ("Linux", "x86_64")))'
 is_new_enough='import sys, ssl; sys.exit(sys.version_info < (3, 10))'
 
-# Find the first Python for which fairseq has a wheel, else the first that can compile it.
+# Find the first Python for which fairseq has a wheel, else the first that can compile it. If it is that of an active
+# environment, which may be the one to replace, take the Python below it.
 find_python() {
   local test name
   for test in "$has_wheel" "$is_new_enough"; do

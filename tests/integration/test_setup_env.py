@@ -95,3 +95,12 @@ def test_uv_gets_the_settings_of_pip_conf(uv_settings, tmp_path):
     (tmp_path / "pip.conf").write_text(conf)
     found = uv_settings(PYTHON=sys._base_executable, PIP_CONFIG_FILE=str(tmp_path / "pip.conf"))
     assert {"UV_DEFAULT_INDEX=https://index.invalid", "UV_FIND_LINKS=/wheels,/more"} <= found
+
+
+def test_an_active_environment_is_replaced_by_the_python_below_it(tmp_path):
+    """It would be deleted, and with it the interpreter that is to make the new one."""
+    (tmp_path / "uv").write_text('#!/bin/sh\n[ "$1" != venv ] || { echo "$@"; exit 9; }\n')
+    (tmp_path / "uv").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = setup_env(tmp_path / "venv", PATH=path, PYTHON=sys.executable, PIP_CONFIG_FILE=os.devnull)
+    assert f"--python {sys._base_executable} " in done.stdout and sys.executable != sys._base_executable
