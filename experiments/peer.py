@@ -3,8 +3,8 @@
     python experiments/peer.py ENCODER TEXT OUT --updates 1000
 
 ENCODER is a Hugging Face folder, TEXT the folder of `ppa prepare-bitext`, OUT a new folder for SentenceTransformer,
-which all `ppa` commands take. The loss is MultipleNegativesRankingLoss in both directions: both sides have gradients, and
-every pair of a batch is a negative of the others. Mean pooling, no dropout, AdamW with linear decay as in
+which all `ppa` commands take. The loss is MultipleNegativesRankingLoss in both directions: both sides have gradients,
+and every pair of a batch is a negative of the others. Mean pooling, no dropout, AdamW with linear decay as in
 [results.md](../docs/results.md); matrix products in bfloat16 where the CPU has instructions for it.
 """
 

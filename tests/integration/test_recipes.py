@@ -74,7 +74,10 @@ def test_finetuning_takes_the_languages_with_training_data(tmp_path, stubs, mode
     assert words[words.index("--best-checkpoint-metric") + 1] == "accuracy_avg"
 
 
-@pytest.mark.parametrize("words", ["align 1M", "align --recipe mine 250k", "finetune xnil zero-shot", "finetune xnli zero"])
+UNKNOWN = ["align 1M", "align --recipe mine 250k", "finetune xnil zero-shot", "finetune xnli zero"]
+
+
+@pytest.mark.parametrize("words", UNKNOWN)
 def test_unknown_setting_is_refused(tmp_path, stubs, words):
     done = run(tmp_path, *words.split(), "data", "base", **stubs)
     assert done.returncode == 1 and ": unknown " in done.stderr and done.stdout == ""
