@@ -12,9 +12,11 @@
 # it, the MLM head no longer fits the aligned encoder.
 #
 # The aligned encoder is runs/align-SETTING/checkpoint_best.pt, or runs/paper-SETTING/checkpoint_best.pt; SAVE_DIR=folder
-# sets another folder. To resume an interrupted training, repeat the command. It trains on all GPUs of this machine in fp16, or on the CPU; 128 pairs an
-# update are spread over the GPUs. On M machines, set TORCHRUN='--nnodes M --node_rank I --master_addr HOST' and give
-# --batch-size (128 divided by all GPUs).
+# sets another folder. To resume an interrupted training, repeat the command.
+#
+# It trains on all GPUs of this machine, in bf16 where they have it, else in fp16; or on the CPU. 128 pairs an update are
+# spread over the GPUs, in our recipe 512 if each has 40 GiB. On M machines, set TORCHRUN='--nnodes M --node_rank I
+# --master_addr HOST' and give --batch-size (128 or 512 divided by all GPUs).
 #
 # The paper's values are as we recall them, not checked against its text. Adam's betas and epsilon and the gradient
 # clipping are ours. scripts/recipes/ppa_mbert.yaml is the paper's recipe for fairseq-hydra-train.
@@ -39,8 +41,10 @@ case $setting in
   *) fail "$setting: unknown setting; choose 250k, 600k or 2M" ;;
 esac
 
-find_ranks 128
-batches=("$data" "${plugin[@]}" --task ppa_alignment --batch-size "$per_rank")
+find_ranks
+pairs=128
+if [ "$name" = align ] && [ "$memory" -ge 40 ]; then pairs=512; fi # fewer keep such a GPU waiting
+batches=("$data" "${plugin[@]}" --task ppa_alignment --batch-size "$(share $pairs)")
 updates=$(python "$root/scripts/count_updates.py" "${batches[@]}" --max-epoch "$epochs" "$@")
 train "${batches[@]}" "${recipe[@]}" --arch ppa_bert --pretrained "$base" --criterion ppa "${objective[@]}" \
   --temperature 0.05 --adam-eps 1e-6 --lr-scheduler polynomial_decay \

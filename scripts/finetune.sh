@@ -47,9 +47,9 @@ case $mode in
   *) fail "$mode: unknown mode; choose zero-shot, translate-train or code-switch" ;;
 esac
 
-find_ranks 32
+find_ranks
 batches=("$data" "${plugin[@]}" --task "${task}_codeswitch" --train-langs "$langs" "${data_flags[@]}"
-  --batch-size "$per_rank")
+  --batch-size "$(share 32)")
 updates=$(python "$root/scripts/count_updates.py" "${batches[@]}" --max-epoch 2 "$@")
 warmup=$((updates / 10 < most_warmup ? updates / 10 : most_warmup))
 train "${batches[@]}" "${recipe[@]}" "${flags[@]}" --pretrained "$model" --adam-eps 1e-8 \

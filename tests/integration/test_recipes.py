@@ -22,9 +22,10 @@ def run(folder, name, *arguments, **environment):
 
 @pytest.fixture
 def stubs(tmp_path):
-    """A PATH with stubs: fairseq-train prints its arguments, and a training takes 100 updates."""
-    python = '[ "$1" = -c ] && echo 0 || { [ -f "$1" ] && echo 100; }'  # GPUs, or count_updates.py
-    for command, line in {"fairseq-train": 'printf "%s\\n" "$@"', "python": python}.items():
+    """A PATH with stubs: fairseq-train and torchrun print their arguments, and a training takes 100 updates."""
+    python = '[ "$1" = -c ] && echo ${GPUS-0 fp16 0} || { [ -f "$1" ] && echo 100; }'  # GPUs, or count_updates.py
+    show = 'printf "%s\\n" "$@"'
+    for command, line in {"fairseq-train": show, "torchrun": show, "python": python}.items():
         (tmp_path / command).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / command).chmod(0o755)
     return {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -50,6 +51,14 @@ def test_training_starts_from_any_folder(tmp_path, stubs, name, how, chosen):
     assert flags["--save-dir"] == (chosen or default) and flags["--pretrained"] == "base" and flags["--seed"] == "7"
     assert (flags["--max-update"], flags["--total-num-update"], flags["--warmup-updates"]) == ("100", "100", "10")
     assert "--cpu" in words and "--fp16" not in words
+
+
+@pytest.mark.parametrize(("recipe", "pairs"), [((), "256"), (("--recipe", "paper"), "64")])
+def test_large_gpus_take_more_pairs_in_bf16(tmp_path, stubs, recipe, pairs):
+    done = run(tmp_path, "align", *recipe, "250k", "data", "base", GPUS="2 bf16 79", **stubs)
+    words = done.stdout.split()
+    assert words[:3] == ["--standalone", "--nproc_per_node", "2"] and words[-1] == "--bf16", done.stderr
+    assert words[words.index("--batch-size") + 1] == pairs
 
 
 def test_the_papers_recipe_is_what_it_was(tmp_path, stubs):
