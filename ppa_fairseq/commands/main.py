@@ -11,7 +11,7 @@ from ppa_fairseq.utils.errors import one_line
 
 GROUPS = {
     "encoders": ("import-hf", "fit-head", "trim-vocab", "export-hf", "export-onnx"),
-    "data": ("mine", "score-bitext", "prepare-bitext", "prepare-xnli", "prepare-qa", "binarize"),
+    "data": ("mine", "score-bitext", "prepare-bitext", "prepare-xnli", "prepare-qa", "prepare-classification", "prepare-tagging", "binarize"),
     "measurements": ("retrieve", "probe", "word-align", "perplexity", "evaluate-xnli", "evaluate-qa", "embed"),
 }
 COMMANDS = {name: f"ppa_fairseq.commands.{name.replace('-', '_')}" for names in GROUPS.values() for name in names}
