@@ -94,9 +94,7 @@ def write_common_files(
     (folder / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n", encoding="utf-8")
 
 
-def _write(
-    group: Rows, folder: Path, tokenizer: ModelTokenizer, fields: Sequence[str], labels: Sequence[str]
-) -> dict:
+def _write(group: Rows, folder: Path, tokenizer: ModelTokenizer, fields: Sequence[str], labels: Sequence[str]) -> dict:
     """Write `{language}/{split}.{field}` in *folder*, a row a line, and count.
 
     Drop a row in all languages at once: one without consensus on the label, and in the training split one with a
