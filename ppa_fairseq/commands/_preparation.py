@@ -3,14 +3,14 @@
 import argparse
 import os
 
-from ppa_fairseq.commands.arguments import add_unquote_argument, positive
+from ppa_fairseq.commands.arguments import positive
 from ppa_fairseq.utils.errors import InputError
 
 SPLITS = ("train", "valid", "test")
 
 
 def add_preparation_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --tokenizer, --out, a flag for each split, --langs, --unquote and --workers."""
+    """Add --tokenizer, --out, a flag for each split, --langs and --workers."""
     add = parser.add_argument
     add("--tokenizer", required=True, metavar="DIR", help="folder that `ppa import-hf` wrote, or a Hugging Face model")
     add("--out", required=True, metavar="OUT", help="folder to write")
@@ -18,7 +18,6 @@ def add_preparation_arguments(parser: argparse.ArgumentParser) -> None:
         help_text = f"files or folders of the {split} split"
         add(f"--{split}", nargs="+", action="extend", default=[], metavar="[LANG=]PATH", help=help_text)
     add("--langs", metavar="A,B,C", help="languages to take (default: all in the files)")
-    add_unquote_argument(parser)
     add("--workers", type=positive, metavar="N", help="threads that tokenize (default: all cores)")
 
 
@@ -39,13 +38,13 @@ def refuse_nothing(args: argparse.Namespace) -> None:
         raise InputError("nothing to prepare; name files with --train, --valid or --test")
 
 
-def read_splits(args: argparse.Namespace, kind: str) -> dict[str, dict]:
+def read_splits(args: argparse.Namespace, kind: str, csv_quotes: bool = False) -> dict[str, dict]:
     """Read the examples of each split, by language; *kind* as in `labelled.READERS`."""
     from ppa_fairseq.data.labelled import read_by_language
 
     refuse_nothing(args)
     return {
-        split: read_by_language(sources, kind, args.unquote, languages_of(args))
+        split: read_by_language(sources, kind, csv_quotes, languages_of(args))
         for split in SPLITS
         if (sources := getattr(args, split))
     }

@@ -3,8 +3,8 @@
 Files are those of `ppa prepare-classification`. Prints a table. DIR gets it as table.md, all numbers as
 classification.json, and predictions-NAME.tsv for each model. Gains are over the first model.
 
-  ppa evaluate-classification --model mbert=mbert-sib/ --model ppa=checkpoint_best.pt --data sib200/test-*.tsv \\
-      --output results/
+  ppa evaluate-classification --model mbert=mbert-sib/ --model ppa=checkpoint_best.pt \\
+      --data en=eng_Latn/test.tsv de=deu_Latn/test.tsv --output results/
 """
 
 import argparse

@@ -3,7 +3,8 @@
 Files are those of `ppa prepare-tagging`. Prints a table. DIR gets it as table.md, all numbers as tagging.json, and
 predictions-NAME.tsv for each model. Gains are over the first model. A word that --max-length cuts off counts as wrong.
 
-  ppa evaluate-tagging --model mbert=mbert-ud/ --model ppa=checkpoint_best.pt --data ud/test-*.conllu --output results/
+  ppa evaluate-tagging --model mbert=mbert-ud/ --model ppa=checkpoint_best.pt \\
+      --data en=en_ewt-ud-test.conllu de=de_gsd-ud-test.conllu --output results/
 """
 
 import argparse

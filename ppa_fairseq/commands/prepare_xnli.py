@@ -25,12 +25,14 @@ from ppa_fairseq.commands._preparation import (
     limit_workers,
     refuse_nothing,
 )
+from ppa_fairseq.commands.arguments import add_unquote_argument
 from ppa_fairseq.data.nli.reader import LABELS, SYNONYMS
 from ppa_fairseq.utils.markdown import markdown_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_preparation_arguments(parser)
+    add_unquote_argument(parser)
     parser.add_argument("--labels", metavar="A,B,C", type=label_order,
         help="the classes of the labels 0, 1 and 2, where labels are numbers: publishers number differently (XNLI: "
         f"{','.join(LABELS)})")  # fmt: skip

@@ -26,7 +26,7 @@ class PairClassifier(PairModel):
 
     head_prefix = CLASSIFICATION_HEAD
     head_name = "classification head"
-    task = "ppa_classification (xnli_codeswitch)"
+    task = "ppa_classification"
 
     def __init__(self, model: Checkpoint, source: str, max_length: int = 128, **limits):
         super().__init__(model, source, max_length, **limits)
