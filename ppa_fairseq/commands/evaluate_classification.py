@@ -80,8 +80,12 @@ def evaluate(
     data: "Data",
     translations: bool,
     classes: Sequence[str] | None = None,
+    averages: dict[str, list[str]] | None = None,
 ) -> None:
-    """Classify *data* with all models and report; without *classes*, those of the first model, with macro-F1."""
+    """Classify *data* with all models and report; without *classes*, those of the first model, with macro-F1.
+
+    *averages* are names and the languages of each (default: one over all).
+    """
     from ppa_fairseq.evaluation.classification import report
     from ppa_fairseq.evaluation.classification.classifier import are_unnamed, class_ids
     from ppa_fairseq.evaluation.significance import SETTINGS
@@ -108,7 +112,7 @@ def evaluate(
             write_predictions(folder / f"predictions-{name}.tsv", data, classes, predicted, logits)
             right[name] = {lang: predicted[lang] == gold[lang] for lang in data}
         others = {"macro_f1": report.macro_f1(gold, predictions)} if macro else {}
-        results = report.measure(right, translations, others=others)
+        results = report.measure(right, translations, averages, others=others)
         text = report.report(results, translations)
         counts = {lang: dict(Counter(row.label for row in rows)) for lang, rows in data.items()}
         confusions = {name: report.confusions(gold, by, len(classes)) for name, by in predictions.items()}

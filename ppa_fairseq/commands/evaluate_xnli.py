@@ -7,10 +7,13 @@ over the first model.
 """
 
 import argparse
+from dataclasses import replace
 
 from ppa_fairseq.commands.arguments import Once, check_models
 from ppa_fairseq.commands.evaluate_classification import add_classifier_arguments, choose_languages, evaluate
 from ppa_fairseq.commands.prepare_xnli import label_order
+from ppa_fairseq.evaluation.results import AVERAGE
+from ppa_fairseq.utils.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_classifier_arguments(parser, data)
     parser.add_argument("--data-labels", metavar="A,B,C", type=label_order, action=Once,
         help="the classes of the labels 0, 1 and 2 in data whose labels are numbers")  # fmt: skip
+    parser.add_argument("--mixed", metavar="XX", action=Once,
+        help="also pair the premises of every language with the hypotheses of this one, and the reverse; the rows of "
+             "all languages must be translations")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -28,7 +34,33 @@ def run(args: argparse.Namespace) -> None:
 
     check_models(args.models, name_files=True)
     data = matched(choose_languages(find_nli(args.data, args.data_labels, args.unquote), args.langs))
-    evaluate(args, "evaluate-xnli", "xnli.json", data, are_translations(data), LABELS)
+    translations, averages = are_translations(data), None
+    if args.mixed:
+        if args.mixed not in data or len(data) == 1:
+            raise InputError(f"--mixed {args.mixed}: needs it and another language, but the data has {', '.join(data)}")
+        if not translations:
+            raise InputError(
+                f"--mixed {args.mixed}: the languages differ in their number of rows, or in a row's label or pairID; "
+                "give files whose rows are translations of each other"
+            )
+        data, averages = with_mixed_pairs(data, args.mixed)
+    evaluate(args, "evaluate-xnli", "xnli.json", data, translations, LABELS, averages)
+
+
+def with_mixed_pairs(data: dict[str, list], language: str) -> tuple[dict[str, list], dict[str, list[str]]]:
+    """Add sets whose premises and hypotheses are in two languages, one of them *language*; return the averages, too."""
+    mixed, averages = dict(data), {AVERAGE: list(data)}
+    others = [name for name in data if name != language]
+    for ends, average in (((0, 1), f"xx-{language}"), ((1, 0), f"{language}-xx")):
+        averages[average] = []
+        for other in others:
+            premises, hypotheses = ((other, language)[end] for end in ends)
+            averages[average].append(f"{premises}-{hypotheses}")
+            mixed[averages[average][-1]] = [
+                replace(row, hypothesis=that.hypothesis)
+                for row, that in zip(data[premises], data[hypotheses], strict=True)
+            ]
+    return mixed, averages
 
 
 def are_translations(data: dict[str, list]) -> bool:
