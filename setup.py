@@ -44,6 +44,8 @@ setup(
         "sources": ["backports.zstd; python_version < '3.14'", "datasets", "lxml", "py3langid>=0.4", "pyarrow"],
         "mining": ["faiss-cpu>=1.8"],  # ppa mine, ppa score-bitext
         "onnx": ["onnx", "onnxruntime", "onnxscript"],  # ppa export-onnx
+        # F1 of ppa evaluate-tagging. seqeval has no wheel, and its build needs the other, before it is installed.
+        "tagging": ["seqeval", "setuptools-scm"],
         "mteb": ["mteb>=2"],  # the test that mteb runs on an exported model
         "test": [
             "pytest",

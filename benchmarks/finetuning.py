@@ -24,7 +24,7 @@ from tqdm import tqdm
 from ppa_fairseq.checkpoints import huggingface
 from ppa_fairseq.checkpoints.weights import Checkpoint
 from ppa_fairseq.criterions.span_prediction import SpanPredictionCriterion
-from ppa_fairseq.data.nli.dataset import NLICorpus, NLIDataset
+from ppa_fairseq.data.classification.dataset import ClassificationCorpus, ClassificationDataset
 from ppa_fairseq.data.qa.dataset import QACorpus, QADataset
 from ppa_fairseq.data.sentence_pairs import PairLayout
 from ppa_fairseq.models.finetuned import ClassifierConfig, FinetunedConfig, PPAClassifier, PPAReader
@@ -69,8 +69,8 @@ def make_dataset(task: str, shape: BertShape, count: int, rng: np.random.Generat
         return ListDataset(tokens, lengths + 1)
 
     if task == "xnli":
-        corpus = NLICorpus("en", rows(PREMISE), rows(HYPOTHESIS), rng.integers(0, len(LABELS), count))
-        return NLIDataset([corpus], [0], ["en"], PairLayout(dictionary, 128), seed=1)
+        corpus = ClassificationCorpus("en", (rows(PREMISE), rows(HYPOTHESIS)), rng.integers(0, len(LABELS), count))
+        return ClassificationDataset([corpus], [0], ["en"], PairLayout(dictionary, 128), seed=1)
     question, context = rows(QUESTION), rows(CONTEXT)
     first = (rng.random(count) * (context.sizes - 5)).astype(int)
     answer = np.stack([first, first + rng.integers(0, 4, count)], axis=1)

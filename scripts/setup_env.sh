@@ -120,7 +120,7 @@ if [ "$found" != "${key:-none} base" ]; then # none yet, interrupted, or other p
   python=$venv/bin/python
 
   say "1/3 torch and the build tools"
-  install_packages -c constraints.txt setuptools wheel cython numpy torch
+  install_packages -c constraints.txt setuptools setuptools-scm wheel cython numpy torch
   if "$python" -c "$has_wheel"; then
     say "2/3 fairseq (wheel)"
     install_packages --no-deps --require-hashes -r requirements-fairseq.txt
@@ -138,7 +138,7 @@ else
 fi
 
 package=.
-if [ "$packages" = test ]; then package=".[test,sources,mining,onnx,mteb]"; fi
+if [ "$packages" = test ]; then package=".[test,sources,mining,onnx,mteb,tagging]"; fi
 install_packages -c constraints.txt --no-build-isolation -e "$package"
 if upstream_is_in_the_way; then die "pip installed upstream 'fairseq' as a dependency; it overwrites ours"; fi
 # fairseq requires torchaudio, but only its speech models use it. A torchaudio for another torch (CPU only) cannot be

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, LM_HEAD, SPAN_HEAD
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, LM_HEAD, SPAN_HEAD, TAGGING_HEAD
 
 # Size in BertShape -> key of config.json, and transformers' default for it.
 SIZES = {
@@ -28,6 +28,7 @@ REQUIRED = {
 CLASSES = {
     "ForSequenceClassification": CLASSIFICATION_HEAD,
     "ForQuestionAnswering": SPAN_HEAD,
+    "ForTokenClassification": TAGGING_HEAD,
     "ForMaskedLM": LM_HEAD,
 }
 EMBEDDINGS = {
@@ -107,6 +108,7 @@ LAYOUTS = (
             },
             CLASSIFICATION_HEAD: {"dense.": "bert.pooler.dense", "out_proj.": "classifier"},
             SPAN_HEAD: {"": "qa_outputs"},
+            TAGGING_HEAD: {"": "classifier"},
         },
         required=REQUIRED,
     ),
@@ -120,6 +122,7 @@ LAYOUTS = (
             LM_HEAD: {"dense.": "lm_head.dense", "layer_norm.": "lm_head.layer_norm"},
             CLASSIFICATION_HEAD: {"dense.": "classifier.dense", "out_proj.": "classifier.out_proj"},
             SPAN_HEAD: {"": "qa_outputs"},
+            TAGGING_HEAD: {"": "classifier"},
         },
         required=REQUIRED | {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2},
         position_offset=2,  # behind the row of the padding id

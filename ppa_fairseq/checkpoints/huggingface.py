@@ -12,6 +12,7 @@ from ppa_fairseq.checkpoints.weights import (
     CLASSIFICATION_HEAD,
     LM_HEAD,
     SPAN_HEAD,
+    TAGGING_HEAD,
     Checkpoint,
     check_state,
     check_vocabulary,
@@ -32,7 +33,7 @@ def read(folder: str | Path, transformers: bool = False) -> Checkpoint:
     """Read config.json, the weights and the tokenizer of a Hugging Face folder.
 
     A BERT or an XLM-RoBERTa becomes our own form, or with *transformers* that of every other model. In our own form a
-    sequence classifier keeps its head and its labels, a question answerer its span head. A folder of
+    sequence or token classifier keeps its head and its labels, a question answerer its span head. A folder of
     sentence-transformers keeps its pooling and its length. If there is no MLM head, initialise one: in our form as
     BERT's was (dense N(0, 0.02) from a fixed seed, zero biases), else as transformers does. The result's `notes` say
     what was added and what left out. Raises InputError for anything else.
@@ -63,7 +64,7 @@ def read(folder: str | Path, transformers: bool = False) -> Checkpoint:
         for ours, theirs in table.items()
     }
     labels = None
-    if CLASSIFICATION_HEAD in heads:  # where config.json names no classes, transformers has two
+    if {CLASSIFICATION_HEAD, TAGGING_HEAD} & set(heads):  # where config.json names no classes, transformers has two
         names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
         try:
             labels = [names[str(index)] for index in range(len(names))]
@@ -77,7 +78,8 @@ def read(folder: str | Path, transformers: bool = False) -> Checkpoint:
             "decoder tied to the word embeddings; before you train with TLM, `ppa fit-head` fits one to your data"
         )
     if labels:
-        notes.append(f"with its classification head: {len(labels)} classes, {labels[0]} to {labels[-1]}")
+        kind = "tagging" if TAGGING_HEAD in heads else "classification"
+        notes.append(f"with its {kind} head: {len(labels)} classes, {labels[0]} to {labels[-1]}")
     if SPAN_HEAD in heads:
         notes.append("with its question-answering head")
     modules = {name.removesuffix(".weight").removesuffix(".bias") for name in tensors.keys() - set(used)}
@@ -186,7 +188,8 @@ def to_config(checkpoint: Checkpoint) -> dict:
         "torch_dtype": str(dtype).removeprefix("torch."),
     }
     if checkpoint.labels:
-        config["problem_type"] = "single_label_classification"
+        if CLASSIFICATION_HEAD in _own_heads(checkpoint).values():
+            config["problem_type"] = "single_label_classification"
         config["id2label"] = {str(index): label for index, label in enumerate(checkpoint.labels)}
         config["label2id"] = {label: index for index, label in enumerate(checkpoint.labels)}
     return config

@@ -11,6 +11,7 @@ PAPER = "https://arxiv.org/abs/2010.12547"
 TASKS = {  # transformers' class without its prefix: the Hub's tag
     "ForSequenceClassification": "text-classification",
     "ForQuestionAnswering": "question-answering",
+    "ForTokenClassification": "token-classification",
 }
 LOAD = {
     "sentence-similarity": '''from sentence_transformers import SentenceTransformer
@@ -22,6 +23,10 @@ print(model.similarity(vectors[0], vectors[1]))''',
 
 classify = pipeline("text-classification", "{name}")
 print(classify({{"text": "Ein Hund schläft.", "text_pair": "Ein Tier schläft."}}))''',
+    "token-classification": '''from transformers import pipeline
+
+tag = pipeline("token-classification", "{name}")
+print(tag("Ein Hund schläft."))''',
     "question-answering": '''from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 model = AutoModelForQuestionAnswering.from_pretrained("{name}")

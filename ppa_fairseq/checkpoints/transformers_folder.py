@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer
-from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, KINDS, LM_HEAD, SPAN_HEAD, part
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, FINETUNED_HEADS, KINDS, LM_HEAD, part
 from ppa_fairseq.modules.bert import MaskedLMHead
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.modules.transformers_encoder import (
@@ -214,7 +214,7 @@ def write(folder: Path, checkpoint, exported_by: str) -> tuple[str, str]:
     if model.base_model is model:
         prefix = f"{model.base_model_prefix or 'model'}."
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-        if head in (CLASSIFICATION_HEAD, SPAN_HEAD):
+        if head in FINETUNED_HEADS:
             left_out = f", without its head: transformers has no class of {config.model_type} for it"
     else:
         state |= part(checkpoint.state, head)
@@ -223,7 +223,8 @@ def write(folder: Path, checkpoint, exported_by: str) -> tuple[str, str]:
     if labels:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: index for index, label in enumerate(labels)}
-        model.config.problem_type = "single_label_classification"
+        if head == CLASSIFICATION_HEAD:
+            model.config.problem_type = "single_label_classification"
     model.config.exported_by = exported_by
     with quiet():
         model.save_pretrained(folder)

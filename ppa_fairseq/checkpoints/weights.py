@@ -17,15 +17,16 @@ from torch.overrides import TorchFunctionMode
 from ppa_fairseq.checkpoints.tokenizer import ModelTokenizer, max_length
 from ppa_fairseq.modules import encoders
 from ppa_fairseq.modules.bert import BertShape
-from ppa_fairseq.modules.encoders import CLASSIFICATION, MASKED_LM, SPANS, Encoder, Shape
+from ppa_fairseq.modules.encoders import CLASSIFICATION, MASKED_LM, SPANS, TAGS, Encoder, Shape
 from ppa_fairseq.utils.errors import InputError, quote
 
 LM_HEAD = "lm_head."
 CLASSIFICATION_HEAD = "classification_heads.sentence_classification_head."  # as fairseq's sentence_prediction names it
 HEAD_NAME = CLASSIFICATION_HEAD.split(".")[1]  # as fairseq's sentence_prediction asks for it
-SPAN_HEAD = "span_head."
-KINDS = {LM_HEAD: MASKED_LM, CLASSIFICATION_HEAD: CLASSIFICATION, SPAN_HEAD: SPANS}
-PARTS = ("encoder.", LM_HEAD, CLASSIFICATION_HEAD, SPAN_HEAD)
+SPAN_HEAD, TAGGING_HEAD = "span_head.", "tagging_head."
+FINETUNED_HEADS = (CLASSIFICATION_HEAD, SPAN_HEAD, TAGGING_HEAD)
+KINDS = {LM_HEAD: MASKED_LM, CLASSIFICATION_HEAD: CLASSIFICATION, SPAN_HEAD: SPANS, TAGGING_HEAD: TAGS}
+PARTS = ("encoder.", *KINDS)
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Checkpoint:
     state: dict[str, Tensor]
     tokenizer: dict[str, str]  # file name -> text
     pooling: str | None = None  # "cls" or "mean", if training or a sentence encoder's folder chose one
-    labels: list[str] | None = None  # of the classification head's classes, in their order
+    labels: list[str] | None = None  # of the head's classes, in their order, if it is to classify texts or words
     xlm_tlm: bool = False  # whether its TLM had XLM's positions or language embeddings
     # fairseq's "task", "checkpoint", "criterion" and "extra_state", and its number of "updates", if any
     training: dict[str, dict | int] = field(default_factory=dict)

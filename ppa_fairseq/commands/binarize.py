@@ -1,11 +1,12 @@
-"""Binarize the text of `ppa prepare-bitext` or `ppa prepare-xnli`: all runs of fairseq-preprocess in one command.
+"""Binarize the text of `ppa prepare-bitext`, `prepare-xnli`, ...: all runs of fairseq-preprocess in one command.
 
 For each language pair, as de-en, it runs
 
   fairseq-preprocess --user-dir ppa_fairseq --task ppa_alignment -s de -t en --trainpref TEXT/train.de-en \\
     --validpref TEXT/valid.de-en --srcdict TEXT/dict.txt --tgtdict TEXT/dict.txt --destdir DESTDIR
 
-and for input0, input1 and label (without --task, with TEXT/labels.txt) of each language of NLI, as fr:
+and for input0, input1 and label (without --task, with TEXT/labels.txt) of each language of NLI, as fr, and of what
+`ppa prepare-classification` and `ppa prepare-tagging` wrote:
 
   fairseq-preprocess --only-source --user-dir ppa_fairseq --task xnli_codeswitch --srcdict TEXT/dict.txt \\
     --trainpref TEXT/fr/train.input0 --validpref TEXT/fr/valid.input0 --destdir DESTDIR/fr/input0
@@ -26,8 +27,8 @@ import ppa_fairseq
 from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.commands.arguments import Once, add_workers_argument
 from ppa_fairseq.data.bitext.corpora import find_pairs
+from ppa_fairseq.data.classification.prepare import FIELDS
 from ppa_fairseq.data.dictionary import read_symbols
-from ppa_fairseq.data.nli.prepare import FIELDS
 from ppa_fairseq.data.ordered_pool import OrderedPool
 from ppa_fairseq.utils.errors import InputError, quote
 from ppa_fairseq.utils.files import output_folder
@@ -38,16 +39,17 @@ AGAIN = "prepare the text again"
 
 
 class Job(NamedTuple):
-    """A language pair, or a language of NLI, and the runs of fairseq-preprocess that binarize it."""
+    """A language pair, or a language of labelled text, and the runs of fairseq-preprocess that binarize it."""
 
     name: str
     files: dict[str, list[tuple[Path, Path]]]  # by split: files that are parallel line by line, with their dictionaries
     runs: list[list]  # arguments
+    rows: str = "pairs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("text", metavar="TEXT", type=Path, help="folder that one of the two commands wrote")
+    add("text", metavar="TEXT", type=Path, help="folder that one of these commands wrote")
     add("--destdir", required=True, metavar="DESTDIR", type=Path, help="folder to write")
     add("--lang-pairs", metavar="A-B,C-D", action=Once, help="pairs to binarize (default: all in TEXT)")
     add_workers_argument(parser)
@@ -63,12 +65,12 @@ def run(args: argparse.Namespace) -> None:
     folders = folders or [Path()]
     with output_folder(args.destdir, "binarize") as out:
         if (args.text / "labels.txt").is_file():
-            jobs = _nli_jobs(args, out)
+            jobs = _labelled_jobs(args, out)
         else:
             jobs = [job for folder in folders for job in _bitext_jobs(args, folder, out)]
         with OrderedPool(min(args.workers, len(jobs)), _make_worker) as pool:
             for job, rows in pool.map(jobs):
-                print(f"{job.name}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} pairs")
+                print(f"{job.name}: {', '.join(f'{count:,} {split}' for split, count in rows.items())} {job.rows}")
         for log in out.rglob("preprocess.log"):  # of temporary paths
             log.unlink()
         for name in tokenizer.FILES:
@@ -99,24 +101,25 @@ def _bitext_jobs(args: argparse.Namespace, shard: Path, out: Path) -> list[Job]:
     return jobs
 
 
-def _nli_jobs(args: argparse.Namespace, out: Path) -> list[Job]:
+def _labelled_jobs(args: argparse.Namespace, out: Path) -> list[Job]:
     """The job for each language, with a run for each field. Raises InputError if there is none."""
     if args.lang_pairs:
-        raise InputError(f"--lang-pairs {args.lang_pairs}: {args.text} holds NLI, not bitext; remove the flag")
-    languages = sorted({path.parent.name for field in FIELDS for path in args.text.glob(f"*/*.{field}")})
+        raise InputError(f"--lang-pairs {args.lang_pairs}: {args.text} holds no bitext; remove the flag")
+    fields = [field for field in FIELDS if field != FIELDS[1] or any(args.text.glob(f"*/*.{field}"))]
+    languages = sorted({path.parent.name for field in fields for path in args.text.glob(f"*/*.{field}")})
     if not languages:
         raise InputError(f"{args.text}: no LANGUAGE/train.{FIELDS[0]} nor any other split in it; {AGAIN}")
     jobs = []
     for language in languages:
         folder, runs = args.text / language, []
         splits = [split for split in SPLITS if any(folder.glob(f"{split}.*"))]
-        dictionaries = {field: args.text / ("labels.txt" if field == "label" else "dict.txt") for field in FIELDS}
+        dictionaries = {field: args.text / ("labels.txt" if field == "label" else "dict.txt") for field in fields}
         for field, dictionary in dictionaries.items():
             run = ["--only-source", "--srcdict", dictionary, "--destdir", out / language / field]
             run += [] if field == "label" else ["--user-dir", USER_DIR, "--task", "xnli_codeswitch"]
             runs.append(run + [word for split in splits for word in (f"--{split}pref", folder / f"{split}.{field}")])
-        files = {split: [(folder / f"{split}.{field}", dictionaries[field]) for field in FIELDS] for split in splits}
-        jobs.append(Job(language, files, runs))
+        files = {split: [(folder / f"{split}.{field}", dictionaries[field]) for field in fields] for split in splits}
+        jobs.append(Job(language, files, runs, "pairs" if FIELDS[1] in fields else "sentences"))
     return jobs
 
 

@@ -1,9 +1,9 @@
 """Write the (query) encoder of a checkpoint, with its head, as a Hugging Face folder.
 
 AutoTokenizer and AutoModel load OUT and, depending on what was trained, AutoModelForMaskedLM and SentenceTransformer,
-AutoModelForSequenceClassification or AutoModelForQuestionAnswering. CKPT contains all that is needed: sizes, tokenizer
-and labels. The momentum encoder, the queue and the projection head are left out. OUT/README.md is a model card; the
-flags below add what the checkpoint does not know.
+AutoModelForSequenceClassification, AutoModelForTokenClassification or AutoModelForQuestionAnswering. CKPT contains all
+that is needed: sizes, tokenizer and labels. The momentum encoder, the queue and the projection head are left out.
+OUT/README.md is a model card; the flags below add what the checkpoint does not know.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints.model_card import Facts, model_card
 from ppa_fairseq.checkpoints.sentence_encoder import write_json
 from ppa_fairseq.checkpoints.tokenizer import write_files
-from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, SPAN_HEAD, Checkpoint
+from ppa_fairseq.checkpoints.weights import FINETUNED_HEADS, Checkpoint
 from ppa_fairseq.data.text_files import numbered_lines
 from ppa_fairseq.modules.bert import BertShape
 from ppa_fairseq.utils.errors import InputError
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
         trained.build_tokenizer(str(args.checkpoint))  # raises an error if something is wrong with it
         if args.checkpoint.is_file():  # possibly of --fp16; all commands here compute in fp32
             trained.state = {name: weight.float() for name, weight in trained.state.items()}
-        finetuned = any(name.startswith((CLASSIFICATION_HEAD, SPAN_HEAD)) for name in trained.state)
+        finetuned = any(name.startswith(FINETUNED_HEADS) for name in trained.state)
         if finetuned and args.pooling:
             raise InputError(f"--pooling {args.pooling}: {args.checkpoint} is fine-tuned; leave the flag out")
         name, report = write_model(folder, trained)

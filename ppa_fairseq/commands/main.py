@@ -11,8 +11,14 @@ from ppa_fairseq.utils.errors import one_line
 
 GROUPS = {
     "encoders": ("import-hf", "fit-head", "trim-vocab", "export-hf", "export-onnx"),
-    "data": ("mine", "score-bitext", "prepare-bitext", "prepare-xnli", "prepare-qa", "binarize"),
-    "measurements": ("retrieve", "probe", "word-align", "perplexity", "evaluate-xnli", "evaluate-qa", "embed"),
+    "data": (
+        *("mine", "score-bitext", "prepare-bitext", "prepare-xnli", "prepare-qa"),
+        *("prepare-classification", "prepare-tagging", "binarize"),
+    ),
+    "measurements": (
+        *("retrieve", "probe", "word-align", "perplexity", "evaluate-xnli", "evaluate-qa"),
+        *("evaluate-classification", "evaluate-tagging", "embed"),
+    ),
 }
 COMMANDS = {name: f"ppa_fairseq.commands.{name.replace('-', '_')}" for names in GROUPS.values() for name in names}
 
@@ -62,7 +68,7 @@ def _describe(group: str) -> str:
     lines = [f"{group}:"]
     for name in GROUPS[group]:
         source = importlib.util.find_spec(COMMANDS[name]).loader.get_source(COMMANDS[name])
-        lines.append(f"  {name:<15} {ast.get_docstring(ast.parse(source)).splitlines()[0]}")
+        lines.append(f"  {name:<23} {ast.get_docstring(ast.parse(source)).splitlines()[0]}")
     return "\n".join([*lines, ""])
 
 

@@ -16,29 +16,26 @@ not grow with the text, except for files of several languages.
 """
 
 import argparse
-import os
+from collections.abc import Sequence
 
-from ppa_fairseq.commands.arguments import add_unquote_argument, positive
+from ppa_fairseq.commands._preparation import (
+    SPLITS,
+    add_preparation_arguments,
+    languages_of,
+    limit_workers,
+    refuse_nothing,
+)
+from ppa_fairseq.commands.arguments import add_unquote_argument
 from ppa_fairseq.data.nli.reader import LABELS, SYNONYMS
-from ppa_fairseq.utils.errors import InputError
 from ppa_fairseq.utils.markdown import markdown_table
-
-SPLITS = ("train", "valid", "test")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--tokenizer", required=True, metavar="DIR", help="folder that `ppa import-hf` wrote, or a Hugging Face model")
-    add("--out", required=True, metavar="OUT", help="folder to write")
-    for split in SPLITS:
-        help_text = f"files or folders of the {split} split"
-        add(f"--{split}", nargs="+", action="extend", default=[], metavar="[LANG=]PATH", help=help_text)
-    add("--langs", metavar="A,B,C", help="languages to take (default: all in the files)")
-    add("--labels", metavar="A,B,C", type=label_order,
+    add_preparation_arguments(parser)
+    add_unquote_argument(parser)
+    parser.add_argument("--labels", metavar="A,B,C", type=label_order,
         help="the classes of the labels 0, 1 and 2, where labels are numbers: publishers number differently (XNLI: "
         f"{','.join(LABELS)})")  # fmt: skip
-    add_unquote_argument(parser)
-    add("--workers", type=positive, metavar="N", help="threads that tokenize (default: all cores)")
 
 
 def label_order(text: str) -> list[str]:
@@ -52,20 +49,27 @@ def run(args: argparse.Namespace) -> None:
     from ppa_fairseq.data.nli.files import nli_files
     from ppa_fairseq.data.nli.prepare import prepare_nli
 
-    if args.workers:
-        os.environ["RAYON_NUM_THREADS"] = str(args.workers)  # what the tokenizers library reads
+    limit_workers(args)
+    refuse_nothing(args)
     files = {split: nli_files(getattr(args, split), args.labels, args.unquote) for split in SPLITS}
-    if not any(files.values()):
-        raise InputError("nothing to prepare; name files with --train, --valid or --test")
-    statistics = prepare_nli(args.tokenizer, args.out, files, args.langs.split(",") if args.langs else ())
-    lines = [["", "rows read", "no consensus", "empty", *LABELS, "tokens a row", "[UNK]"]]
-    for split, of_split in statistics.items():
-        counts = [of_split["read"], *of_split["dropped"].values(), *of_split["labels"].values()]
-        counts = [f"{number:,}" for number in counts]
-        for language, of_language in of_split["languages"].items():
-            tokens, share = of_language["tokens"], of_language["unknown"] / of_language["tokens"]
-            lines.append([f"{split} {language}", *counts, f"{tokens / of_split['rows']:.1f}", f"{share:.2%}"])
-    print(markdown_table(lines))
+    statistics = prepare_nli(args.tokenizer, args.out, files, languages_of(args))
+    print(markdown_table(table(statistics, LABELS)))
     for split, of_split in statistics.items():
         if absent := [label for label, number in of_split["labels"].items() if not number]:
             print(f"WARNING: {split}: no row is labelled {' or '.join(absent)}")
+
+
+def table(statistics: dict[str, dict], labels: Sequence[str]) -> list[list[str]]:
+    """A line for each split and language: how many rows, of which labels, of how many tokens.
+
+    A group of rows in one language is named after both.
+    """
+    lines = [["", "rows read", "no consensus", "empty", *labels, "tokens a row", "[UNK]"]]
+    for group, of_group in statistics.items():
+        counts = [of_group["read"], *of_group["dropped"].values(), *of_group["labels"].values()]
+        counts = [f"{number:,}" for number in counts]
+        for language, of_language in of_group["languages"].items():
+            name = group if group.endswith(f" {language}") else f"{group} {language}"
+            tokens, share = of_language["tokens"], of_language["unknown"] / of_language["tokens"]
+            lines.append([name, *counts, f"{tokens / of_group['rows']:.1f}", f"{share:.2%}"])
+    return lines

@@ -29,7 +29,7 @@ from ppa_fairseq.commands.arguments import (
     check_models,
     positive,
 )
-from ppa_fairseq.data.labelled import READERS, Example, files_by_language, read_files
+from ppa_fairseq.data.labelled import PROBED, Example, are_translations, files_by_language, read_files
 from ppa_fairseq.evaluation.probing import report
 from ppa_fairseq.utils.errors import InputError, about_model
 
@@ -46,7 +46,7 @@ Task = tuple[str, str, list[Example], dict[str, list[Example]]]  # kind, name, E
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_models_argument(parser, "an encoder (a fairseq checkpoint, an imported folder or a Hugging Face folder)")
-    for kind in READERS:
+    for kind in PROBED:
         add(f"--{kind}", metavar="NAME=TRAIN:TEST", action="append", default=[], help=HELP[kind])
     add("--mixed", metavar="LANG", help="also test pairs whose second sentence is in this language, and the reverse "
         "(row by row, the test files must translate each other)")  # fmt: skip
@@ -61,9 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_models(args.models)
-    tasks = [read_task(kind, text, args) for kind in READERS for text in getattr(args, kind)]
+    tasks = [read_task(kind, text, args) for kind in PROBED for text in getattr(args, kind)]
     if not tasks:
-        raise InputError(f"nothing to measure: give {', '.join(f'--{kind}' for kind in READERS)} NAME=TRAIN:TEST")
+        raise InputError(f"nothing to measure: give {', '.join(f'--{kind}' for kind in PROBED)} NAME=TRAIN:TEST")
     names = [name for _, name, _, _ in tasks]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"two tasks are named {twice}; give each its own name")
@@ -105,11 +105,6 @@ def read_task(kind: str, text: str, args: argparse.Namespace) -> Task:
     if kind == "pairs" and args.mixed:
         tests |= mixed_pairs(tests, args.mixed)
     return kind, name, train, tests
-
-
-def are_translations(tests: dict[str, list[Example]]) -> bool:
-    """Whether row i of every language is the same example, judging by the labels."""
-    return len({tuple(tuple(example.labels) for example in examples) for examples in tests.values()}) == 1
 
 
 def mixed_pairs(tests: dict[str, list[Example]], with_language: str) -> dict[str, list[Example]]:

@@ -4,17 +4,15 @@ import math
 
 import torch
 import torch.nn.functional as F
-from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.criterions import register_criterion
 from fairseq.dataclass import FairseqDataclass
-from fairseq.logging import metrics
+
+from ppa_fairseq.criterions._finetuning import FinetuningCriterion
 
 
 @register_criterion("span_prediction", dataclass=FairseqDataclass)
-class SpanPredictionCriterion(FairseqCriterion):
+class SpanPredictionCriterion(FinetuningCriterion):
     """Mean of two cross-entropies over the tokens of the context and [CLS], which means "not in this window"."""
-
-    def __init__(self, cfg: FairseqDataclass, task):
-        super().__init__(task)
 
     def forward(self, model, sample, reduce=True):
         """Return the loss summed over N windows, N, and values to log (sums, which can be added over ranks)."""
@@ -35,17 +33,3 @@ class SpanPredictionCriterion(FairseqCriterion):
             "sample_size": windows,
         }
         return loss, windows, logged
-
-    @staticmethod
-    def reduce_metrics(logging_outputs) -> None:
-        """Log the loss (base 2) and the percentage of windows in which first and last token are right."""
-        windows = sum(log["nsentences"] for log in logging_outputs)
-        if windows:
-            loss = sum(log["loss"] for log in logging_outputs)
-            metrics.log_scalar("loss", loss / windows / math.log(2), windows, round=3)
-            correct = sum(log["ncorrect"] for log in logging_outputs)
-            metrics.log_scalar("accuracy", 100.0 * correct / windows, windows, round=2)
-
-    @staticmethod
-    def logging_outputs_can_be_summed() -> bool:
-        return True

@@ -1,4 +1,4 @@
-"""Examples of two halves (premise and hypothesis, question and context) in several languages, with code-switching."""
+"""Examples in several languages, of two halves (question and context) with code-switching, or of one sentence."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from ppa_fairseq.utils.errors import InputError
 
 
 class PairDataset(FairseqDataset):
-    """What the datasets of XNLI and MLQA share: batches that keep groups whole, as the two mixed forms of an example.
+    """What the datasets of fine-tuning share: batches that keep groups whole, as the two mixed forms of an example.
 
     A subclass sets at every :meth:`set_epoch`:
         sizes: (I,) tokens of each item.
@@ -32,6 +32,7 @@ class PairDataset(FairseqDataset):
     sizes: np.ndarray
     group: np.ndarray
     language: np.ndarray | None = None
+    join_targets = staticmethod(torch.stack)
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class PairDataset(FairseqDataset):
         return {
             "id": torch.tensor([s["id"] for s in samples]),
             "language": torch.tensor([s["language"] for s in samples]),
-            "target": torch.stack([s["target"] for s in samples]),
+            "target": self.join_targets([s["target"] for s in samples]),
             "net_input": packed,
             "nsentences": len(samples),
             "ntokens": len(packed["tokens"]),

@@ -1,4 +1,4 @@
-"""A head at work on sequences of two texts: the base of classification, question answering and masked LM."""
+"""A head at work on sequences of one or two texts: classification, tagging, question answering and masked LM."""
 
 from collections.abc import Sequence
 
@@ -19,10 +19,11 @@ class PairModel:
     Args:
         model: a checkpoint with such a head. Its weights stay in host memory until the first batch.
         source: names the model in messages.
-        max_length: of a sequence, specials included.
+        max_length: of a sequence, specials included; None: the length of the position table.
         batch_tokens: tokens in one batch; a longer sequence makes a batch of its own.
         cpu: do not use a GPU.
         dtype: the type in which encoder and head compute, as `Precision` takes it.
+        sentences: texts in a sequence, 1 or 2.
 
     Attributes:
         shape: sizes of the encoder.
@@ -42,21 +43,24 @@ class PairModel:
         self,
         model: Checkpoint,
         source: str,
-        max_length: int,
+        max_length: int | None,
         batch_tokens: int = 4096,
         cpu: bool = False,
         dtype: str = "float32",
+        sentences: int = 2,
     ):
         head = part(model.state, self.head_prefix)
         if KINDS[self.head_prefix] not in model.kinds:
             raise InputError(f"{source}: no {self.head_name}; fine-tune it first with `--task {self.task}`")
         self.special = model.build_tokenizer(source)
         self.tokenizer = self.special.backend
-        if 0 < model.shape.token_types <= self.special.second_type:
+        if sentences == 2 and 0 < model.shape.token_types <= self.special.second_type:
             raise InputError(f"{source}: has one token type, but the second sentence of a pair needs another")
         self.encoder, self.head = build_empty(model.shape, KINDS[self.head_prefix], len(model.labels or ()))
-        self.layout = PairLayout(self.special, max_length)
-        shortest, longest = self.layout.specials + 2, self.encoder.max_positions()
+        longest = self.encoder.max_positions()
+        max_length = max_length or longest
+        self.layout = PairLayout(self.special, max_length, sentences)
+        shortest = self.layout.specials + 2
         if not shortest <= max_length <= longest:
             raise InputError(
                 f"--max-length {max_length}: the encoder has {longest} positions; give {shortest} to {longest}"

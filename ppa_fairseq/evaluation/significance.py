@@ -55,6 +55,17 @@ def by_example(sets: Sequence[Values]) -> np.ndarray:
     return total
 
 
+def ratio(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+    """Values of N examples whose mean is the ratio of two sums over them, as F1 and the accuracy of words are.
+
+    To first order, their bootstrap is the ratio's (the delta method). Nothing over nothing is 0.
+    """
+    if not denominators.any():
+        return np.zeros(len(denominators))
+    mean = numerators.sum() / denominators.sum()
+    return mean + (numerators - mean * denominators) / denominators.mean()
+
+
 def differences(sets: Sequence[Values], base: Sequence[Values]) -> list[Values]:
     """The values of `sets` minus those of `base`, on the same examples."""
     return [(ids, np.asarray(values, float) - first) for (ids, values), (_, first) in zip(sets, base, strict=True)]

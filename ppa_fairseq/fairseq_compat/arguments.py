@@ -39,10 +39,12 @@ RANGES = {  # lowest and highest value
 NOT_0 = ("mask_prob", "temperature")
 SCALED_LOSS = ("fp16", "amp")  # fairseq handles overflows by CUDA; without it, the scaler of --amp ignores them
 SHARDED = {"ddp_backend": "fully_sharded", "zero_sharding": "os"}
-PARTNERS = {  # task: its model and its criterion
+PARTNERS = {  # task: its model and its criterion; of two tasks with one model, the general one last
     "ppa_alignment": ("ppa", "ppa"),
     "xnli_codeswitch": ("ppa_classifier", "sentence_prediction"),
     "mlqa_codeswitch": ("ppa_reader", "span_prediction"),
+    "ppa_classification": ("ppa_classifier", "sentence_prediction"),
+    "ppa_tagging": ("ppa_tagger", "tag_prediction"),
 }
 
 
@@ -139,18 +141,22 @@ def check_parts(task: str | None, arch: str | None = None, criterion: str | None
 
     registries = (TASK_REGISTRY, MODEL_REGISTRY, CRITERION_REGISTRY)
     given = (task, ARCH_MODEL_NAME_REGISTRY.get(arch, arch), criterion)
-    for its_task, (its_model, its_criterion) in PARTNERS.items():
-        ours = (its_task, its_model, its_criterion)
-        fits = [
-            name is None or issubclass(registry.get(name, object), registry[own])
-            for name, own, registry in zip(given, ours, registries, strict=True)
-        ]
-        if (its_task == task or its_model == given[1]) and not all(fits):
-            archs = " or ".join(name for name in ARCH_MODEL_INV_REGISTRY[its_model] if name != its_model)
-            raise InputError(
-                f"--task {task} --arch {arch} --criterion {criterion} do not fit together; use --task {its_task} "
-                f"--criterion {its_criterion} --arch {archs}"
-            )
+    of_model = {its_model: its_task for its_task, (its_model, _) in PARTNERS.items()}
+    its_task = task if task in PARTNERS else of_model.get(given[1])
+    if its_task is None:
+        return
+    ours = (its_task, *PARTNERS[its_task])
+    fits = (
+        name is None or issubclass(registry.get(name, object), registry[own])
+        for name, own, registry in zip(given, ours, registries, strict=True)
+    )
+    if not all(fits):
+        _, its_model, its_criterion = ours
+        archs = " or ".join(name for name in ARCH_MODEL_INV_REGISTRY[its_model] if name != its_model)
+        raise InputError(
+            f"--task {task} --arch {arch} --criterion {criterion} do not fit together; use --task {its_task} "
+            f"--criterion {its_criterion} --arch {archs}"
+        )
 
 
 def join_launched_ranks(args: Namespace) -> None:

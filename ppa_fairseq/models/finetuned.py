@@ -1,6 +1,7 @@
 """The models of fine-tuning: the query encoder of an alignment with the head of a task."""
 
 import logging
+from abc import abstractmethod
 from dataclasses import dataclass, field
 
 import torch
@@ -8,12 +9,12 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from torch import nn
 
 from ppa_fairseq.checkpoints import format as checkpoint
-from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN_HEAD, part
+from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, HEAD_NAME, SPAN_HEAD, TAGGING_HEAD, part
 from ppa_fairseq.fairseq_compat.arguments import fix_training_args
 from ppa_fairseq.models._config import EncoderConfig, shape_of, take_mbert_sizes, transformers_shape
 from ppa_fairseq.models._encoder import build_encoder, load_encoder
 from ppa_fairseq.modules.cpu import in_cpu_precision
-from ppa_fairseq.modules.encoders import CLASSIFICATION, SPANS, Shape
+from ppa_fairseq.modules.encoders import CLASSIFICATION, SPANS, TAGS, Shape
 from ppa_fairseq.utils.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class FinetunedConfig(EncoderConfig):
 
 @dataclass
 class ClassifierConfig(FinetunedConfig):
-    head_dropout: float = field(default=0.1, metadata={"help": "dropout in the classification head"})
+    head_dropout: float = field(default=0.1, metadata={"help": "dropout in the head"})
 
 
 class FinetunedModel(BaseFairseqModel):
@@ -67,24 +68,24 @@ class FinetunedModel(BaseFairseqModel):
         """Raise InputError if the head of *pretrained* does not fit."""
 
 
-@register_model("ppa_classifier", dataclass=ClassifierConfig)
-class PPAClassifier(FinetunedModel):
-    """Sentence pairs -> class logits, for fairseq's criterion `sentence_prediction`.
+class LabellingModel(FinetunedModel):
+    """A model whose head chooses one of the *labels*. Subclasses set the *kind* of the head and name it."""
 
-    They come from [CLS] of the last layer, or as transformers' own class has it.
-    """
-
-    head_prefix = CLASSIFICATION_HEAD
+    kind: str
 
     def __init__(self, cfg: ClassifierConfig, shape: Shape, dictionary, labels: list[str]):
         super().__init__(cfg)
         self.labels = labels
         settings = {"classes": len(labels), "head_dropout": cfg.head_dropout}
-        self.encoder, head = build_encoder(cfg, shape, dictionary, CLASSIFICATION, **settings)
-        self.classification_heads = nn.ModuleDict({HEAD_NAME: head})
+        self.encoder, head = build_encoder(cfg, shape, dictionary, self.kind, **settings)
+        self.add_head(head)
+
+    @abstractmethod
+    def add_head(self, head: nn.Module) -> None:
+        """Register the head under `head_prefix`."""
 
     @classmethod
-    def build_model(cls, cfg: ClassifierConfig, task) -> "PPAClassifier":
+    def build_model(cls, cfg: ClassifierConfig, task) -> "LabellingModel":
         return cls(cfg, shape_of(cfg, task.dictionary, transformers_shape(task)), task.dictionary, task.labels)
 
     def check_head(self, pretrained: checkpoint.Checkpoint) -> None:
@@ -94,10 +95,38 @@ class PPAClassifier(FinetunedModel):
                 f"data has {', '.join(self.labels)}; add --new-head to start with a new head"
             )
 
+
+@register_model("ppa_classifier", dataclass=ClassifierConfig)
+class PPAClassifier(LabellingModel):
+    """Sentences or sentence pairs -> class logits, for fairseq's criterion `sentence_prediction`.
+
+    They come from [CLS] of the last layer, or as transformers' own class has it.
+    """
+
+    head_prefix, kind = CLASSIFICATION_HEAD, CLASSIFICATION
+
+    def add_head(self, head: nn.Module) -> None:
+        self.classification_heads = nn.ModuleDict({HEAD_NAME: head})
+
     @in_cpu_precision
     def forward(self, features_only: bool = True, classification_head_name: str = HEAD_NAME, **packed):
         """A packed batch of B sequences -> logits (B, K), None. The named arguments are fairseq's criterion's."""
         return self.classification_heads[classification_head_name].classify(self.encoder, packed), None
+
+
+@register_model("ppa_tagger", dataclass=ClassifierConfig)
+class PPATagger(LabellingModel):
+    """Sentences -> for each token, class logits."""
+
+    head_prefix, kind = TAGGING_HEAD, TAGS
+
+    def add_head(self, head: nn.Module) -> None:
+        self.tagging_head = head
+
+    @in_cpu_precision
+    def forward(self, **packed) -> torch.Tensor:
+        """A packed batch of T tokens -> (T, K)."""
+        return self.tagging_head(self.encoder(**packed)["hidden"])
 
 
 @register_model("ppa_reader", dataclass=FinetunedConfig)
@@ -122,6 +151,7 @@ class PPAReader(FinetunedModel):
 
 @register_model_architecture("ppa_classifier", "ppa_bert_classifier")
 @register_model_architecture("ppa_reader", "ppa_bert_reader")
+@register_model_architecture("ppa_tagger", "ppa_bert_tagger")
 def bert(args) -> None:
     """An encoder of any size: that of --pretrained."""
     fix_training_args(args)
@@ -129,6 +159,7 @@ def bert(args) -> None:
 
 @register_model_architecture("ppa_classifier", "ppa_transformers_classifier")
 @register_model_architecture("ppa_reader", "ppa_transformers_reader")
+@register_model_architecture("ppa_tagger", "ppa_transformers_tagger")
 def transformers(args) -> None:
     """Any encoder that transformers loads: that of --pretrained."""
     fix_training_args(args)
@@ -136,6 +167,7 @@ def transformers(args) -> None:
 
 @register_model_architecture("ppa_classifier", "ppa_mbert_base_classifier")
 @register_model_architecture("ppa_reader", "ppa_mbert_base_reader")
+@register_model_architecture("ppa_tagger", "ppa_mbert_base_tagger")
 def mbert_base(args) -> None:
     """bert-base-multilingual-cased: 12 layers of 768, 178 million parameters."""
     take_mbert_sizes(args)

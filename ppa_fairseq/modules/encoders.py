@@ -4,11 +4,12 @@ from torch import nn
 
 from ppa_fairseq.modules import transformers_encoder
 from ppa_fairseq.modules.bert import BertEncoder, BertShape, MaskedLMHead
-from ppa_fairseq.modules.heads import ClassificationHead, SpanHead
+from ppa_fairseq.modules.heads import ClassificationHead, SpanHead, TaggingHead
 from ppa_fairseq.modules.transformers_encoder import (
     CLASSIFICATION,
     MASKED_LM,
     SPANS,
+    TAGS,
     TransformersEncoder,
     TransformersShape,
 )
@@ -26,7 +27,7 @@ def build(
     arguments: tuple = (),
     initialise: bool = True,
 ) -> tuple[Encoder, nn.Module | None]:
-    """Build an encoder and its head of a *kind* (MASKED_LM, CLASSIFICATION, SPANS or None).
+    """Build an encoder and its head of a *kind* (MASKED_LM, CLASSIFICATION, SPANS, TAGS or None).
 
     A model of transformers gets its own class's head, or else ours. Without *initialise*, its weights have no values.
     """
@@ -43,4 +44,6 @@ def build(
         head = ClassificationHead(shape.dim, classes, head_dropout)
     if head is None and kind == SPANS:
         head = SpanHead(shape.dim)
+    if head is None and kind == TAGS:
+        head = TaggingHead(shape.dim, classes, head_dropout)
     return encoder, head

@@ -1,6 +1,7 @@
 """The heads of fine-tuning. A new head starts as BERT's layers did, N(0, 0.02)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ppa_fairseq.modules.bert import first_tokens, init_bert_params
@@ -31,3 +32,15 @@ class SpanHead(nn.Linear):
     def __init__(self, dim: int):
         super().__init__(dim, 2)
         init_bert_params(self)
+
+
+class TaggingHead(nn.Linear):
+    """Map hidden states (T, C) to class logits (T, K)."""
+
+    def __init__(self, dim: int, num_classes: int, dropout: float):
+        super().__init__(dim, num_classes)
+        self.dropout = dropout
+        init_bert_params(self)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return super().forward(F.dropout(hidden, self.dropout, self.training))

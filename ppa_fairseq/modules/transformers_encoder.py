@@ -19,6 +19,7 @@ from ppa_fairseq.modules.bert import SelectedPositions, too_long
 from ppa_fairseq.utils.errors import InputError
 
 MASKED_LM, CLASSIFICATION, SPANS = "MaskedLM", "SequenceClassification", "QuestionAnswering"  # as AutoModelFor… ends
+TAGS = "TokenClassification"
 SHORTEST = 0.75  # of a padded batch's sequences, relative to its longest,
 ENOUGH = 1024  # unless it has fewer tokens than this: a pass costs more than padding
 CLASSIFIER, OTHER_HEADS = "classif", ("qa", "summary")  # in names of dropouts that belong to heads
@@ -165,12 +166,12 @@ class TransformersHead(nn.Module):
                 self.tied.append((module, name, names[id(module._parameters.pop(name))]))
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor | None = None) -> Tensor:
-        """Map hidden states of single tokens (M, C) to vocabulary logits (M, V) or to an answer's ends (M, 2)."""
+        """Map hidden states of single tokens (M, C) to logits: vocabulary (M, V), classes (M, K), or answer (M, 2)."""
         ones = torch.ones(1, len(hidden), dtype=torch.int64, device=hidden.device)  # no class's head looks at them
         output = self.run(hidden.unsqueeze(0), ones, ones)
         if self.kind == SPANS:
             return torch.stack([output.start_logits[0], output.end_logits[0]], dim=-1)
-        return output.logits[0, :, : self.vocab_size]
+        return output.logits[0, :, : self.vocab_size] if self.kind == MASKED_LM else output.logits[0]
 
     def classify(self, encoder: TransformersEncoder, packed: dict) -> Tensor:
         """Map a packed batch of B sequences to class logits (B, K)."""

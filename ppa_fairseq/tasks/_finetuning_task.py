@@ -146,7 +146,7 @@ class FinetuningTask(EncoderTask):
         here = int(sample["language"][0])  # a validation batch is of one language
         for number in range(len(self.languages)):  # fairseq sums over ranks only what all of them name
             logged[f"ncorrect_{number}"] = logged["ncorrect"] * (number == here)
-            logged[f"nexamples_{number}"] = logged["nsentences"] * (number == here)
+            logged[f"nexamples_{number}"] = logged["sample_size"] * (number == here)
         return loss, sample_size, logged
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:

@@ -169,7 +169,7 @@ BAD_NLI = {
     "unknown label": (append("en/test.label", b"maybe\n"), [], "en/test.label:6: 'maybe' is not in {text}/labels.txt"),
     "no premises": (remove("fr/valid.input0"), [], "fr/valid.input0: No such file"),
     "nothing": (remove("*/*"), [], "no LANGUAGE/train.input0 nor any other split"),
-    "--lang-pairs": (lambda text: None, ["--lang-pairs", "de-en"], "{text} holds NLI, not bitext; remove the flag"),
+    "--lang-pairs": (lambda text: None, ["--lang-pairs", "de-en"], "{text} holds no bitext; remove the flag"),
 }
 
 

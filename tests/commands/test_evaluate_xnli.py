@@ -112,6 +112,48 @@ def assert_same_predictions(*paths):
         assert one == other and probabilities[0] == pytest.approx(probabilities[1], abs=1e-5)
 
 
+def test_mixed_pairs_have_the_premise_of_one_language_and_the_hypothesis_of_another(models, data, tmp_path):
+    """As files of such pairs, written by hand, are measured; each direction has an average of its own."""
+    rows = {
+        name: [line.split("\t") for line in (data / f"dev-{name}.tsv").read_text().splitlines()]
+        for name in "en fr".split()
+    }
+    for one, other in (("fr", "en"), ("en", "fr")):
+        lines = ((a[0], b[1], a[2]) for a, b in zip(rows[one], rows[other], strict=True))
+        (tmp_path / f"{one}.tsv").write_text("".join("\t".join(line) + "\n" for line in lines))
+    assert evaluate(models, "--data", data, "--mixed", "en", "--output", tmp_path / "mixed") == 0
+    by_hand = [f"{name}={tmp_path}/{name}.tsv" for name in ("fr", "en")]
+    assert evaluate(models, "--data", *by_hand, "--output", tmp_path / "by-hand") == 0
+    scores, expected = (
+        {
+            (one["model"], one["language"]): one["accuracy"]
+            for one in json.loads((tmp_path / name / "xnli.json").read_text())["results"]
+        }
+        for name in ("mixed", "by-hand")
+    )
+    for model in models:
+        assert scores[model, "fr-en"] == expected[model, "fr"] and scores[model, "en-fr"] == expected[model, "en"]
+        assert scores[model, "xx-en"] == pytest.approx((scores[model, "fr-en"] + scores[model, "sw-en"]) / 2)
+        assert scores[model, "average"] == pytest.approx(np.mean([scores[model, name] for name in ("en", "fr", "sw")]))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--mixed", "de"], "--mixed de: "), (["--mixed", "en", "--langs", "en"], "--mixed en: needs it and another")],
+)
+def test_mixed_pairs_need_two_languages(models, data, tmp_path, capsys, flags, message):
+    assert evaluate(models, "--data", data, *flags, "--output", tmp_path / "out") == 1
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_mixed_pairs_need_translations(models, data, tmp_path, capsys):
+    shutil.copytree(data, tmp_path / "data")
+    lines = (data / "dev-fr.tsv").read_text().splitlines(keepends=True)
+    (tmp_path / "data/dev-fr.tsv").write_text("".join(lines[:-1]))
+    assert evaluate(models, "--data", tmp_path / "data", "--mixed", "en", "--output", tmp_path / "out") == 1
+    assert "--mixed en: the languages differ" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("max_length", [8, 21, 128])
 def test_logits_equal_transformers(models, max_length):
     """In batches of any size."""

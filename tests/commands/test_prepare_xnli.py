@@ -15,8 +15,8 @@ from tokenizers.pre_tokenizers import Metaspace
 
 from ppa_fairseq.checkpoints import tokenizer
 from ppa_fairseq.commands import main as cli
+from ppa_fairseq.data.classification import prepare as nli_prepare
 from ppa_fairseq.data.dictionary import WordPieceDictionary
-from ppa_fairseq.data.nli import prepare as nli_prepare
 from ppa_fairseq.data.nli.files import find_nli
 from ppa_fairseq.data.nli.reader import LABELS
 

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from ppa_fairseq.data.labelled import Example, files_by_language, read_files
+from ppa_fairseq.data.labelled import Example, files_by_language, read_by_language, read_files
 from ppa_fairseq.utils.errors import InputError
 
 
@@ -59,6 +59,35 @@ def test_pairs_of_multinli_have_xnlis_label(tmp_path):
 def test_tags(tmp_path, text):
     expected = [Example(["The", "dog"], ["DET", "NOUN"]), Example(["Run"], ["VERB"])]
     assert read_files([written(tmp_path / "a.conllu", text)], "tags") == expected
+
+
+def test_words_of_wikiann_lose_their_language_and_others_keep_what_looks_like_one(tmp_path):
+    wikiann = written(tmp_path / "a.txt", "en:The\tO\nen::\tO\nen:de:Paris\tB-LOC\n")
+    assert read_files([wikiann], "tags")[0].parts == ["The", ":", "de:Paris"]
+    plain = written(tmp_path / "b.txt", "http://a.b\tX\nde:Paris\tX\n")
+    assert read_files([plain], "tags")[0].parts == ["http://a.b", "de:Paris"]
+
+
+def test_a_word_may_begin_with_the_sign_of_a_comment(tmp_path):
+    path = written(tmp_path / "a.tsv", "# text = a\tb\n#\tSYM\n#1\tX\n#global.columns = FORM\n")
+    assert read_files([path], "tags") == [Example(["#", "#1"], ["SYM", "X"])]
+
+
+def test_files_are_read_by_language_and_kind(tmp_path):
+    one = written(tmp_path / "train-zh-CN.tsv", "text\tlabel\na\tx\n")
+    two = written(tmp_path / "pairs.jsonl", '{"sentence1": "a", "sentence2": "b", "label": 1}\n')
+    found = read_by_language([one, f"en={two}", f"en={two}"], "texts")
+    assert found == {"zh_CN": [Example(["a"], ["x"])], "en": 2 * [Example(["a", "b"], ["1"])]}
+    assert [example.place for example in found["en"]] == 2 * [f"{two}:1"]
+    assert list(read_by_language([one, f"en={two}"], "texts", languages=["en"])) == ["en"]
+    for sources, languages, message in (
+        ([one, one], [], "both have zh_CN; name one of them, or write zh_CN= before each"),
+        ([two], [], "neither its rows nor its name .* say the language"),
+        ([one], ["fr"], "--langs: none of the files has fr"),
+        ([tmp_path / "none"], [], "none: no such file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_by_language(sources, "texts", languages=languages)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,17 @@ def oracle(family: str, max_length: int) -> Tokenizer:
 
 
 @pytest.mark.parametrize("family, dictionary", [("bert", BERT), ("roberta", ROBERTA)])
+@pytest.mark.parametrize("max_length", [8, 64])
+def test_a_sentence_alone_equals_tokenizers(family, dictionary, max_length):
+    tokenizer, layout = oracle(family, max_length), PairLayout(dictionary, max_length, sentences=1)
+    for length in range(15):
+        tokens, token_types = layout.lay(3 + np.arange(length))
+        expected = tokenizer.encode(" ".join(f"w{i}" for i in range(length)))
+        assert tokens.tolist() == expected.ids and token_types.tolist() == expected.type_ids
+        assert layout.length(length) == len(tokens)
+
+
+@pytest.mark.parametrize("family, dictionary", [("bert", BERT), ("roberta", ROBERTA)])
 @pytest.mark.parametrize("max_length", [8, 11, 12, 64])
 def test_every_pair_of_lengths_equals_tokenizers(family, dictionary, max_length):
     tokenizer, layout = oracle(family, max_length), PairLayout(dictionary, max_length)

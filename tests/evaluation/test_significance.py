@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from ppa_fairseq.evaluation.significance import by_example, interval, mean_of_means, sign_flip_test
+from ppa_fairseq.evaluation.significance import by_example, interval, mean_of_means, ratio, sign_flip_test
 
 
 def answers(count: int, share: float, seed: int) -> np.ndarray:
@@ -32,6 +32,19 @@ def test_sets_count_the_same_whatever_their_number_of_rows():
     half = 1.96 * math.sqrt(large.var() / len(large) + small.var() / len(small)) / 2
     assert mean_of_means(sets) == pytest.approx(mean)
     assert interval(sets) == pytest.approx((mean - half, mean + half), abs=half / 15)
+
+
+def test_a_ratio_of_sums_has_its_own_bootstrap():
+    """Against resampling the two sums together; without words there is no error."""
+    rng = np.random.default_rng(1)
+    words = rng.integers(1, 40, 400)
+    right = rng.binomial(words, rng.uniform(0.4, 1, 400))
+    values = ratio(right, words)
+    assert values.mean() == pytest.approx(right.sum() / words.sum())
+    drawn = rng.integers(400, size=(4000, 400))
+    shares = right[drawn].sum(1) / words[drawn].sum(1)
+    assert interval([one_set(values)]) == pytest.approx(list(np.percentile(shares, [2.5, 97.5])), abs=0.002)
+    assert ratio(np.zeros(3), np.zeros(3)).tolist() == [0, 0, 0]
 
 
 def test_translations_are_one_example():

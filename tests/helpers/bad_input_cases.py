@@ -20,6 +20,8 @@ BITEXT = (
 )
 XNLI = "ppa prepare-xnli --train nli/dev-en.tsv nli/dev-de.tsv --tokenizer hf --out out --workers 1"
 QA = "ppa prepare-qa --train en=qa/dev.en.json --tokenizer hf --out out --max-length 24 --doc-stride 6 --workers 1"
+TOPICS = "ppa prepare-classification --train topics/dev-en.tsv --tokenizer hf --out out --workers 1"
+TAGS = "ppa prepare-tagging --train tags/dev-en.tsv --tokenizer hf --out out --workers 1"
 BINARIZE = "ppa binarize prepared --destdir out --workers 1"
 BINARIZE_NLI = "ppa binarize nli-text --destdir out --workers 1"
 RETRIEVE = "ppa retrieve --model a=hf --pairs text/de-en.tsv --output out --cpu"
@@ -34,6 +36,8 @@ ALIGN = "ppa word-align --model a=hf --text text/de-en.tsv --output out --cpu"
 PERPLEXITY = "ppa perplexity --model a=imported --text de=text/a.de --output out --cpu --max-length 12"
 CLASSIFY = "ppa evaluate-xnli --model a=classifier --data nli --output out --cpu --max-length 32"
 ANSWER = "ppa evaluate-qa --model a=reader --data qa --output out --cpu --max-length 32 --doc-stride 8"
+CLASSIFY_TOPICS = "ppa evaluate-classification --model a=classifier --data topics --output out --cpu --max-length 32"
+TAG = "ppa evaluate-tagging --model a=tagger --data tags --output out --cpu"
 SCORE = "ppa evaluate-qa --predictions a=pred.json --data qa/dev.en.json --output out"
 PLUGIN = f"--user-dir {ROOT}/ppa_fairseq --cpu --num-workers 0"
 MODEL = "--pretrained imported --optimizer adam --lr 1e-3 --batch-size 4 --max-update 1 --save-dir checkpoints"
@@ -120,6 +124,14 @@ CASES = [
     case("qa: truncated", QA, cut("qa/dev.en.json"), "qa/dev.en.json: "),
     case("qa: windows that stand still", QA + " --doc-stride 23", nothing, "--doc-stride 23"),
     case("qa: onto its input", QA + " --out qa", nothing, "qa: holds "),
+    case("topics: half a row", TOPICS, append("topics/dev-en.tsv", b"ab\n"), "dev-en.tsv:62: "),
+    case("topics: pairs among sentences", TOPICS + " --valid de=nli.jsonl",
+        write("nli.jsonl", b'{"premise": "a", "hypothesis": "b", "label": "c"}'), "nli.jsonl:1: ", "dev-en.tsv:2"),
+    case("topics: nothing but empty rows", TOPICS, write("topics/dev-en.tsv", b"text\tlabel\n\tx\n"), "--train en: "),
+    case("topics: onto its input", TOPICS + " --out topics", nothing, "topics: holds "),
+    case("tags: one column", TAGS, append("tags/dev-en.tsv", b"ab\n"), "dev-en.tsv:181: "),
+    case("tags: no tag", TAGS, write("tags/dev-en.tsv", b"ab\t_\n"), "--train en: "),
+    case("tags: onto its input", TAGS + " --out tags", nothing, "tags: holds "),
     case("binarize: raw text", "ppa binarize text --destdir out", nothing, "text: "),
     case("binarize: Latin-1", BINARIZE, append("prepared/train.de-en.de", b"\xff\n"), "train.de-en.de"),
     case("binarize: unequal", BINARIZE, append("prepared/train.de-en.de", b"a\n"), "train.de-en"),
@@ -156,6 +168,11 @@ CASES = [
     case("perplexity: no head", PERPLEXITY.replace("a=imported", "a=classifier"), nothing, "model a: classifier"),
     case("classify: half a row", CLASSIFY, append("nli/dev-de.tsv", b" \tb\tneutral\n"), "dev-de.tsv:61: "),
     case("classify: no head", CLASSIFY.replace("=classifier", "=hf"), nothing, "model a: hf: "),
+    case("classify topics: no header", CLASSIFY_TOPICS, write("topics/dev-de.tsv", b"ab\tneutral\n"), "dev-de.tsv:1: "),
+    case("classify topics: a label", CLASSIFY_TOPICS, append("topics/dev-de.tsv", b"ab\tmaybe\n"), "dev-de.tsv:62: "),
+    case("classify topics: no head", CLASSIFY_TOPICS.replace("=classifier", "=tagger"), nothing, "model a: tagger: "),
+    case("tag: one column", TAG, append("tags/dev-de.tsv", b"ab\n"), "dev-de.tsv:181: "),
+    case("tag: no head", TAG.replace("=tagger", "=classifier"), nothing, "model a: classifier: "),
     case("answer: broken JSON", ANSWER, write("qa/dev.de.json", b"{"), "dev.de.json: "),
     case("answer: no head", ANSWER.replace("=reader", "=hf"), nothing, "model a: hf: "),
     case("score: no predictions", SCORE, remove("pred.json"), "pred.json: "),

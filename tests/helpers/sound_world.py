@@ -8,7 +8,7 @@ from pathlib import Path
 
 from helpers.hf_folders import make_bert
 from helpers.training import run_training
-from transformers import BertForQuestionAnswering, BertForSequenceClassification
+from transformers import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
 
 from ppa_fairseq.commands import main as cli
 
@@ -35,18 +35,19 @@ def squad(questions: list[tuple[str, str, str]]) -> str:
 def make_world(root: Path) -> None:
     """Write it to *root*, the current folder:
 
-    hf, classifier, reader      Hugging Face folders; imported, trained.pt: an import, and a training from it
-    text/, nli/, qa/            raw data in English and German; pred.json: predictions for qa/dev.en.json
+    hf, classifier, reader, tagger   Hugging Face folders; imported, trained.pt: an import, and a training from it
+    text/, nli/, qa/, topics/, tags/   raw data in English and German; pred.json: predictions for qa/dev.en.json
     prepared, nli-text          what prepare-bitext and prepare-xnli make of it
     bin, nli-bin, qa-bin        what can be trained on
     full/                       a folder of something else
     """
-    for name in ("hf", "classifier", "reader", "text", "nli", "qa", "full", "checkpoints"):
+    for name in ("hf", "classifier", "reader", "tagger", "text", "nli", "qa", "topics", "tags", "full", "checkpoints"):
         (root / name).mkdir()
     make_bert(root / "hf")
     labels = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     make_bert(root / "classifier", BertForSequenceClassification, **labels)
     make_bert(root / "reader", BertForQuestionAnswering)
+    make_bert(root / "tagger", BertForTokenClassification, **labels)
     (root / "full/thesis.txt").write_text("years of work\n")
     german, english = sentences(ROWS, 1), sentences(ROWS, 2)
     for name, lines in {
@@ -59,6 +60,10 @@ def make_world(root: Path) -> None:
         pairs = zip(sentences(ROWS, seed), sentences(ROWS, seed + 10), strict=True)
         rows = [f"{one}\t{other}\t{LABELS[number % 3]}\n" for number, (one, other) in enumerate(pairs)]
         (root / f"nli/dev-{language}.tsv").write_text("".join(rows))
+        rows = [f"{text}\t{LABELS[number % 3]}\n" for number, text in enumerate(sentences(ROWS, seed))]
+        (root / f"topics/dev-{language}.tsv").write_text("text\tlabel\n" + "".join(rows))
+        rows = [f"{text[0]}\tneutral\n{text[1:4]}\tentailment\n\n" for text in sentences(ROWS, seed)]
+        (root / f"tags/dev-{language}.tsv").write_text("".join(rows))
         questions = [(f"q{number}", text, text[:3]) for number, text in enumerate(sentences(ROWS, seed))]
         (root / f"qa/dev.{language}.json").write_text(squad(questions))
     (root / "pred.json").write_text(json.dumps({f"q{number}": "abc" for number in range(ROWS)}))

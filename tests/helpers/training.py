@@ -23,6 +23,8 @@ TINY_FINETUNING = """
     --num-workers 0 --log-format simple --no-epoch-checkpoints --disable-validation
 """.split()
 NLI = ["--task", "xnli_codeswitch", "--arch", "ppa_bert_classifier", "--criterion", "sentence_prediction"]
+CLASSIFICATION = ["--task", "ppa_classification", "--arch", "ppa_bert_classifier", "--criterion", "sentence_prediction"]
+TAGGING = ["--task", "ppa_tagging", "--arch", "ppa_bert_tagger", "--criterion", "tag_prediction"]
 QA = ["--task", "mlqa_codeswitch", "--arch", "ppa_bert_reader", "--criterion", "span_prediction"]
 
 
@@ -34,7 +36,7 @@ def run_training(argv: list[str], save_dir: Path) -> dict:
     from fairseq.logging import metrics
     from fairseq_cli.train import cli_main, should_stop_early
 
-    for task in ("ppa_alignment", "xnli_codeswitch", "mlqa_codeswitch"):
+    for task in ("ppa_alignment", "xnli_codeswitch", "mlqa_codeswitch", "ppa_classification", "ppa_tagging"):
         importlib.import_module(f"ppa_fairseq.tasks.{task}")  # fairseq does it where the package is not imported yet
     metrics.reset()
     for function in (checkpoint_utils.save_checkpoint, should_stop_early):  # fairseq keeps values on functions

@@ -23,7 +23,7 @@ SAVES = ["--save-interval-updates", "2", "--keep-interval-updates", "1", "--disa
 COMMANDS = (
     *(sound.IMPORT, sound.FIT, sound.EXPORT, sound.TRIM, sound.BITEXT, sound.XNLI, sound.QA, sound.BINARIZE),
     *(sound.RETRIEVE, sound.EMBED, sound.PROBE, sound.ALIGN, sound.PERPLEXITY, sound.CLASSIFY, sound.ANSWER),
-    *(sound.ONNX, sound.MINE, sound.MARGINS),
+    *(sound.ONNX, sound.MINE, sound.MARGINS, sound.TOPICS, sound.TAGS, sound.CLASSIFY_TOPICS, sound.TAG),
 )
 # Full disks in the words of safetensors, torch and tokenizers, without the system's number.
 LIBRARIES = ("SafetensorError(", "OSError(", "Exception('File too large")

@@ -17,7 +17,7 @@ from helpers.training import NLI, assert_same_training, run_training
 from ppa_fairseq.checkpoints import format as checkpoint
 from ppa_fairseq.checkpoints.tokenizer import write_files
 from ppa_fairseq.checkpoints.weights import CLASSIFICATION_HEAD, part
-from ppa_fairseq.data.nli.prepare import FIELDS
+from ppa_fairseq.data.classification.prepare import FIELDS
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.heads import ClassificationHead
 from ppa_fairseq.modules.packing import pack, pool

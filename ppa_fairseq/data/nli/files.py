@@ -53,7 +53,19 @@ def nli_files(
 
     Warn once of files that a CSV writer wrote, unless *unquote* reads them so. Raises InputError if there is no file.
     """
-    files = []
+    named = named_files(sources, NLI_NAME, "no .tsv, .jsonl or .json in this folder, plain or packed")
+    files = [NLIFile(path, language, label_order, unquote) for language, path in named]
+    if quoted := [] if unquote else [str(file.path) for file in files if file.seems_csv]:
+        names = quoted[0] + (f" and {len(quoted) - 1} more" if len(quoted) > 1 else "")
+        logger.warning(f"{names}: {AS_CSV}")
+    return files
+
+
+def named_files(sources: Iterable[str | Path], names: re.Pattern, none: str) -> Iterator[tuple[str | None, Path]]:
+    """Yield the files that *sources* name, with their language where a source names it.
+
+    A folder stands for its files of these *names*. Raises InputError, for a folder saying *none*, if there is no file.
+    """
     for source in sources:
         match = SOURCE.fullmatch(str(source))
         language, path = (match[1], Path(match[2])) if match and not Path(source).exists() else (None, Path(source))
@@ -61,14 +73,10 @@ def nli_files(
             raise InputError(f"{path}: no such file; name files or folders, as in dev-fr.tsv or fr=dev.tsv")
         paths = [path]
         if path.is_dir():
-            paths = sorted(file for file in path.iterdir() if file.is_file() and NLI_NAME.fullmatch(file.name))
+            paths = sorted(file for file in path.iterdir() if file.is_file() and names.fullmatch(file.name))
             if not paths:
-                raise InputError(f"{path}: no .tsv, .jsonl or .json in this folder, plain or packed; name the files")
-        files += [NLIFile(file, language, label_order, unquote) for file in paths]
-    if quoted := [] if unquote else [str(file.path) for file in files if file.seems_csv]:
-        names = quoted[0] + (f" and {len(quoted) - 1} more" if len(quoted) > 1 else "")
-        logger.warning(f"{names}: {AS_CSV}")
-    return files
+                raise InputError(f"{path}: {none}; name the files")
+        yield from ((language, file) for file in paths)
 
 
 def by_language(files: Iterable[NLIFile]) -> dict[str, Iterator[NLIExample]]:

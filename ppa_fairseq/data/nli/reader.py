@@ -47,6 +47,10 @@ class NLIExample:
     place: str  # file:line, for messages
     pair_id: str | None = None  # the same in every language
 
+    @property
+    def parts(self) -> tuple[str, str]:
+        return self.premise, self.hypothesis
+
 
 @dataclass(frozen=True)
 class NLIFile:

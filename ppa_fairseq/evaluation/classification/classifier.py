@@ -1,4 +1,4 @@
-"""Sentence pairs to class logits: packed batches of similar length; the head reads [CLS] of the last layer."""
+"""Sentences or pairs to class logits: packed batches of similar length; the head reads [CLS] of the last layer."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ UNNAMED = re.compile(r"LABEL_\d+")  # transformers' names for the classes of a m
 
 
 class PairClassifier(PairModel):
-    """Classifies pairs of sentences with one fine-tuned model; arguments and errors are those of `PairModel`.
+    """Classifies sentences, or pairs of them, with one fine-tuned model; arguments and errors are those of `PairModel`.
 
     Sequences longer than `max_length` are cut to it, the longer sentence first.
 
@@ -26,7 +26,7 @@ class PairClassifier(PairModel):
 
     head_prefix = CLASSIFICATION_HEAD
     head_name = "classification head"
-    task = "xnli_codeswitch"
+    task = "ppa_classification"
 
     def __init__(self, model: Checkpoint, source: str, max_length: int = 128, **limits):
         super().__init__(model, source, max_length, **limits)
@@ -34,19 +34,22 @@ class PairClassifier(PairModel):
 
     @torch.inference_mode()
     def __call__(
-        self, first: Sequence[str], second: Sequence[str], progress: Callable[[int], object] = lambda done: None
+        self,
+        first: Sequence[str],
+        second: Sequence[str] | None = None,
+        progress: Callable[[int], object] = lambda done: None,
     ) -> np.ndarray:
-        """Logits of N pairs in their order, (N, K) fp32.
+        """Logits of N sentences or pairs in their order, (N, K) fp32.
 
-        `progress` is called with the number of pairs done since its last call. Raises InputError if the logits are not
+        `progress` is called with the number of them done since its last call. Raises InputError if the logits are not
         finite.
         """
         logits = np.empty((len(first), len(self.labels)), dtype=np.float32)
-        pairs = list(zip(self.token_ids(first), self.token_ids(second), strict=True))
-        counts = np.array([(len(one), len(other)) for one, other in pairs]).T  # (2, N)
+        texts = list(zip(*map(self.token_ids, [first] if second is None else [first, second]), strict=True))
+        counts = np.array([list(map(len, sides)) for sides in texts]).T  # (1 or 2, N)
         self.truncated += int((counts.sum(0) > self.layout.room).sum())
         for batch in batches_by_length(self.layout.length(*counts).tolist(), self.batch_tokens):
-            packed = self.pack([self.layout.lay(*pairs[i]) for i in batch])
+            packed = self.pack([self.layout.lay(*texts[i]) for i in batch])
             found = self.precision(lambda packed=packed: self.head.classify(self.encoder, packed))
             logits[batch] = found.cpu().numpy()
             progress(len(batch))
@@ -73,10 +76,10 @@ def class_ids(labels: Sequence[str], classes: Sequence[str], names: Sequence[str
                 f"{','.join(classes)}"
             )
         labels = names
-    lowered = [label.strip().lower() for label in labels]
-    if sorted(lowered) != sorted(classes):
+    lowered, expected = ([name.strip().lower() for name in names] for names in (labels, classes))
+    if sorted(lowered) != sorted(expected):
         raise InputError(
             f"{len(labels)} classes ({', '.join(labels)}), but the data has {len(classes)} ({', '.join(classes)}); "
             "give a model that was fine-tuned on such data"
         )
-    return [lowered.index(label) for label in classes]
+    return [lowered.index(label) for label in expected]

@@ -1,6 +1,7 @@
 """Results of classifiers in several languages: accuracies with intervals and gains, as numbers and as a table."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -17,15 +18,18 @@ from ppa_fairseq.evaluation.significance import (
 )
 
 ALL = "all"
+SCORES = {"accuracy": "Accuracy", "f1": "F1", "macro_f1": "macro-F1"}
 
 
 def measure(
     right: Mapping[str, Mapping[str, np.ndarray]],
     translations: bool,
     averages: Mapping[str, Sequence[str]] | None = None,
+    score: str = "accuracy",
+    others: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     **place: str,
 ) -> list[Result]:
-    """Accuracy of each model by language and on average, in percent, with its gain over the first model, in points.
+    """The score of each model by language and on average, in percent, with its gain over the first model, in points.
 
     No p-value is corrected for the number of tests. Rows count as independent, though XNLI has three rows for each
     premise.
@@ -34,6 +38,8 @@ def measure(
         right: {model: {language: (N,)}}, whether the model is right on an example, or how often.
         translations: row i of every language is a translation of the same example.
         averages: {name: its languages}; default: AVERAGE, of all.
+        score: what the means of `right` are: accuracy, F1.
+        others: further scores in percent, {name: {model: {language: score}}}; their averages are means.
         place: of every result, beside its language.
     """
     results = []
@@ -45,11 +51,13 @@ def measure(
             sets, first = (
                 [(rows, 100 * of[one]) for rows, one in zip(ids, languages, strict=True)] for of in (by_language, base)
             )
-            measures = {"examples": sum(map(len, ids)), **estimate("accuracy", "", sets)}
+            measures = {"examples": sum(map(len, ids)), **estimate(score, "", sets)}
             measures |= dict.fromkeys(("gain", "gain_low", "gain_high", "p_value"))
             if by_language is not base:
                 gains = differences(sets, first)
                 measures |= estimate("gain", "gain_", gains) | {"p_value": sign_flip_test(gains)}
+            for other, values in (others or {}).items():
+                measures[other] = fmean(values[model][one] for one in languages)
             results.append(Result(model, {**place, "language": name}, measures))
     return results
 
@@ -74,22 +82,36 @@ def confusions(
     return counts | {ALL: sum(counts.values())}
 
 
-def report(results: Sequence[Result], translations: bool) -> str:
-    """The table of accuracies and how to read it."""
+def macro_f1(
+    gold: Mapping[str, np.ndarray], predicted: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, dict[str, float]]:
+    """The mean F1 of the classes in percent, {model: {language: F1}}; those of a language's labels or predictions."""
+    from sklearn.metrics import f1_score
+
+    return {
+        model: {lang: 100 * f1_score(gold[lang], ids, average="macro", zero_division=0) for lang, ids in by.items()}
+        for model, by in predicted.items()
+    }
+
+
+def report(results: Sequence[Result], translations: bool, score: str = "accuracy") -> str:
+    """The table of scores and how to read it."""
     base = results[0].model
     rows = "and resamples its translations together" if translations else "and resamples each by itself"
-    notes = f"Accuracy in percent [{INTERVAL}, bootstrap]; the average counts every language the same, {rows}."
+    notes = f"{SCORES[score]} in percent [{INTERVAL}, bootstrap]; the average counts every language the same, {rows}."
     if results[-1].model != base:
         notes += f"\nGains are over {base}, in points; p: random sign flips, not corrected for the number of tests."
-    return f"{table(results)}\n\n{notes}\n"
+    return f"{table(results, score)}\n\n{notes}\n"
 
 
-def table(results: Sequence[Result]) -> str:
-    """A line for each language and average: accuracies, and gains over the first model."""
+def table(results: Sequence[Result], score: str = "accuracy") -> str:
+    """A line for each language and average: scores, and gains over the first model."""
+    others = [name for name in SCORES if name != score and name in results[0].measures]
 
     def columns(model: str) -> dict[str, Cell]:
-        accuracy = {model: lambda one: percent_cell(one["accuracy"], one["low"], one["high"])}
+        scores = {model: lambda one: percent_cell(one[score], one["low"], one["high"])}
+        scores |= {SCORES[name]: lambda one, name=name: f"{one[name]:.1f}" for name in others}
         gain = {"gain": lambda one: gain_cell(one["gain"], one["p_value"])}
-        return accuracy | (gain if model != results[0].model else {})
+        return scores | (gain if model != results[0].model else {})
 
     return table_by_model(results, "language", columns, "examples")
