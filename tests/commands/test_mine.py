@@ -59,7 +59,8 @@ def write_corpus(folder, shared, others):
 
 def command(corpus, encoder, *flags, output="out.tsv"):
     texts = f"de-en={corpus / 'x.de'},{corpus / 'x.en'}"
-    return ["mine", texts, "--model", str(encoder), "--output", str(corpus / output), "--cpu", *map(str, flags)]
+    output = ["--output", str(corpus / output), "--cpu", "--dtype", "float32"]  # in a process of its own, too
+    return ["mine", texts, "--model", str(encoder), *output, *map(str, flags)]
 
 
 def run(capsys, *arguments):

@@ -41,6 +41,7 @@ def describe_model(embedder: SentenceEmbedder) -> str:
     """A hash of all that a sentence's vector depends on."""
     digest = blake2b(digest_size=16)
     facts = [embedder.tokenizer.to_str(), embedder.layers, embedder.poolings, embedder.max_length]
+    facts.append(embedder.precision.dtype)
     digest.update(repr(facts).encode())
     for name, tensor in sorted(embedder.encoder.state_dict().items()):
         digest.update(name.encode())
