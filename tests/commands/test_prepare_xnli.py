@@ -274,10 +274,14 @@ def test_script_names_what_is_missing(script, tmp_path):
 def test_published_data_becomes_the_tokenizers_own_tokens(script, shared_data, tmp_path):
     (tmp_path / "mbert").mkdir()
     tokenizer.write_files(TOKENIZER | {"vocab.txt": shared_data("mbert-vocab").read_text()}, tmp_path / "mbert")
-    done = script("mbert", shared_data("xnli-dev"), "data-bin", "--langs", "en,th,zh", ppa=REAL_PPA)
+    (tmp_path / "dev").mkdir()
+    for language in ("en", "th", "zh"):
+        rows = (shared_data("xnli-dev") / f"dev-{language}.tsv").read_text("utf-8").splitlines(keepends=True)
+        (tmp_path / "dev" / f"dev-{language}.tsv").write_text("".join(rows[:300]), "utf-8")
+    done = script("mbert", "dev", "data-bin", ppa=REAL_PPA)
     assert done.returncode == 0, done.stderr
     oracle = tokenizers.BertWordPieceTokenizer(str(tmp_path / "mbert" / "vocab.txt"), lowercase=False)
-    for language, rows in find_nli(shared_data("xnli-dev") / f"dev-{name}.tsv" for name in ("en", "th", "zh")).items():
+    for language, rows in find_nli([tmp_path / "dev"]).items():
         expected = encoded([(one.premise, one.hypothesis, one.label) for one in rows], oracle)
         assert texts(tmp_path / "data-bin.text", language, "valid") == expected
         assert len(MMapIndexedDataset(str(tmp_path / "data-bin" / language / "input0" / "valid"))) == len(expected)
