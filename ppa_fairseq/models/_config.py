@@ -55,6 +55,14 @@ class EncoderConfig(FairseqDataclass):
     freeze_embeddings: bool = field(
         default=False, metadata={"help": "train the encoder's layers, but not the embeddings below them"}
     )
+    lora_rank: int = field(
+        default=0,
+        metadata={
+            "help": "train adapters of this rank beside the encoder's linear layers (LoRA, by peft) and leave its own "
+            "weights as they are: less memory. With --train-layers, beside these layers; 0: train the weights"
+        },
+    )
+    lora_alpha: int = field(default=8, metadata={"help": "LoRA's alpha: adapters are scaled by it over their rank"})
 
 
 BERT_ARCH = re.compile("ppa_m?bert(_base)?")

@@ -8,7 +8,7 @@ from ppa_fairseq.models._config import EncoderConfig
 from ppa_fairseq.modules import encoders
 from ppa_fairseq.modules.bert import BertEncoder
 from ppa_fairseq.modules.freezing import freeze, weights_behind
-from ppa_fairseq.modules.lora import with_adapters
+from ppa_fairseq.modules.lora import add_adapters, with_adapters
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.modules.transformers_encoder import TransformersEncoder
 
@@ -24,7 +24,7 @@ class FairseqTransformersEncoder(TransformersEncoder, FairseqEncoder):
 def build_encoder(
     cfg: EncoderConfig, shape: encoders.Shape, dictionary, kind: str, **settings
 ) -> tuple[FairseqEncoder, nn.Module]:
-    """Build the encoder, of which *cfg* freezes a part, and its head of a *kind*.
+    """Build the encoder, of which *cfg* freezes a part or which it gives adapters, and its head of a *kind*.
 
     `encoders.build` describes the settings.
     """
@@ -33,6 +33,8 @@ def build_encoder(
     if isinstance(encoder, TransformersEncoder):
         _freeze_unused(encoder, head if kind == encoders.CLASSIFICATION else None)
     freeze(encoder, cfg.train_layers, cfg.freeze_embeddings)
+    if cfg.lora_rank:
+        add_adapters(encoder, cfg.lora_rank, cfg.lora_alpha)
     return encoder, head
 
 

@@ -26,7 +26,6 @@ from ppa_fairseq.modules.bert import SelectedPositions, first_tokens
 from ppa_fairseq.modules.cpu import in_cpu_precision
 from ppa_fairseq.modules.encoders import MASKED_LM, Encoder, Shape
 from ppa_fairseq.modules.key_queue import KeyQueue
-from ppa_fairseq.modules.lora import add_adapters
 from ppa_fairseq.modules.momentum_encoder import MomentumEncoder
 from ppa_fairseq.modules.packing import concatenate, pool
 from ppa_fairseq.modules.projection import ProjectionHead
@@ -59,14 +58,6 @@ class PPAModelConfig(EncoderConfig):
             "TLM with a randomly initialised head damages the encoder"
         },
     )
-    lora_rank: int = field(
-        default=0,
-        metadata={
-            "help": "train adapters of this rank beside the encoder's linear layers (LoRA, by peft) and leave its own "
-            "weights as they are: less memory. With --train-layers, beside these layers; 0: train the weights"
-        },
-    )
-    lora_alpha: int = field(default=8, metadata={"help": "LoRA's alpha: adapters are scaled by it over their rank"})
     contrastive_weight: float = II("criterion.contrastive_weight")
     negatives: str = II("criterion.negatives")
     tlm_weight: float = II("criterion.tlm_weight")
@@ -102,8 +93,6 @@ class PPAModel(BaseFairseqModel):
             self.language_embeddings.requires_grad_(cfg.tlm_weight > 0 and not cfg.freeze_encoder)
         if cfg.freeze_encoder:
             self.encoder.requires_grad_(False)
-        elif cfg.lora_rank:
-            add_adapters(self.encoder, cfg.lora_rank, cfg.lora_alpha)
         self.lm_head.requires_grad_(cfg.tlm_weight > 0)  # DistributedDataParallel waits for every gradient
         if with_queue:
             self.momentum_encoder = MomentumEncoder(self.encoder, self.projection)

@@ -5,6 +5,7 @@ peft trains it. Everything else in this package reads merged weights and needs n
 
 from torch import Tensor, nn
 
+from ppa_fairseq.modules.freezing import run_on_a_few_tokens, weights_behind
 from ppa_fairseq.utils.errors import InputError
 
 BASE, ADAPTER = ".base_layer.", ".lora_"  # in peft's names of weights
@@ -14,18 +15,20 @@ A, B = ".lora_A.default.weight", ".lora_B.default.weight"
 def add_adapters(encoder: nn.Module, rank: int, alpha: int) -> None:
     """Freeze an encoder of either form; each of its linear layers that was not frozen gets an adapter.
 
-    An encoder computes as before until its adapters are trained. Raises InputError if peft is not installed.
+    What stands beside the layers, such as a pooler, stays as it is: it belongs to a head. An encoder computes as before
+    until its adapters are trained. Raises InputError if peft is not installed.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
         raise InputError("--lora-rank needs peft, which is not installed; run: pip install peft") from None
-    layers = [
-        name
-        for name, module in encoder.named_modules()
-        if isinstance(module, nn.Linear) and module.weight.requires_grad
-    ]
+    own = weights_behind(run_on_a_few_tokens(encoder)["hidden"])
+    linear = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
+    layers = [name for name, module in linear.items() if module.weight in own]
+    beside = [weight for weight in encoder.parameters() if weight.requires_grad and weight not in own]
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers), encoder)
+    for weight in beside:
+        weight.requires_grad_(True)
 
 
 def with_adapters(encoder: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

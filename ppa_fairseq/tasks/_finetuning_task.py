@@ -48,7 +48,7 @@ class FinetuningTask(EncoderTask):
 
     metrics: tuple[str, ...]  # what else a validation logs
     find_languages: Callable[[str, str], list[str]]  # data folder, split -> languages of the split there
-    same_on_resume = ("train_langs", "code_switch", "train_layers", "freeze_embeddings")
+    same_on_resume = ("train_langs", "code_switch", "train_layers", "freeze_embeddings", "lora_alpha")
     metrics_hint = ", or set --valid-subset valid for all languages and their average"
 
     def __init__(self, cfg: FinetuningConfig, dictionary: WordPieceDictionary, languages: list[str]):

@@ -1,4 +1,4 @@
-"""Alignment with --lora-rank in both forms; adapters are merged by all that reads its checkpoints, or kept for peft."""
+"""Training with --lora-rank in both forms; adapters are merged by all that reads its checkpoints, or kept for peft."""
 
 import json
 
@@ -6,6 +6,8 @@ import pytest
 import torch
 from helpers import training
 from helpers.any_encoder import make_folder
+from helpers.nli_data import make_nli_bin
+from helpers.qa_data import make_qa_bin
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from ppa_fairseq.checkpoints import format as checkpoint
@@ -35,6 +37,16 @@ def aligned(request, dictionary, data_bin, tmp_path_factory):
     state = align(data_bin, root / "base", root / "aligned")
     run("export-hf", root / "aligned" / "checkpoint_last.pt", root / "out", "--keep-adapter")
     return root, state
+
+
+@pytest.fixture(scope="module")
+def finetuning_data(dictionary, tmp_path_factory):
+    """Data folder, flags and the end of the architecture's name, by task."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("nli", "qa")]
+    return {
+        "nli": (make_nli_bin(folders[0], dictionary, {"train": 24}), training.NLI, "classifier"),
+        "qa": (make_qa_bin(folders[1], dictionary, {"train": 24}), training.QA, "reader"),
+    }
 
 
 def hidden_states(encoder, packed):
@@ -113,3 +125,27 @@ def test_adapters_in_bfloat16_are_trained_on_a_base_in_bfloat16(aligned, data_bi
     assert {tensor.dtype for tensor in momentum} == {torch.float32}
     for name, tensor in expected["model"].items():
         torch.testing.assert_close(state["model"][name].float(), tensor.float(), rtol=0.1, atol=0.1, msg=name)
+
+
+@pytest.mark.parametrize("task", ["nli", "qa"])
+def test_finetuning_moves_adapters_and_the_head_alone(aligned, finetuning_data, task, tmp_path):
+    """Its checkpoint and its export have merged weights. A pooler belongs to the head."""
+    from fairseq import checkpoint_utils
+
+    root, _ = aligned
+    data, flags, end = finetuning_data[task]
+    form = "transformers" if hasattr(checkpoint.read(root / "base").shape, "config") else "bert"
+    flags = [str(data), *training.TINY_FINETUNING, *flags, "--arch", f"ppa_{form}_{end}", "--lora-rank", "2"]
+    flags += ["--pretrained", str(root / "base"), "--lr"]
+    start, after = (training.run_training([*flags, lr], tmp_path / lr)["model"] for lr in ("0", "1e-2"))
+    moved = {name for name in after if not torch.equal(after[name], start[name])}
+    own = (".lora_", "pooler", "classification_heads.", "span_head.")
+    assert moved == {name for name in after if any(part in name for part in own)}
+
+    last, rows = tmp_path / "1e-2" / "checkpoint_last.pt", [torch.arange(10, 19), torch.arange(30, 60)]
+    (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task([str(last)])
+    expected = hidden_states(model.eval().encoder, pack(rows))
+    run("export-hf", last, tmp_path / "out")
+    for path in (last, tmp_path / "out"):
+        found, _ = checkpoint.load_encoder(path)
+        torch.testing.assert_close(hidden_states(found, pack(rows)), expected, rtol=1e-5, atol=1e-5)

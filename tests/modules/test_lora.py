@@ -9,7 +9,7 @@ from helpers.any_encoder import IDS, MODELS
 
 from ppa_fairseq.modules import encoders
 from ppa_fairseq.modules.bert import BertShape, SelectedPositions
-from ppa_fairseq.modules.freezing import freeze
+from ppa_fairseq.modules.freezing import freeze, weights_behind
 from ppa_fairseq.modules.lora import ADAPTER, BASE, A, B, add_adapters, merge
 from ppa_fairseq.modules.packing import pack
 from ppa_fairseq.modules.transformers_encoder import TransformersShape
@@ -37,7 +37,7 @@ def draw_adapters(module):
 
 @pytest.mark.parametrize("name", ["our own form", *MODELS])
 def test_merged_weights_compute_what_adapters_do(name):
-    """Hidden states, also of selected positions alone, with gradients on and off. Adapters are beside all layers."""
+    """Hidden states, also of selected positions alone, with gradients on and off. All used layers have adapters."""
     plain = build(name).eval()
     encoder, batch = copy.deepcopy(plain), pack([torch.arange(9), torch.arange(10, 22)])
     before = encoder(**batch)["hidden"]
@@ -45,7 +45,9 @@ def test_merged_weights_compute_what_adapters_do(name):
     assert torch.equal(encoder(**batch)["hidden"], before)
     draw_adapters(encoder)
     with_adapter = {name.partition(ADAPTER)[0] for name, _ in encoder.named_parameters() if ADAPTER in name}
-    assert with_adapter == {name for name, module in plain.named_modules() if isinstance(module, torch.nn.Linear)}
+    used = weights_behind(plain(**batch)["hidden"])
+    linear = {name: module for name, module in plain.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert with_adapter == {name for name, module in linear.items() if module.weight in used}
     state, adapters = merge(encoder.state_dict(), alpha=5)
     plain.load_state_dict(state)
     assert adapters.keys() == with_adapter

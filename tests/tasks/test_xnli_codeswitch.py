@@ -98,7 +98,15 @@ def test_validation_logs_each_language_and_their_average(finetune, tmp_path, mon
     assert logged["valid.de"]["accuracy_de"] == pytest.approx(expected["accuracy_de"], abs=0.01)
 
 
-@pytest.mark.parametrize("extra", [[], ["--update-freq", "2", "--num-workers", "2"]], ids=["plain", "accumulated"])
+RESUMED = {
+    "plain": [],
+    "accumulated": ["--update-freq", "2", "--num-workers", "2"],
+    "adapters": ["--lora-rank", "2"],
+    "a part": ["--freeze-embeddings"],
+}
+
+
+@pytest.mark.parametrize("extra", RESUMED.values(), ids=RESUMED)
 def test_a_resumed_training_equals_an_uninterrupted_one(finetune, extra):
     """Stopped in the middle of an epoch, and in the next one, which draws its own code-switching; with dropout."""
     mixed = ["--train-langs", "en,de,fr", "--code-switch", "--code-switch-prob", "0.5", "--batch-size", "32"]
